@@ -1,0 +1,1 @@
+"""Cameras to one synchronised observation."""

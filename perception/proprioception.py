@@ -1,0 +1,28 @@
+"""The proprioception keys that a bundle may ask for, and how each is made from the arm's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from robot.arm_state import ArmState
+
+# Each key: size (None = the arm's joint count) and the values in SI units.
+KEYS: dict[str, tuple[int | None, Callable[[ArmState], NDArray[np.float64]]]] = {
+    "tcp_position_m": (3, lambda state: state.T_base_tcp[:3, 3]),
+    "tcp_quat_xyzw": (4, lambda state: Rotation.from_matrix(state.T_base_tcp[:3, :3]).as_quat(canonical=True)),
+    "tcp_velocity": (6, lambda state: state.tcp_velocity),
+    "gripper_width_m": (1, lambda state: np.array([state.gripper_width_m])),
+    "joint_position_rad": (None, lambda state: state.q_rad),
+    "joint_velocity_rad_s": (None, lambda state: state.dq_rad_s),
+}
+
+
+def proprioception(state: ArmState, keys: Sequence[str]) -> NDArray[np.float32]:
+    """Return the values of `keys` one after another, shape (P,), float32."""
+    if not keys:
+        return np.zeros(0, np.float32)
+    return np.concatenate([KEYS[key][1](state) for key in keys]).astype(np.float32)

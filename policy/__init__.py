@@ -1,0 +1,1 @@
+"""Observation to action, and how it learns. Only the learner's modules import torch."""

@@ -1,0 +1,139 @@
+"""The manifest of an exported policy: what it needs, what it gives and how it was scaled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from robot.command import CommandKind
+from robot.strict import Strict
+
+SCHEMA_VERSION = 1
+TCP_DIMS = ("x", "y", "z", "roll", "pitch", "yaw")
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class CameraInput(Strict):
+    """One camera image that the policy takes, batch 1, (H, W, 3) uint8."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    height: Annotated[int, Field(ge=8, le=4096)]
+    width: Annotated[int, Field(ge=8, le=4096)]
+    colour: Literal["rgb"] = "rgb"
+
+
+class ProprioInput(Strict):
+    """One proprioception key; `perception.proprioception` says what each key means."""
+
+    key: str
+    size: Annotated[int, Field(ge=1, le=64)]
+
+
+class ActionSpec(Strict):
+    """How a normalised action maps to SI.
+
+    `si = action * scale + offset` per dimension; dimensions that are not listed stay as they are. The
+    base's own actions stay within `1 - headroom`, so that a residual keeps authority at the limits.
+    """
+
+    kind: CommandKind
+    frame: Literal["base", "tcp"]
+    dims: Annotated[tuple[str, ...], Field(min_length=1, max_length=32)]
+    scale: tuple[Positive, ...]
+    offset: tuple[Finite, ...]
+    headroom: Annotated[float, Field(ge=0.0, lt=1.0)]
+    gripper: Literal["binary", "width", "none"]
+    gripper_open_m: Annotated[float, Field(ge=0.0, le=0.5)]
+    gripper_closed_m: Annotated[float, Field(ge=0.0, le=0.5)]
+
+    @property
+    def size(self) -> int:
+        """Number of action dimensions A."""
+        return len(self.dims)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not len(self.dims) == len(self.scale) == len(self.offset):
+            raise ValueError(f"dims, scale and offset differ in length: {self.dims}, {self.scale}, {self.offset}")
+        if len(set(self.dims)) != len(self.dims):
+            raise ValueError(f"an action dimension is named twice: {self.dims}")
+        if ("gripper" in self.dims) != (self.gripper != "none"):
+            raise ValueError(f"gripper mode is {self.gripper!r} but dims are {self.dims}")
+        if self.kind in (CommandKind.TCP_DELTA, CommandKind.TCP_POSE):
+            unknown = set(self.dims) - set(TCP_DIMS) - {"gripper"}
+            if unknown:
+                raise ValueError(f"unknown TCP dimensions {sorted(unknown)} (allowed {TCP_DIMS} and gripper)")
+        return self
+
+
+class EntryPoint(Strict):
+    """One ONNX file of the bundle, by name inside the bundle's folder."""
+
+    file: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.onnx$")]
+    sha256: Sha256
+
+
+class CameraCalibration(Strict):
+    """Where a camera was when the policy was trained.
+
+    `T_base_camera` or, for a camera on the arm, `T_tcp_camera`: row-major 4x4 [m], OpenCV axes
+    (x right, y down, z forward); `mount` says which. Intrinsics are pinhole [px].
+    """
+
+    mount: Literal["base", "tcp"]
+    T_mount_camera: Annotated[tuple[Finite, ...], Field(min_length=16, max_length=16)]
+    fx: Positive
+    fy: Positive
+    cx: Finite
+    cy: Finite
+
+
+class Manifest(Strict):
+    """manifest.json of a bundle.
+
+    `encode` maps images and proprioception to features, every tick; `act` maps features and
+    proprioception to the action chunk, when it is due.
+    """
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+    version: Annotated[int, Field(ge=1)]
+    created_utc: str
+    rate_hz: Annotated[float, Field(ge=1.0, le=200.0)]
+    cameras: Annotated[tuple[CameraInput, ...], Field(min_length=1, max_length=8)]
+    proprio: tuple[ProprioInput, ...]
+    action: ActionSpec
+    chunk_length: Annotated[int, Field(ge=1, le=256)]
+    execute_steps: Annotated[int, Field(ge=1, le=256)]
+    feature_size: Annotated[int, Field(ge=1, le=4096)]
+    encode: EntryPoint
+    act: EntryPoint
+    calibration: dict[str, CameraCalibration]
+    training: dict[str, str | int | float]
+    content_sha256: Sha256
+
+    @property
+    def proprio_size(self) -> int:
+        """Length P of the proprioception vector."""
+        return sum(entry.size for entry in self.proprio)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.execute_steps > self.chunk_length:
+            raise ValueError(f"execute_steps {self.execute_steps} exceeds chunk_length {self.chunk_length}")
+        names = [camera.name for camera in self.cameras]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a camera is named twice: {names}")
+        return self
+
+
+def content_hash(manifest: dict[str, object]) -> str:
+    """SHA-256 over the manifest without its own hash; the ONNX files enter by their hashes [hex]."""
+    rest = {key: value for key, value in manifest.items() if key != "content_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

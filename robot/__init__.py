@@ -1,0 +1,1 @@
+"""What the arm is, its clock and its last gate."""

@@ -1,0 +1,35 @@
+"""What an arm says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmState:
+    """State of one arm at one instant, all float64 so that a replay is exact.
+
+    Attributes:
+        measured_s: when the state was measured, host monotonic clock [s].
+        q_rad: joint positions, shape (N,) [rad]; N may be 0 for an arm known only by its TCP pose.
+        dq_rad_s: joint velocities, shape (N,) [rad/s].
+        T_base_tcp: pose of the tool centre point in the base frame, shape (4, 4) [m].
+        tcp_velocity: linear then angular velocity of the TCP in the base frame, shape (6,) [m/s, rad/s].
+        gripper_width_m: distance between the fingers [m].
+        force_n: magnitude of the external force at the TCP [N]; None where the arm cannot tell.
+        fault: what the arm refuses to move for, or None.
+    """
+
+    measured_s: float
+    q_rad: Array
+    dq_rad_s: Array
+    T_base_tcp: Array
+    tcp_velocity: Array
+    gripper_width_m: float
+    force_n: float | None = None
+    fault: str | None = None

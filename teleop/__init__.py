@@ -1,0 +1,1 @@
+"""Where the person and the policy meet: devices, arbitration, the loop, episodes."""
