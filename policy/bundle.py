@@ -1,0 +1,279 @@
+"""An exported policy: a folder with manifest.json and two ONNX graphs, checked before it may move an arm.
+
+`encode.onnx` maps `<camera>_image` (1, H, W, 3) uint8 and `proprio` (1, P) float32 to `features` (1, F);
+`act.onnx` maps `features` and `proprio` to `chunk` (1, H, A). Normalisation is inside the graphs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from perception.proprioception import KEYS
+from policy.manifest import SCHEMA_VERSION, EntryPoint, Manifest, content_hash
+from policy.onnx_session import OnnxSession, Provider, TensorSpec
+from robot.command import CommandKind
+from robot.errors import BadInputError
+
+MANIFEST_FILE = "manifest.json"
+_MAX_MANIFEST_BYTES = 1 << 20
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """How long each entry point took in the warm-up, in order [ms]."""
+
+    encode_ms: tuple[float, ...]
+    act_ms: tuple[float, ...]
+
+
+class Bundle:
+    """A validated policy, ready to run; made by `load_bundle`."""
+
+    def __init__(self, folder: Path, manifest: Manifest, encode: OnnxSession, act: OnnxSession) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._encode = encode
+        self._act = act
+        self._image_inputs = {camera.name: f"{camera.name}_image" for camera in manifest.cameras}
+
+    @property
+    def sha256(self) -> str:
+        """The manifest's content hash, which covers the graphs by their hashes [hex]."""
+        return self.manifest.content_sha256
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's execution provider in use; part of what makes a replay equal bit for bit."""
+        return self._encode.provider
+
+    def encode(self, images: Mapping[str, NDArray[np.uint8]], proprio: NDArray[np.float32]) -> Features:
+        """Return the features (F,) float32, read-only.
+
+        Args:
+            images: per camera of the manifest (others are not looked at), (H, W, 3) uint8 RGB.
+            proprio: shape (P,), float32, the manifest's keys one after another.
+
+        Raises:
+            PolicyError: a camera is missing, a shape or type is wrong, or the runtime failed.
+        """
+        inputs = {self._image_inputs[name]: image[None] for name, image in images.items() if name in self._image_inputs}
+        result: Features = self._encode.run({**inputs, "proprio": proprio[None]})["features"][0]
+        return result
+
+    def act(self, features: Features, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the action chunk (H, A) float32, normalised, read-only, for features (F,) and proprio (P,).
+
+        Raises:
+            PolicyError: a shape or type is wrong, or the runtime failed.
+        """
+        result: NDArray[np.float32] = self._act.run({"features": features[None], "proprio": proprio[None]})["chunk"][0]
+        return result
+
+    def warm_up(self, runs: int = 5) -> WarmUp:
+        """Run both entry points on blank input, as the first runs are slow; call it before motion is allowed.
+
+        Raises:
+            BadInputError: the policy gives NaN or infinity on a blank input.
+        """
+        images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in self.manifest.cameras}
+        proprio = np.zeros(self.manifest.proprio_size, np.float32)
+        encode_ms, act_ms = [], []
+        for _ in range(runs):
+            begun_s = time.perf_counter()
+            features = self.encode(images, proprio)
+            encoded_s = time.perf_counter()
+            chunk = self.act(features, proprio)
+            encode_ms.append((encoded_s - begun_s) * 1e3)
+            act_ms.append((time.perf_counter() - encoded_s) * 1e3)
+            if not (np.isfinite(features).all() and np.isfinite(chunk).all()):
+                raise BadInputError(f"bundle {self.folder}: gives NaN or infinity on a blank input; train it again")
+        return WarmUp(encode_ms=tuple(encode_ms), act_ms=tuple(act_ms))
+
+    def files(self) -> dict[str, bytes]:
+        """Return the bundle's files by name, read and verified anew, for copying into a run folder.
+
+        Raises:
+            BadInputError: a file changed since it was loaded.
+        """
+        manifest, raw = read_manifest(self.folder)
+        if manifest.content_sha256 != self.sha256:
+            raise BadInputError(f"bundle {self.folder}: {MANIFEST_FILE} changed since it was loaded; start again")
+        entries = (manifest.encode, manifest.act)
+        return {MANIFEST_FILE: raw, **{entry.file: _read_graph(self.folder, entry) for entry in entries}}
+
+
+def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1) -> Bundle:
+    """Return the bundle in folder `path`, after every check that needs no station.
+
+    Raises:
+        BadInputError: one line that says what is wrong: folder, manifest key, version, hash, or graph.
+    """
+    folder = Path(path)
+    manifest, _ = read_manifest(folder)
+    images: dict[str, TensorSpec] = {
+        f"{camera.name}_image": ((1, camera.height, camera.width, 3), np.uint8) for camera in manifest.cameras
+    }
+    proprio: TensorSpec = ((1, manifest.proprio_size), np.float32)
+    features: TensorSpec = ((1, manifest.feature_size), np.float32)
+    chunk: TensorSpec = ((1, manifest.chunk_length, manifest.action.size), np.float32)
+    encode = OnnxSession(
+        _read_graph(folder, manifest.encode),
+        f"bundle {folder}: {manifest.encode.file}",
+        inputs={**images, "proprio": proprio},
+        outputs={"features": features},
+        provider=provider,
+        threads=threads,
+    )
+    act = OnnxSession(
+        _read_graph(folder, manifest.act),
+        f"bundle {folder}: {manifest.act.file}",
+        inputs={"features": features, "proprio": proprio},
+        outputs={"chunk": chunk},
+        provider=provider,
+        threads=threads,
+    )
+    return Bundle(folder, manifest, encode, act)
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
+    """Return the checked manifest of a bundle's folder and its bytes; the graphs are not looked at.
+
+    Raises:
+        BadInputError: one line naming the key that is wrong.
+    """
+    where = f"bundle {folder}"
+    path = folder / MANIFEST_FILE
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(
+            f"{where}: cannot read {MANIFEST_FILE} ({error.strerror}); give the folder that export_policy.py wrote"
+        ) from error
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise BadInputError(f"{where}: {MANIFEST_FILE} has {len(raw)} bytes (at most {_MAX_MANIFEST_BYTES})")
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{where}: {MANIFEST_FILE} is not JSON ({error}); export the policy again") from error
+    if not isinstance(content, dict):
+        raise BadInputError(f"{where}: {MANIFEST_FILE} must be an object; export the policy again")
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise BadInputError(
+            f"{where}: schema_version is {version!r} (this software reads {SCHEMA_VERSION}); export the policy again"
+        )
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise BadInputError(f"{where}: {MANIFEST_FILE}: {_one_line(error)}") from error
+    computed = content_hash(content)
+    if computed != manifest.content_sha256:
+        raise BadInputError(
+            f"{where}: {MANIFEST_FILE} was changed after export (content_sha256 is "
+            f"{manifest.content_sha256[:12]}, its content has {computed[:12]}); export the policy again"
+        )
+    return manifest, raw
+
+
+def misfits(
+    bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
+) -> list[str]:
+    """Return one line per reason why the bundle cannot run on a station; empty when it fits.
+
+    Args:
+        bundle: the policy.
+        cameras: per camera of the station, (height, width) of the image that it gives the policy [px].
+        rate_hz: the station's loop rate [Hz]; must be the rate of training, as actions are per tick.
+        joint_count: joints N of the station's arm.
+        station: the station's name or file, for the lines.
+    """
+    manifest = bundle.manifest
+    what = f"bundle '{manifest.name}'"
+    lines = []
+    for camera in manifest.cameras:
+        size = cameras.get(camera.name)
+        if size is None:
+            lines.append(
+                f"{what} needs camera '{camera.name}', which {station} lacks (it has {_names(cameras)}); "
+                "name a camera so or use a bundle trained with its cameras"
+            )
+        elif size != (camera.height, camera.width):
+            lines.append(
+                f"{what} takes camera '{camera.name}' at {camera.width}x{camera.height}, {station} gives "
+                f"{size[1]}x{size[0]}; set the camera's policy image to {camera.width}x{camera.height}"
+            )
+    if abs(rate_hz - manifest.rate_hz) > 1e-6 * manifest.rate_hz:
+        lines.append(
+            f"{what} was trained at {manifest.rate_hz:g} Hz, loop.rate_hz of {station} is {rate_hz:g}; "
+            f"set loop.rate_hz to {manifest.rate_hz:g}"
+        )
+    for entry in manifest.proprio:
+        if entry.key not in KEYS:
+            lines.append(
+                f"{what} needs proprio '{entry.key}', which is unknown (allowed {_names(KEYS)}); export it anew"
+            )
+            continue
+        size_or_joints = KEYS[entry.key][0]
+        expected = joint_count if size_or_joints is None else size_or_joints
+        if entry.size != expected:
+            lines.append(
+                f"{what} takes {entry.size} values of proprio '{entry.key}', {station} gives {expected}; "
+                "use a bundle trained for this arm"
+            )
+    joints = sum(name != "gripper" for name in manifest.action.dims)
+    if manifest.action.kind in (CommandKind.JOINT_DELTA, CommandKind.JOINT_POSITION) and joints != joint_count:
+        lines.append(f"{what} drives {joints} joints, {station} has {joint_count}; use a bundle trained for this arm")
+    return lines
+
+
+def check_fits(
+    bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
+) -> None:
+    """Raise BadInputError with the first of `misfits`, if there is one; same arguments."""
+    for line in misfits(bundle, cameras=cameras, rate_hz=rate_hz, joint_count=joint_count, station=station):
+        raise BadInputError(line)
+
+
+def _read_graph(folder: Path, entry: EntryPoint) -> bytes:
+    try:
+        model = (folder / entry.file).read_bytes()
+    except OSError as error:
+        raise BadInputError(
+            f"bundle {folder}: cannot read {entry.file} ({error.strerror}); copy the whole folder again"
+        ) from error
+    got = hashlib.sha256(model).hexdigest()
+    if got != entry.sha256:
+        raise BadInputError(
+            f"bundle {folder}: {entry.file} was changed or damaged (SHA-256 is {got[:12]}, the manifest says "
+            f"{entry.sha256[:12]}); copy the bundle again or export it again"
+        )
+    return model
+
+
+def _one_line(error: ValidationError) -> str:
+    """Say the first thing that pydantic found, with its key, in one line."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "manifest"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'; remove it or export the policy again"
+    if first["type"] == "missing":
+        return f"key '{key}' is missing; export the policy again"
+    got = repr(first["input"])
+    got = got if len(got) <= 60 else got[:57] + "..."
+    message = " ".join(first["msg"].split())
+    return f"key '{key}' is {got}: {message}; export the policy again"
+
+
+def _names(names: Mapping[str, object]) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "none"
