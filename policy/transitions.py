@@ -1,0 +1,208 @@
+"""From the ticks of an episode to what a learner may be trained on.
+
+The rules, and why:
+
+* Hold and reset ticks are left out, as actions and as bootstrap states: nobody's action was at work, and what was
+  seen may be stale. So are ticks without a proposal of the base, for the target of a bootstrap needs one.
+* A window of n steps holds one source only and bootstraps at the first tick of the next: what a person earns
+  from here on is no return of the policy's action.
+* A timeout bootstraps, success and failure do not. The observation after the last tick is not logged, so the last
+  tick of a timed-out episode is dropped and serves as the bootstrap state of the ticks before it. To bootstrap that
+  tick on itself would teach V = r + gamma V, a value that no return stands behind.
+* A gap in the ticks, a hold and the open end of an aborted or incomplete episode end a window likewise: at the last
+  tick before them, never across.
+* The ending that a person declares while the robot holds belongs to the last acting tick, or the reward of every
+  episode that is judged in peace would be lost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.errors import BadInputError
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+Outcome = Literal["success", "failure", "timeout", "aborted", "rerecorded", "open"]
+
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+POLICY, HUMAN, HOLD, RESET = range(4)  # values of tick/source
+
+
+class EpisodeKey(NamedTuple):
+    """Identity of an episode; a late label makes a new revision of it."""
+
+    run_id: str
+    episode: int
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeArrays:
+    """What the learner gets of one committed episode: T ticks, no images.
+
+    Attributes:
+        key: identity.
+        outcome: how it ended; `open` when nobody said.
+        complete: False when the recorder lost ticks or the run died.
+        open_loop: True when the arm played a recording and did not follow `executed`.
+        demonstration: True when a person drove it to show the task.
+        index: tick number, (T,) int64; neighbours differ by one unless ticks are missing.
+        features: of the base policy, (T, F).
+        proprio: in the bundle's order, (T, P).
+        base: the base policy's action, (T, A); NaN where it proposed none.
+        executed: the safe command mapped back to action space, (T, A).
+        human: the person's action, (T, A); NaN where not engaged.
+        engaged: drive button held, (T,) bool.
+        source: 0 policy, 1 human, 2 hold, 3 reset, (T,) int8.
+        rewards: (T,).
+        terminated, truncated: (T,) bool.
+    """
+
+    key: EpisodeKey
+    outcome: Outcome
+    complete: bool
+    open_loop: bool
+    demonstration: bool
+    index: Ints
+    features: Floats
+    proprio: Floats
+    base: Floats
+    executed: Floats
+    human: Floats
+    engaged: Mask
+    source: NDArray[np.int8]
+    rewards: Floats
+    terminated: Mask
+    truncated: Mask
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks T."""
+        return len(self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """M frames and N transitions between them; no frame is stored twice.
+
+    Attributes:
+        features, proprio, base: of the frames, (M, F), (M, P), (M, A).
+        frame, next_frame: rows of the above, (N,); equal where the episode ended and nothing is bootstrapped.
+        action: executed at `frame`, (N, A).
+        reward: discounted sum over the window, (N,).
+        discount: of the bootstrapped value, (N,): gamma to the number of steps, 0 after success or failure.
+        human: True where a person's action was at work, (N,).
+        human_action: what the person asked for, (N, A); 0 where `engaged` is False.
+        engaged: True where `human_action` holds something, (N,).
+        demonstration, successful: of the episode.
+    """
+
+    features: Floats
+    proprio: Floats
+    base: Floats
+    frame: Ints
+    next_frame: Ints
+    action: Floats
+    reward: Floats
+    discount: Floats
+    human: Mask
+    human_action: Floats
+    engaged: Mask
+    demonstration: bool
+    successful: bool
+
+    @property
+    def size(self) -> int:
+        """Number of transitions N."""
+        return len(self.frame)
+
+
+def transitions(episode: EpisodeArrays, *, n_step: int, discount: float) -> Transitions:
+    """Return what may be learned from `episode` with windows of up to `n_step` ticks.
+
+    Raises:
+        BadInputError: the episode is open-loop, so that its commands were not what moved the arm.
+    """
+    if episode.open_loop:
+        run_id, number, _ = episode.key
+        raise BadInputError(
+            f"run {run_id} episode {number}: it is open_loop, the arm did not follow these commands "
+            "(allowed: episodes of an arm that follows); leave it out of the learner's episodes"
+        )
+    acting = _acting(episode)
+    if episode.outcome == "rerecorded":
+        acting = np.zeros_like(acting)
+    rewards, terminated = _endings(episode, acting)
+    boots, over = _windows(episode, acting, terminated, n_step)
+    rows = np.flatnonzero(acting & ((boots > np.arange(episode.ticks)) | over))
+    last = np.where(over[rows], boots[rows] + 1, boots[rows])  # first tick after the window
+    steps = last - rows
+    total = np.zeros(len(rows))
+    for step in range(n_step):
+        inside = steps > step
+        total[inside] += discount**step * rewards[rows[inside] + step]
+    place = np.cumsum(acting) - 1  # tick -> frame
+    engaged = episode.engaged[rows] & np.isfinite(episode.human[rows]).all(axis=1)
+    return Transitions(
+        features=episode.features[acting],
+        proprio=episode.proprio[acting],
+        base=episode.base[acting],
+        frame=place[rows],
+        next_frame=np.where(over[rows], place[rows], place[boots[rows]]),
+        action=episode.executed[rows],
+        reward=total.astype(np.float32),
+        discount=np.where(over[rows], 0.0, discount ** steps.astype(np.float64)).astype(np.float32),
+        human=episode.source[rows] == HUMAN,
+        human_action=np.where(engaged[:, None], episode.human[rows], np.float32(0.0)),
+        engaged=engaged,
+        demonstration=episode.demonstration,
+        successful=episode.outcome == "success",
+    )
+
+
+def _acting(episode: EpisodeArrays) -> Mask:
+    """Ticks (T,) on which the policy or the person acted and everything was there."""
+    acting: Mask = (episode.source == POLICY) | (episode.source == HUMAN)
+    for values in (episode.features, episode.proprio, episode.base, episode.executed):
+        acting = acting & np.isfinite(values).all(axis=1)
+    return acting & np.isfinite(episode.rewards)
+
+
+def _endings(episode: EpisodeArrays, acting: Mask) -> tuple[NDArray[np.float64], Mask]:
+    """Rewards and terminations (T,), with an ending declared during a hold moved to the last acting tick."""
+    rewards = episode.rewards.astype(np.float64)
+    if episode.outcome not in ("success", "failure") or not episode.complete:
+        return rewards, np.zeros_like(episode.terminated)  # nobody saw the end: no tick of it is terminal
+    terminated = episode.terminated.copy()
+    for end in np.flatnonzero(terminated & (episode.source == HOLD)):
+        before = np.flatnonzero(episode.source[:end] != HOLD)
+        last = int(before[-1]) if len(before) else -1
+        if last >= 0 and acting[last] and (np.diff(episode.index[last : end + 1]) == 1).all():
+            rewards[last] += np.nansum(rewards[last + 1 : end + 1])
+            terminated[last] = True
+    return rewards, terminated
+
+
+def _windows(episode: EpisodeArrays, acting: Mask, terminated: Mask, n_step: int) -> tuple[Ints, Mask]:
+    """Return, per tick, the tick to bootstrap at and whether the window ends in a termination instead.
+
+    A window that may not bootstrap anywhere points at its own start; one that terminates, at its last tick.
+    """
+    ticks = np.arange(episode.ticks)
+    follows = np.zeros_like(acting)  # the next row is this tick's successor
+    follows[:-1] = acting[:-1] & acting[1:] & (np.diff(episode.index) == 1)
+    follows &= ~(terminated | episode.truncated)
+    handover = np.zeros_like(acting)
+    handover[:-1] = follows[:-1] & (episode.source[1:] != episode.source[:-1])
+    # last tick of the stretch of one source that each tick lies in
+    ends = np.where(~follows | handover, ticks, episode.ticks)
+    end = np.minimum.accumulate(ends[::-1])[::-1].astype(np.int64)
+    over = acting & terminated[end] & (ticks + n_step > end)
+    furthest = np.where(handover[end], end + 1, end)
+    return np.where(over, end, np.minimum(ticks + n_step, furthest)), over
