@@ -1,0 +1,124 @@
+"""Franka Research 3 with the Franka Hand: numbers of its data sheet and its kinematics.
+
+Source: Franka Control Interface documentation, "Robot and interface specifications" (modified Denavit-Hartenberg
+parameters after Craig, joint position and velocity limits of the FR3, Franka Hand's default end effector frame).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.kinematics import JointLimits, solve_damped
+
+Array = NDArray[np.float64]
+
+# Per joint: a [m] of the link before, alpha [rad] of the link before, d [m].
+DH: tuple[tuple[float, float, float], ...] = (
+    (0.0, 0.0, 0.333),
+    (0.0, -math.pi / 2, 0.0),
+    (0.0, math.pi / 2, 0.316),
+    (0.0825, math.pi / 2, 0.0),
+    (-0.0825, -math.pi / 2, 0.384),
+    (0.0, math.pi / 2, 0.0),
+    (0.088, math.pi / 2, 0.0),
+)
+FLANGE_M = 0.107  # joint 7 to the flange, along z
+TCP_M = 0.1034  # flange to between the hand's finger tips, along z
+HAND_YAW_RAD = -math.pi / 4  # the hand is mounted turned about the flange's z
+
+Q_MIN_RAD = (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159)
+Q_MAX_RAD = (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)
+DQ_MAX_RAD_S = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)
+HOME_Q_RAD = (0.0, -math.pi / 4, 0.0, -3.0 * math.pi / 4, 0.0, math.pi / 2, math.pi / 4)
+
+# alpha is 0 or a quarter turn, so turning a frame by it only swaps two axes: -1, 0, 1
+_LINKS = tuple((a, round(math.sin(alpha)), d) for a, alpha, d in DH)
+_HAND_C, _HAND_S = math.cos(HAND_YAW_RAD), math.sin(HAND_YAW_RAD)
+
+
+def _frozen(values: tuple[float, ...]) -> Array:
+    array = np.array(values)
+    array.setflags(write=False)
+    return array
+
+
+class FR3Kinematics:
+    """Kinematics of the FR3 with the Franka Hand. Stateless, so one may be shared by all.
+
+    Args:
+        q_rest_rad: posture (7,) [rad] that the elbow is pulled to.
+    """
+
+    def __init__(self, q_rest_rad: tuple[float, ...] = HOME_Q_RAD) -> None:
+        self._q_rest_rad = _frozen(q_rest_rad)
+        self._limits = JointLimits(
+            q_min_rad=_frozen(Q_MIN_RAD), q_max_rad=_frozen(Q_MAX_RAD), dq_max_rad_s=_frozen(DQ_MAX_RAD_S)
+        )
+
+    @property
+    def joint_limits(self) -> JointLimits:
+        """Limits of the data sheet."""
+        return self._limits
+
+    def forward(self, q_rad: Array) -> Array:
+        """Return `T_base_tcp` (4, 4) [m] for joints (7,) [rad]."""
+        return self.forward_and_jacobian(q_rad)[0]
+
+    def jacobian(self, q_rad: Array) -> Array:
+        """Return the geometric Jacobian (6, 7) of the TCP in the base frame, linear rows first."""
+        return self.forward_and_jacobian(q_rad)[1]
+
+    def solve(self, T_base_tcp: Array, q_start_rad: Array) -> Array | None:
+        """Return joints (7,) near `q_start_rad` that reach the pose within 0.2 mm and 0.1 degrees, or None."""
+        return solve_damped(self.forward_and_jacobian, T_base_tcp, q_start_rad, self._q_rest_rad)
+
+    def forward_and_jacobian(self, q_rad: Array) -> tuple[Array, Array]:
+        """Return `T_base_tcp` (4, 4) and the Jacobian (6, 7) in one pass over the links.
+
+        In plain floats, axis by axis: for matrices this small numpy's calls cost more than the arithmetic.
+        """
+        xx, xy, xz = 1.0, 0.0, 0.0  # the frame's axes in the base frame
+        yx, yy, yz = 0.0, 1.0, 0.0
+        zx, zy, zz = 0.0, 0.0, 1.0
+        px = py = pz = 0.0
+        axes = []
+        for (a, quarter, d), angle in zip(_LINKS, q_rad.tolist(), strict=True):
+            if a:
+                px, py, pz = px + a * xx, py + a * xy, pz + a * xz
+            if quarter > 0:
+                yx, yy, yz, zx, zy, zz = zx, zy, zz, -yx, -yy, -yz
+            elif quarter < 0:
+                yx, yy, yz, zx, zy, zz = -zx, -zy, -zz, yx, yy, yz
+            c, s = math.cos(angle), math.sin(angle)
+            xx, yx = c * xx + s * yx, c * yx - s * xx
+            xy, yy = c * xy + s * yy, c * yy - s * xy
+            xz, yz = c * xz + s * yz, c * yz - s * xz
+            if d:
+                px, py, pz = px + d * zx, py + d * zy, pz + d * zz
+            axes.append((zx, zy, zz, px, py, pz))
+        reach = FLANGE_M + TCP_M
+        px, py, pz = px + reach * zx, py + reach * zy, pz + reach * zz
+        c, s = _HAND_C, _HAND_S
+        T = np.array(
+            [
+                [c * xx + s * yx, c * yx - s * xx, zx, px],
+                [c * xy + s * yy, c * yy - s * xy, zy, py],
+                [c * xz + s * yz, c * yz - s * xz, zz, pz],
+                [0.0, 0.0, 0.0, 1.0],
+            ]
+        )
+        columns = [
+            (
+                ay * (pz - oz) - az * (py - oy),
+                az * (px - ox) - ax * (pz - oz),
+                ax * (py - oy) - ay * (px - ox),
+                ax,
+                ay,
+                az,
+            )
+            for ax, ay, az, ox, oy, oz in axes
+        ]
+        return T, np.array(columns).T

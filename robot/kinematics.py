@@ -1,0 +1,111 @@
+"""Where the TCP is for given joints, and which joints put it there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.geometry import pose_error
+
+Array = NDArray[np.float64]
+
+# A solution is good within this of the wanted pose; a solve stops early well below it.
+POSITION_TOLERANCE_M = 0.2e-3
+ROTATION_TOLERANCE_RAD = math.radians(0.1)
+STOP_ERROR = 1e-6  # [m, rad]
+MAX_ITERATIONS = 20
+MAX_JOINT_STEP_RAD = 0.4  # per iteration; beyond it the linearisation says nothing
+DAMPING = 1e-6
+DAMPING_PER_SQUARED_ERROR = 0.5
+# The pull to the rest posture moves joints by at most this share of what the task itself moves them, so that a
+# still target keeps still joints and the pull does not depend on the tick rate.
+REST_PULL = 0.05
+REST_SHARE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointLimits:
+    """The arm maker's limits, shape (N,) each.
+
+    Attributes:
+        q_min_rad: least joint positions [rad].
+        q_max_rad: greatest joint positions [rad].
+        dq_max_rad_s: greatest joint speeds [rad/s].
+    """
+
+    q_min_rad: Array
+    q_max_rad: Array
+    dq_max_rad_s: Array
+
+
+class Kinematics(Protocol):
+    """Forward and inverse kinematics of one arm with its tool. Implementations are pure and never block."""
+
+    @property
+    def joint_limits(self) -> JointLimits:
+        """Limits of the joints."""
+        ...
+
+    def forward(self, q_rad: Array) -> Array:
+        """Return `T_base_tcp` (4, 4) [m] for joints (N,) [rad]."""
+        ...
+
+    def jacobian(self, q_rad: Array) -> Array:
+        """Return the geometric Jacobian (6, N) of the TCP in the base frame, linear rows first."""
+        ...
+
+    def solve(self, T_base_tcp: Array, q_start_rad: Array) -> Array | None:
+        """Return joints (N,) near `q_start_rad` that reach the pose within 0.2 mm and 0.1 degrees, or None.
+
+        The same input gives the same bits. Joint limits are not looked at: the safety filter judges them.
+        """
+        ...
+
+
+def solve_damped(
+    forward_and_jacobian: Callable[[Array], tuple[Array, Array]],
+    T_base_tcp: Array,
+    q_start_rad: Array,
+    q_rest_rad: Array,
+) -> Array | None:
+    """Return joints (N,) for a pose by damped least squares, or None when it does not converge.
+
+    Levenberg-Marquardt with damping by the squared error (Sugihara, "Solvability-unconcerned inverse kinematics by the
+    Levenberg-Marquardt method", IEEE T-RO 2011): no line search, few and equal iterations, sane at singularities.
+    The first iteration also pulls the free joints to `q_rest_rad`, in the task's null space.
+    """
+    if not (np.isfinite(T_base_tcp).all() and np.isfinite(q_start_rad).all()):
+        return None
+    q_rad = q_start_rad
+    for iteration in range(MAX_ITERATIONS):
+        T, J = forward_and_jacobian(q_rad)
+        error = pose_error(T_base_tcp, T)
+        position_m, rotation_rad = math.hypot(*error[:3].tolist()), math.hypot(*error[3:].tolist())
+        if position_m < STOP_ERROR and rotation_rad < STOP_ERROR:
+            return q_rad
+        normal = J @ J.T
+        normal.flat[::7] += DAMPING + DAMPING_PER_SQUARED_ERROR * (position_m**2 + rotation_rad**2)
+        if iteration == 0:
+            both = np.empty((6, 2))
+            pull = REST_PULL * (q_rest_rad - q_rad)
+            both[:, 0] = error
+            both[:, 1] = J @ pull
+            solved = J.T @ np.linalg.solve(normal, both)
+            step, free = solved[:, 0], pull - solved[:, 1]
+            task_rad, free_rad = math.hypot(*step.tolist()), math.hypot(*free.tolist())
+            if free_rad > 0.0:
+                step = step + free * min(1.0, REST_SHARE * task_rad / free_rad)
+        else:
+            step = J.T @ np.linalg.solve(normal, error)
+        greatest_rad = max(map(abs, step.tolist()))
+        if greatest_rad > MAX_JOINT_STEP_RAD:
+            step = step * (MAX_JOINT_STEP_RAD / greatest_rad)
+        q_rad = q_rad + step
+    error = pose_error(T_base_tcp, forward_and_jacobian(q_rad)[0])
+    near = math.hypot(*error[:3].tolist()) < POSITION_TOLERANCE_M
+    return q_rad if near and math.hypot(*error[3:].tolist()) < ROTATION_TOLERANCE_RAD else None
