@@ -146,6 +146,7 @@ def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, 
     manifest["content_sha256"] = content_hash(manifest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.replaced")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -154,8 +155,9 @@ def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, 
         _write(partial / MANIFEST_FILE, (json.dumps(manifest, indent=1) + "\n").encode())
         load_bundle(partial, provider="cpu").warm_up(1)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(replaced)
         partial.rename(folder)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -1,0 +1,230 @@
+"""The residual head and its value gate, run in numpy: the robot side has no torch.
+
+Tensors, named and shaped as torch has them (`Linear` weights are (out, in)):
+
+    scale                           (A,)      bound of the residual per dimension
+    normaliser.mean, .std           (F + P,)  over features and proprioception, one after another
+    normaliser.clip                 (1,)      bound of a normalised input
+    normaliser.mask                 (F + P,)  optional; 0 leaves an input out, 1 keeps it
+    actor.<i>.weight, .bias                   hidden layer i: Linear -> LayerNorm (eps 1e-5) -> ReLU
+    actor.<i>.norm.weight, .bias              absent in a layer without LayerNorm
+    actor.out.weight, .bias                   (A, width), (A,)
+    gate.<h>.<i>..., gate.<h>.out...          critic h of the gate, same layers; its output is (1,)
+
+The actor sees `[normalised features and proprio, base action]`, a critic the action in the base's place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float32]
+
+LAYER_NORM_EPS = 1e-5
+_ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dims:
+    """Sizes of what the head takes and gives: features F, proprioception P, actions A."""
+
+    features: int
+    proprio: int
+    action: int
+
+    @property
+    def observation(self) -> int:
+        """Features and proprioception together."""
+        return self.features + self.proprio
+
+
+class ResidualHead:
+    """A bounded correction of the base action, and two or more critics that judge it."""
+
+    def __init__(self, dims: Dims, tensors: Mapping[str, Float]) -> None:
+        """Check the tensors against `dims` and each other, and lay them out for speed.
+
+        Raises:
+            ValueError: a tensor is missing, unknown or of another shape.
+        """
+        self.dims = dims
+        left = dict(tensors)
+        self._scale = _aligned(_take(left, "scale", (dims.action,)))
+        self._mean = _aligned(_take(left, "normaliser.mean", (dims.observation,)))
+        std = _take(left, "normaliser.std", (dims.observation,))
+        clip = _take(left, "normaliser.clip", (1,))
+        mask = _take(left, "normaliser.mask", (dims.observation,)) if "normaliser.mask" in left else np.float32(1.0)
+        self._factor = _aligned(mask / std)
+        self._clip = np.float32(clip[0])
+        width = dims.observation + dims.action
+        self._actor = _Networks([_read_network(left, "actor", width, dims.action)])
+        heads = sorted({int(match[1]) for name in left if (match := re.match(r"gate\.(\d{1,3})\.", name))})
+        if heads != list(range(len(heads))):
+            raise ValueError(f"gate heads are numbered {heads}, must count up from 0")
+        gates = [_read_network(left, f"gate.{head}", width, 1) for head in heads]
+        self._gate = _Networks(gates) if gates else None
+        if left:
+            raise ValueError(f"unknown tensor '{min(left)}'")
+
+    @classmethod
+    def zero(cls, dims: Dims, scale: Float) -> Self:
+        """Return a head without a hidden layer or a gate that gives exactly 0 whatever it sees."""
+        return cls(dims, zero_tensors(dims, scale))
+
+    @property
+    def scale(self) -> Float:
+        """Bound of the residual per dimension (A,), read-only."""
+        return self._scale
+
+    @property
+    def heads(self) -> int:
+        """Critics in the gate; 0 without one."""
+        return 0 if self._gate is None else self._gate.count
+
+    def residual(self, features: Float, proprio: Float, base_action: Float) -> Float:
+        """Return `scale * tanh(head(obs, base action))`, shape (A,), float32, read-only.
+
+        Args:
+            features: shape (F,), float32.
+            proprio: shape (P,), float32.
+            base_action: shape (A,), float32, normalised.
+        """
+        result = self._scale * self.squashed(features, proprio, base_action)
+        result.setflags(write=False)
+        return result
+
+    def squashed(self, features: Float, proprio: Float, base_action: Float) -> Float:
+        """Return `tanh(head(obs, base action))`, shape (A,); near 1 it no longer follows the observation."""
+        rows = np.empty((1, 1, self.dims.observation + self.dims.action), np.float32)
+        self._normalise(features, proprio, rows[0, 0])
+        rows[0, 0, self.dims.observation :] = base_action
+        result: Float = np.tanh(self._actor(rows)[0, 0])
+        return result
+
+    def values(self, features: Float, proprio: Float, actions: Float) -> Float:
+        """Return what each critic thinks of each action, shape (heads, K), float32.
+
+        Args:
+            features: shape (F,), float32.
+            proprio: shape (P,), float32.
+            actions: shape (K, A), float32, normalised; all judged in this one observation.
+        """
+        if self._gate is None:
+            return np.zeros((0, len(actions)), np.float32)
+        rows = np.empty((1, len(actions), self.dims.observation + self.dims.action), np.float32)
+        self._normalise(features, proprio, rows[0, 0])
+        rows[0, 1:, : self.dims.observation] = rows[0, 0, : self.dims.observation]
+        rows[0, :, self.dims.observation :] = actions
+        return self._gate(rows)[:, :, 0]
+
+    def _normalise(self, features: Float, proprio: Float, row: Float) -> None:
+        """Write the normalised features and proprioception to the start of `row`."""
+        seen = row[: self.dims.observation]
+        seen[: self.dims.features] = features
+        seen[self.dims.features :] = proprio
+        np.subtract(seen, self._mean, out=seen)
+        np.multiply(seen, self._factor, out=seen)
+        # np.clip costs several times these two
+        np.minimum(seen, self._clip, out=seen)
+        np.maximum(seen, -self._clip, out=seen)
+
+
+def zero_tensors(dims: Dims, scale: Float) -> dict[str, Float]:
+    """Return the tensors of a head that gives exactly 0: no hidden layer, no gate, nothing normalised."""
+    return {
+        "scale": np.array(scale, np.float32),
+        "normaliser.mean": np.zeros(dims.observation, np.float32),
+        "normaliser.std": np.ones(dims.observation, np.float32),
+        "normaliser.clip": np.full(1, 10.0, np.float32),
+        "actor.out.weight": np.zeros((dims.action, dims.observation + dims.action), np.float32),
+        "actor.out.bias": np.zeros(dims.action, np.float32),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    weight: Float  # (out, in)
+    bias: Float
+    gain: Float | None = None  # of the LayerNorm, with shift
+    shift: Float | None = None
+
+
+class _Networks:
+    """Equally built networks, stacked so that numpy is called once per layer and not once per network."""
+
+    def __init__(self, networks: list[list[_Layer]]) -> None:
+        self.count = len(networks)
+        self._layers: list[tuple[Float, Float, tuple[Float, Float] | None]] = []
+        for layers in zip(*networks, strict=True):
+            if len({(layer.weight.shape, layer.gain is None) for layer in layers}) != 1:
+                raise ValueError("the gate's heads are built differently")
+            weight = np.stack([layer.weight.T for layer in layers]).astype(np.float64)
+            bias = np.stack([layer.bias[None] for layer in layers]).astype(np.float64)
+            norm = None
+            gains = [layer.gain for layer in layers if layer.gain is not None]
+            shifts = [layer.shift for layer in layers if layer.shift is not None]
+            if gains:
+                # LayerNorm takes the mean of `x W + b` away; taken from W and b here, it costs nothing per tick
+                weight -= weight.mean(axis=2, keepdims=True)
+                bias -= bias.mean(axis=2, keepdims=True)
+                norm = (_aligned(np.stack(gains)[:, None]), _aligned(np.stack(shifts)[:, None]))
+            self._layers.append((_aligned(weight.astype(np.float32)), _aligned(bias.astype(np.float32)), norm))
+
+    def __call__(self, x: Float) -> Float:
+        """Map (1, K, in) to (networks, K, out)."""
+        *hidden, (out_weight, out_bias, _) = self._layers
+        for weight, bias, norm in hidden:
+            x = np.matmul(x, weight)
+            x += bias
+            if norm is not None:
+                variance = np.vecdot(x, x)[..., None]
+                variance /= np.float32(x.shape[-1])
+                variance += np.float32(LAYER_NORM_EPS)
+                x /= np.sqrt(variance)
+                x *= norm[0]
+                x += norm[1]
+            np.maximum(x, np.float32(0.0), out=x)
+        result: Float = np.matmul(x, out_weight)
+        result += out_bias
+        return result
+
+
+def _read_network(left: dict[str, Float], prefix: str, width: int, outputs: int) -> list[_Layer]:
+    """Take the layers named `prefix` out of `left`."""
+    layers: list[_Layer] = []
+    while (name := f"{prefix}.{len(layers)}") + ".weight" in left:
+        size = left[f"{name}.weight"].shape[0] if left[f"{name}.weight"].ndim == 2 else 0
+        weight, bias = _take(left, f"{name}.weight", (size, width)), _take(left, f"{name}.bias", (size,))
+        gain = shift = None
+        if f"{name}.norm.weight" in left:
+            gain, shift = _take(left, f"{name}.norm.weight", (size,)), _take(left, f"{name}.norm.bias", (size,))
+        layers.append(_Layer(weight=weight, bias=bias, gain=gain, shift=shift))
+        width = size
+    out = f"{prefix}.out"
+    last = _Layer(weight=_take(left, f"{out}.weight", (outputs, width)), bias=_take(left, f"{out}.bias", (outputs,)))
+    return [*layers, last]
+
+
+def _take(left: dict[str, Float], name: str, shape: Iterable[int]) -> Float:
+    tensor = left.pop(name, None)
+    if tensor is None:
+        raise ValueError(f"tensor '{name}' is missing")
+    if tensor.shape != tuple(shape) or tensor.dtype != np.float32 or 0 in tensor.shape:
+        raise ValueError(f"tensor '{name}' is {tensor.shape} {tensor.dtype}, must be {tuple(shape)} float32")
+    return tensor
+
+
+def _aligned(array: NDArray[np.float32]) -> Float:
+    """Return a read-only copy on a fixed alignment, so that BLAS takes the same path in every process."""
+    raw = np.empty(array.nbytes + _ALIGNMENT_BYTES, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT_BYTES
+    copy: Float = raw[start : start + array.nbytes].view(np.float32).reshape(array.shape)
+    copy[...] = array
+    copy.setflags(write=False)
+    return copy
