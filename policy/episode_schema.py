@@ -1,21 +1,32 @@
 """What one tick is on disk: the fields of a row, their types and where each lies in the HDF5 file.
 
 A row is one element of a numpy structured array, so that it crosses to the recorder process as plain
-bytes (nothing is pickled) and every field becomes one dataset.
+bytes (nothing is pickled) and every field becomes one dataset. docs/episode_format.md says what each means.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from typing import Annotated, Self
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from robot.strict import Strict
 
 SCHEMA_VERSION = 1
+DIGEST_FIELD = "tick/row_digest"
 STAGES = ("observe", "encode", "act", "residual", "arbitrate", "filter", "send", "record")
 
+Row = NDArray[np.void]
+Fields = dict[str, tuple[str, tuple[int, ...]]]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+Pixels = Annotated[int, Field(ge=1, le=16384)]
+Size = Annotated[int, Field(ge=1, le=65536)]
 
-@dataclass(frozen=True, kw_only=True)
-class EpisodeSpec:
+
+class EpisodeSpec(Strict):
     """Sizes that fix the row.
 
     Attributes:
@@ -27,19 +38,17 @@ class EpisodeSpec:
         joint_count: N, 0 for an arm known by its TCP only.
     """
 
-    cameras: tuple[tuple[str, int, int], ...]
-    proprio: tuple[tuple[str, int], ...]
-    action_size: int
-    chunk_length: int
-    feature_size: int
-    joint_count: int
+    cameras: tuple[tuple[Name, Pixels, Pixels], ...]
+    proprio: tuple[tuple[Name, Size], ...]
+    action_size: Size
+    chunk_length: Size
+    feature_size: Size
+    joint_count: Annotated[int, Field(ge=0, le=64)]
 
-    def fields(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def fields(self) -> Fields:
         """Dataset path below /data/demo_0 -> (dtype, shape of one row)."""
         actions, joints, cameras = (self.action_size,), (self.joint_count,), (len(self.cameras),)
-        fields: dict[str, tuple[str, tuple[int, ...]]] = {
-            f"obs/{name}_image": ("u1", (height, width, 3)) for name, height, width in self.cameras
-        }
+        fields: Fields = {f"obs/{name}_image": ("u1", (height, width, 3)) for name, height, width in self.cameras}
         fields |= {f"obs/{key}": ("f4", (size,)) for key, size in self.proprio}
         fields |= {
             "actions": ("f4", actions),  # decided, normalised
@@ -98,10 +107,43 @@ class EpisodeSpec:
             "tick/safety": ("i4", ()),
             "tick/held": ("u1", ()),
             "tick/latched": ("u1", ()),
-            "tick/row_digest": ("u8", ()),  # of all other bytes of the row
+            DIGEST_FIELD: ("u8", ()),  # of all other bytes of the row
         }
         return fields
+
+    def measured_fields(self) -> Fields:
+        """What the commit adds, one row less: the arm's state at the start of the tick after each row."""
+        return {
+            "tick/measured_T": ("f8", (4, 4)),
+            "tick/measured_q": ("f8", (self.joint_count,)),
+            "tick/measured_gripper_m": ("f8", ()),
+            "tick/measured": ("f4", (self.action_size,)),  # that move as an action
+        }
 
     def row_dtype(self) -> np.dtype[np.void]:
         """Packed structured type of one row; field names are the dataset paths."""
         return np.dtype([(path, kind, shape) for path, (kind, shape) in self.fields().items()])
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        names = [f"{name}_image" for name, _, _ in self.cameras] + [key for key, _ in self.proprio]
+        if len(set(names)) != len(names):
+            raise ValueError(f"an observation is named twice: {names}")
+        return self
+
+
+def row_digest(row: Row) -> int:
+    """Return a 64-bit checksum of all bytes of one row but its own digest.
+
+    It finds accidents and edits, not forgers: CRC-32 and Adler-32 side by side, 25 us for a 44 KB row where
+    blake2b takes 55.
+    """
+    data = row.reshape(1).view(np.uint8).data
+    start = row.dtype.fields[DIGEST_FIELD][1] if row.dtype.fields else len(data)
+    head, tail = data[:start], data[start + 8 :]
+    return zlib.crc32(tail, zlib.crc32(head)) << 32 | zlib.adler32(tail, zlib.adler32(head))
+
+
+def seal(row: Row) -> None:
+    """Write the digest into `row`, the last thing that happens to it before it is recorded."""
+    row[DIGEST_FIELD] = row_digest(row)

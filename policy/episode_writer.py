@@ -1,0 +1,171 @@
+"""Writes the rows of one episode into a `.partial` file that survives a kill at any moment.
+
+HDF5's SWMR mode keeps the file readable after every flush. It allows nothing new once it is on, so all
+datasets and attributes are made before, and the outcome, known last, has its bytes reserved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from h5py import h5s
+
+from policy.episode_file import CREATING, DEMO, FORMAT, PARTIAL, PENDING_OUTCOME
+from policy.episode_header import EpisodeHeader, EpisodeOutcome
+from policy.episode_schema import DIGEST_FIELD, SCHEMA_VERSION, Row, row_digest
+from robot.errors import BadInputError
+
+_OUTCOME_BYTES = 65536
+_CHUNK_BYTES = 262144  # what HDF5 rewrites when a flush meets a chunk that is part full
+_CHUNK_ROWS = 64
+_BUFFER_BYTES = 8_000_000
+
+
+class EpisodeWriter:
+    """One open recording. Rows are kept back for at most `flush_period_s`, then written and flushed together.
+
+    A flush costs 1.5 ms for 55 datasets, however few rows it has, hence the batches. Call `poll` a few
+    times in each period, also when no rows come.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        header: EpisodeHeader,
+        *,
+        flush_period_s: float = 0.4,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Create `<utc>-<run>-<index>.h5.partial`.
+
+        Raises:
+            BadInputError: an episode of that name exists.
+            OSError: the folder cannot be written.
+        """
+        self.path = folder / (header.file_name + PARTIAL)
+        if self.path.exists() or (folder / header.file_name).exists():
+            raise BadInputError(f"{folder / header.file_name}: this episode exists; give each its own index and start")
+        self._dtype = header.spec.row_dtype()
+        self._buffer = np.empty(max(1, min(1024, _BUFFER_BYTES // self._dtype.itemsize)), self._dtype)
+        self._buffered = self._rows = 0
+        self._flush_period_s, self._now_s = flush_period_s, now_s
+        # Only a file in SWMR mode survives a kill, so it gets its name when it is in that mode.
+        creating = folder / (header.file_name + CREATING)
+        creating.unlink(missing_ok=True)
+        self._file = h5py.File(creating, "x", libver="latest")
+        try:
+            self._datasets = _create(self._file, header, self._dtype)
+            self._outcome = self._file[PENDING_OUTCOME]
+            self._file.swmr_mode = True
+            self._file.flush()
+            creating.rename(self.path)
+        except BaseException:
+            self.abandon()
+            raise
+        self._flushed_s = now_s()
+
+    @property
+    def rows(self) -> int:
+        """Rows appended so far."""
+        return self._rows + self._buffered
+
+    def append(self, row: Row) -> None:
+        """Take one sealed row.
+
+        Raises:
+            BadInputError: the row's digest does not match its bytes.
+            OSError: the disk is full or failing; the rows flushed before are safe, close with `abandon`.
+        """
+        if int(row[DIGEST_FIELD]) != row_digest(row):
+            raise BadInputError(
+                f"{self.path}: row {self.rows} does not match its digest; seal it last (policy.episode_schema.seal)"
+            )
+        self._buffer[self._buffered] = row
+        self._buffered += 1
+        if self._buffered == len(self._buffer):
+            self.flush()
+        else:
+            self.poll()
+
+    def poll(self) -> None:
+        """Flush when it is due. Raises OSError as `append` does."""
+        if self._now_s() - self._flushed_s >= self._flush_period_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring every row so far to where a kill cannot reach it. Raises OSError as `append` does."""
+        self._flushed_s = self._now_s()
+        if not self._buffered:
+            return
+        batch, first, count = self._buffer[: self._buffered], self._rows, self._buffered
+        # h5py's own indexing costs four times as much as these calls
+        for name, dataset in self._datasets.items():
+            shape = self._dtype[name].shape
+            dataset.set_extent((first + count, *shape))
+            there = dataset.get_space()
+            there.select_hyperslab((first, *(0 for _ in shape)), (count, *shape))
+            dataset.write(h5s.create_simple((count, *shape)), there, np.ascontiguousarray(batch[name]))
+        self._file.flush()
+        self._rows += count
+        self._buffered = 0
+
+    def finish(self, outcome: EpisodeOutcome) -> Path:
+        """Flush, note the outcome, close and return the `.partial`, ready for `commit_episode`."""
+        self.flush()
+        text = outcome.to_json().encode()
+        if len(text) > _OUTCOME_BYTES:
+            raise ValueError(f"the outcome takes {len(text)} bytes (at most {_OUTCOME_BYTES})")
+        # after the rows are safe, so that an outcome in the file says that they all are
+        self._outcome[: len(text)] = np.frombuffer(text, np.uint8)
+        self._file.flush()
+        self._close()
+        return self.path
+
+    def abandon(self) -> None:
+        """Close without an outcome; what was flushed stays for the commit. Never raises for a failing disk."""
+        self._buffered = 0
+        # HDF5 tries once more what just failed; the file on disk keeps its last good flush
+        with contextlib.suppress(OSError, RuntimeError):
+            self._close()
+
+    def _close(self) -> None:
+        self._datasets = {}
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file:
+            self.abandon()
+
+
+def _create(file: h5py.File, header: EpisodeHeader, dtype: np.dtype[np.void]) -> dict[str, h5py.h5d.DatasetID]:
+    """Make everything that the file will ever have; fields of size 0 have no dataset."""
+    file.attrs["format"] = np.bytes_(FORMAT)
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    file.attrs["header"] = np.bytes_(header.to_json())
+    file.create_dataset(PENDING_OUTCOME, data=np.zeros(_OUTCOME_BYTES, np.uint8))
+    demo = file.create_group(DEMO)
+    datasets = {}
+    for name in dtype.names or ():
+        field = dtype[name]
+        if field.itemsize:
+            chunk_rows = max(1, min(_CHUNK_ROWS, _CHUNK_BYTES // field.itemsize))
+            datasets[name] = demo.create_dataset(
+                name,
+                shape=(0, *field.shape),
+                maxshape=(None, *field.shape),
+                chunks=(chunk_rows, *field.shape),
+                dtype=field.base,
+            ).id
+    return datasets
