@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,16 +14,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from perception.proprioception import KEYS
-from policy.manifest import SCHEMA_VERSION, EntryPoint, Manifest, content_hash
+from policy.manifest import EntryPoint, Manifest
+from policy.manifest_file import MANIFEST_FILE, read_manifest
 from policy.onnx_session import OnnxSession, Provider, TensorSpec
 from robot.command import CommandKind
 from robot.errors import BadInputError
-
-MANIFEST_FILE = "manifest.json"
-_MAX_MANIFEST_BYTES = 1 << 20
 
 Features = NDArray[np.float32]
 
@@ -146,46 +142,6 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
     return Bundle(folder, manifest, encode, act)
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
-    """Return the checked manifest of a bundle's folder and its bytes; the graphs are not looked at.
-
-    Raises:
-        BadInputError: one line naming the key that is wrong.
-    """
-    where = f"bundle {folder}"
-    path = folder / MANIFEST_FILE
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BadInputError(
-            f"{where}: cannot read {MANIFEST_FILE} ({error.strerror}); give the folder that export_policy.py wrote"
-        ) from error
-    if len(raw) > _MAX_MANIFEST_BYTES:
-        raise BadInputError(f"{where}: {MANIFEST_FILE} has {len(raw)} bytes (at most {_MAX_MANIFEST_BYTES})")
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{where}: {MANIFEST_FILE} is not JSON ({error}); export the policy again") from error
-    if not isinstance(content, dict):
-        raise BadInputError(f"{where}: {MANIFEST_FILE} must be an object; export the policy again")
-    version = content.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise BadInputError(
-            f"{where}: schema_version is {version!r} (this software reads {SCHEMA_VERSION}); export the policy again"
-        )
-    try:
-        manifest = Manifest.model_validate_json(raw)
-    except ValidationError as error:
-        raise BadInputError(f"{where}: {MANIFEST_FILE}: {_one_line(error)}") from error
-    computed = content_hash(content)
-    if computed != manifest.content_sha256:
-        raise BadInputError(
-            f"{where}: {MANIFEST_FILE} was changed after export (content_sha256 is "
-            f"{manifest.content_sha256[:12]}, its content has {computed[:12]}); export the policy again"
-        )
-    return manifest, raw
-
-
 def misfits(
     bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
 ) -> list[str]:
@@ -259,20 +215,6 @@ def _read_graph(folder: Path, entry: EntryPoint) -> bytes:
             f"{entry.sha256[:12]}); copy the bundle again or export it again"
         )
     return model
-
-
-def _one_line(error: ValidationError) -> str:
-    """Say the first thing that pydantic found, with its key, in one line."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "manifest"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; remove it or export the policy again"
-    if first["type"] == "missing":
-        return f"key '{key}' is missing; export the policy again"
-    got = repr(first["input"])
-    got = got if len(got) <= 60 else got[:57] + "..."
-    message = " ".join(first["msg"].split())
-    return f"key '{key}' is {got}: {message}; export the policy again"
 
 
 def _names(names: Mapping[str, object]) -> str:

@@ -20,8 +20,9 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from policy.bundle import MANIFEST_FILE, load_bundle
+from policy.bundle import load_bundle
 from policy.manifest import (
     SCHEMA_VERSION,
     ActionSpec,
@@ -31,6 +32,7 @@ from policy.manifest import (
     ProprioInput,
     content_hash,
 )
+from policy.manifest_file import MANIFEST_FILE, error_line
 from policy.onnx_session import OnnxSession, TensorSpec
 from robot.errors import BadInputError, HandrailError
 
@@ -141,7 +143,10 @@ def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, 
     for entry, model in graphs.items():
         manifest[entry] = {"file": f"{entry}.onnx", "sha256": hashlib.sha256(model).hexdigest()}
     # the hash is over the JSON as pydantic would read it back, so that 20 and 20.0 are one number
-    draft = Manifest.model_validate_json(json.dumps({**manifest, "content_sha256": "0" * 64}))
+    try:
+        draft = Manifest.model_validate_json(json.dumps({**manifest, "content_sha256": "0" * 64}), strict=True)
+    except ValidationError as error:
+        raise BadInputError(f"bundle {folder}: {error_line(error)}") from error
     manifest = draft.model_dump(mode="json")
     manifest["content_sha256"] = content_hash(manifest)
     folder.parent.mkdir(parents=True, exist_ok=True)
