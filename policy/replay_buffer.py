@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policy.transitions import EpisodeKey, Floats, Ints, Mask, Transitions
+from policy.learner_episode import EpisodeKey, Floats, Ints, Mask
+from policy.transitions import Transitions
 
 INITIAL_ROWS = 1024
 

@@ -18,73 +18,13 @@ The rules, and why:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.episode_header import Outcome
+from policy.learner_episode import HOLD, HUMAN, POLICY, EpisodeArrays, Floats, Ints, Mask
 from robot.errors import BadInputError
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-Outcome = Literal["success", "failure", "timeout", "aborted", "rerecorded", "open"]
-
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
-POLICY, HUMAN, HOLD, RESET = range(4)  # values of tick/source
-
-
-class EpisodeKey(NamedTuple):
-    """Identity of an episode; a late label makes a new revision of it."""
-
-    run_id: str
-    episode: int
-    revision: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeArrays:
-    """What the learner gets of one committed episode: T ticks, no images.
-
-    Attributes:
-        key: identity.
-        outcome: how it ended; `open` when nobody said.
-        complete: False when the recorder lost ticks or the run died.
-        open_loop: True when the arm played a recording and did not follow `executed`.
-        demonstration: True when a person drove it to show the task.
-        index: tick number, (T,) int64; neighbours differ by one unless ticks are missing.
-        features: of the base policy, (T, F).
-        proprio: in the bundle's order, (T, P).
-        base: the base policy's action, (T, A); NaN where it proposed none.
-        executed: the safe command mapped back to action space, (T, A).
-        human: the person's action, (T, A); NaN where not engaged.
-        engaged: drive button held, (T,) bool.
-        source: 0 policy, 1 human, 2 hold, 3 reset, (T,) int8.
-        rewards: (T,).
-        terminated, truncated: (T,) bool.
-    """
-
-    key: EpisodeKey
-    outcome: Outcome
-    complete: bool
-    open_loop: bool
-    demonstration: bool
-    index: Ints
-    features: Floats
-    proprio: Floats
-    base: Floats
-    executed: Floats
-    human: Floats
-    engaged: Mask
-    source: NDArray[np.int8]
-    rewards: Floats
-    terminated: Mask
-    truncated: Mask
-
-    @property
-    def ticks(self) -> int:
-        """Number of ticks T."""
-        return len(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +76,7 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float) -> Tran
             "(allowed: episodes of an arm that follows); leave it out of the learner's episodes"
         )
     acting = _acting(episode)
-    if episode.outcome == "rerecorded":
+    if episode.outcome is Outcome.RERECORD:
         acting = np.zeros_like(acting)
     rewards, terminated = _endings(episode, acting)
     boots, over = _windows(episode, acting, terminated, n_step)
@@ -162,7 +102,7 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float) -> Tran
         human_action=np.where(engaged[:, None], episode.human[rows], np.float32(0.0)),
         engaged=engaged,
         demonstration=episode.demonstration,
-        successful=episode.outcome == "success",
+        successful=episode.outcome is Outcome.SUCCESS,
     )
 
 
@@ -177,7 +117,7 @@ def _acting(episode: EpisodeArrays) -> Mask:
 def _endings(episode: EpisodeArrays, acting: Mask) -> tuple[NDArray[np.float64], Mask]:
     """Rewards and terminations (T,), with an ending declared during a hold moved to the last acting tick."""
     rewards = episode.rewards.astype(np.float64)
-    if episode.outcome not in ("success", "failure") or not episode.complete:
+    if episode.outcome not in (Outcome.SUCCESS, Outcome.FAILURE) or not episode.complete:
         return rewards, np.zeros_like(episode.terminated)  # nobody saw the end: no tick of it is terminal
     terminated = episode.terminated.copy()
     for end in np.flatnonzero(terminated & (episode.source == HOLD)):

@@ -7,8 +7,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from policy.learner_episode import EpisodeKey
 from policy.replay_buffer import Batch, ReplayBuffer
-from policy.transitions import EpisodeKey, Transitions
+from policy.transitions import Transitions
 
 
 def steps(

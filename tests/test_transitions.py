@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy.transitions import HOLD, HUMAN, POLICY, RESET, EpisodeArrays, EpisodeKey, Transitions, transitions
+from policy.episode_header import Outcome
+from policy.learner_episode import HOLD, HUMAN, POLICY, RESET, EpisodeArrays, EpisodeKey
+from policy.transitions import Transitions, transitions
 from robot.errors import BadInputError
 
 GAMMA = 0.9
@@ -25,7 +27,7 @@ def episode(sources: str, *, outcome: str = "success", **changes: object) -> Epi
     last = number == ticks - 1
     whole = EpisodeArrays(
         key=EpisodeKey("run", 0, 0),
-        outcome=outcome,  # type: ignore[arg-type]
+        outcome=Outcome(outcome),
         complete=True,
         open_loop=False,
         demonstration=False,
@@ -104,7 +106,7 @@ def test_tick_without_base_proposal_is_left_out() -> None:
     assert np.isfinite(data.base).all()
 
 
-@pytest.mark.parametrize("changes", [{"outcome": "aborted"}, {"outcome": "success", "complete": False}])
+@pytest.mark.parametrize("changes", [{"outcome": "abort"}, {"outcome": "success", "complete": False}])
 def test_an_episode_whose_end_nobody_saw_has_no_terminal_tick(changes: dict[str, object]) -> None:
     terminated = np.array([False, False, True])
     found = of("ppp", **(changes | {"terminated": terminated}))
@@ -112,7 +114,7 @@ def test_an_episode_whose_end_nobody_saw_has_no_terminal_tick(changes: dict[str,
 
 
 def test_rerecorded_episode_teaches_nothing() -> None:
-    assert transitions(episode("pppp", outcome="rerecorded"), n_step=3, discount=GAMMA).size == 0
+    assert transitions(episode("pppp", outcome="rerecord"), n_step=3, discount=GAMMA).size == 0
 
 
 def test_ending_declared_while_holding_belongs_to_the_last_acting_tick() -> None:
@@ -139,7 +141,7 @@ def test_what_the_person_asked_for_stands_beside_what_was_executed() -> None:
 def reference(whole: EpisodeArrays, n_step: int) -> dict[int, tuple[int | None, float, float]]:
     """The rules, one tick at a time."""
     ticks = whole.ticks
-    seen_end = whole.outcome in ("success", "failure") and whole.complete
+    seen_end = whole.outcome in (Outcome.SUCCESS, Outcome.FAILURE) and whole.complete
     rewards = [float(value) for value in whole.rewards]
     ended = [bool(value) and seen_end for value in whole.terminated]
     acts = [
@@ -156,7 +158,7 @@ def reference(whole: EpisodeArrays, n_step: int) -> dict[int, tuple[int | None, 
                 ended[last] = True
     found: dict[int, tuple[int | None, float, float]] = {}
     for start in range(ticks):
-        if not acts[start] or whole.outcome == "rerecorded":
+        if not acts[start] or whole.outcome is Outcome.RERECORD:
             continue
         best: tuple[int | None, float, float] | None = None
         total = 0.0
@@ -187,7 +189,7 @@ def episodes(draw: st.DrawFn) -> EpisodeArrays:
     base[np.array(draw(flags)) == 5] = np.nan
     return episode(
         sources,
-        outcome=draw(st.sampled_from(["success", "failure", "timeout", "aborted", "rerecorded", "open"])),
+        outcome=draw(st.sampled_from(["success", "failure", "timeout", "abort", "rerecord", "incomplete"])),
         complete=draw(st.sampled_from([True, True, False])),
         index=np.cumsum([1 + (flag == 5) for flag in draw(flags)]),
         base=base,
