@@ -1,0 +1,139 @@
+"""Whether the joints can follow a step of the TCP, and the braking after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.command import Reason
+from robot.geometry import orthonormalise, pose, rotvec_to_matrix
+from robot.kinematics import Kinematics
+from robot.safety_limits import SafetyLimits
+from robot.step_limits import StepLimits
+from robot.stopping import Vector, braked, stop_gain
+
+Array = NDArray[np.float64]
+
+# Braking is rehearsed when a straight guess of where the joints stop, stretched and widened by this, leaves the
+# margins, or when the joints are this near to their own greatest speed. Away from both it always can be followed.
+GUESS_STRETCH = 1.5
+GUESS_SLACK_RAD = 0.02
+GUESS_SPEED_SHARE = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """A step that the arm can make.
+
+    Attributes:
+        T_base_tcp: pose after it, shape (4, 4) [m].
+        q_rad: joints after it, shape (N,) [rad]; empty without kinematics.
+        translation: the step [m].
+        rotation: the step as a rotation vector, base frame [rad].
+    """
+
+    T_base_tcp: Array
+    q_rad: Array
+    translation: Vector
+    rotation: Vector
+
+    @property
+    def still(self) -> bool:
+        """True when the TCP does not move."""
+        return not (any(self.translation) or any(self.rotation))
+
+
+class Follower:
+    """Makes moves out of Cartesian steps, within the joint limits.
+
+    Args:
+        kinematics: of the arm; None for an arm without joints, which follows everything.
+        limits: thresholds of the station.
+        steps: its Cartesian limits per tick.
+        period_s: length of a tick [s].
+    """
+
+    def __init__(self, kinematics: Kinematics | None, limits: SafetyLimits, steps: StepLimits, period_s: float) -> None:
+        self._kinematics = kinematics
+        self._steps = steps
+        if kinematics is not None:
+            joints = kinematics.joint_limits
+            self._q_least = joints.q_min_rad + limits.joint_margin_rad
+            self._q_greatest = joints.q_max_rad - limits.joint_margin_rad
+            self._dq_own = joints.dq_max_rad_s * period_s
+            self._dq_share = self._dq_own * limits.max_joint_speed_share
+
+    def toward(self, q_rad: Array, q_goal_rad: Array, share: float) -> Array:
+        """Return joints (N,) at `share` of the way to a goal, or as far as the joint speeds allow."""
+        way = q_goal_rad - q_rad
+        for to_go, allowed in zip(way.tolist(), self._dq_share.tolist(), strict=True):
+            if abs(to_go) * share > allowed:
+                share = allowed / abs(to_go)
+        return q_rad + share * way
+
+    def move(
+        self, T: Array, q_rad: Array, translation: Vector, rotation: Vector, q_start_rad: Array
+    ) -> tuple[Move | None, Reason]:
+        """Return the move from pose `T` (4, 4) and joints `q_rad` (N,), or None and why the joints cannot follow.
+
+        The joint solution nearest to `q_start_rad` (N,) is taken.
+        """
+        x, y, z = T[:3, 3].tolist()
+        R = T[:3, :3]
+        if any(rotation):
+            # rounding would otherwise add up over a long run
+            R = orthonormalise(rotvec_to_matrix(np.array(rotation)) @ R)
+        T_next = pose(R, np.array(self._steps.inside((x, y, z), translation)))
+        if self._kinematics is None:
+            return Move(T_base_tcp=T_next, q_rad=q_rad, translation=translation, rotation=rotation), Reason.NONE
+        q_next = self._kinematics.solve(T_next, q_start_rad)
+        if q_next is None:
+            return None, Reason.NO_SOLUTION
+        # joints that the person armed inside the margin may leave it and go no deeper
+        least, greatest = np.minimum(self._q_least, q_rad), np.maximum(self._q_greatest, q_rad)
+        if (q_next < least).any() or (q_next > greatest).any():
+            return None, Reason.JOINT_LIMIT
+        return Move(T_base_tcp=T_next, q_rad=q_next, translation=translation, rotation=rotation), Reason.NONE
+
+    def braking(self, T: Array, q_rad: Array, before_m: Vector, before_rad: Vector) -> Move | None:
+        """Return the move that brakes as hard as allowed after a step, or None when the joints cannot follow it.
+
+        It may use all of the arm's own joint speed: to slow down less would be worse.
+        """
+        translation, rotation = braked(before_m, self._steps.change_m), braked(before_rad, self._steps.change_rad)
+        move, _ = self.move(T, q_rad, translation, rotation, q_rad)
+        if move is not None and self._kinematics is not None and (np.abs(move.q_rad - q_rad) > self._dq_own).any():
+            return None
+        return move
+
+    def excess(self, q_rad: Array, move: Move) -> float:
+        """Return the greatest joint speed of a move from `q_rad` as a multiple of the allowed share."""
+        if self._kinematics is None:
+            return 0.0
+        return float((np.abs(move.q_rad - q_rad) / self._dq_share).max())
+
+    def can_stop(self, q_rad: Array, move: Move) -> bool:
+        """Return whether the joints can follow all of the braking after a move from `q_rad`."""
+        if self._kinematics is None:
+            return True
+        gain = max(
+            stop_gain(math.hypot(*move.translation), self._steps.change_m),
+            stop_gain(math.hypot(*move.rotation), self._steps.change_rad),
+        )
+        if gain == 1.0:
+            return True
+        step = move.q_rad - q_rad
+        guess = move.q_rad + GUESS_STRETCH * (gain - 1.0) * step
+        if (
+            (guess - GUESS_SLACK_RAD >= self._q_least).all()
+            and (guess + GUESS_SLACK_RAD <= self._q_greatest).all()
+            and (np.abs(step) <= GUESS_SPEED_SHARE * self._dq_own).all()
+        ):
+            return True
+        rehearsed: Move | None = move
+        while rehearsed is not None and not rehearsed.still:
+            rehearsed = self.braking(rehearsed.T_base_tcp, rehearsed.q_rad, rehearsed.translation, rehearsed.rotation)
+        return rehearsed is not None
