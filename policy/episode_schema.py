@@ -61,7 +61,9 @@ class EpisodeSpec(Strict):
             "tick/start_s": ("f8", ()),
             "tick/end_s": ("f8", ()),
             "tick/stage_ms": ("f4", (len(STAGES),)),
+            "tick/due_s": ("f8", ()),  # when the command is to be reached
             "tick/deadline_missed": ("u1", ()),
+            "tick/overrun": ("u1", ()),  # three missed in a row: holds
             # frames
             "tick/captured_s": ("f8", cameras),
             "tick/arrived_s": ("f8", cameras),
@@ -97,13 +99,16 @@ class EpisodeSpec(Strict):
             "tick/residual_version": ("i8", ()),
             "tick/human": ("f4", actions),  # NaN: not engaged
             "tick/source": ("i1", ()),
-            "tick/resetting": ("u1", ()),
+            "tick/reset": ("f4", actions),  # homing action, NaN outside a reset
+            "tick/arbiter": ("i4", ()),  # the arbiter's state after the tick
             "tick/hold_reason": ("i4", ()),
             # the safety filter
             "tick/commanded": ("f4", actions),  # the safe command mapped back to action space
             "tick/commanded_T": ("f8", (4, 4)),
             "tick/commanded_q": ("f8", joints),
             "tick/commanded_gripper_m": ("f8", ()),
+            "tick/filter_velocity": ("f8", (6,)),
+            "tick/rejections": ("i4", ()),
             "tick/safety": ("i4", ()),
             "tick/held": ("u1", ()),
             "tick/latched": ("u1", ()),

@@ -1,0 +1,114 @@
+"""A camera of the simulated station: ray-cast pictures with latency, jitter, drops and a bump."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from perception.config import SimulatedCameraConfig
+from perception.frame import Frame
+from perception.raycast import RayCaster
+from robot.simulation.world import SimulatedWorld
+
+Array = NDArray[np.float64]
+
+
+class SimulatedCamera:
+    """Takes a picture of the world every `1 / rate_hz`, which arrives `latency_s` (+ jitter) later.
+
+    Pictures are timed such that the newest one arrives at the latest just when a tick of the same rate
+    begins. Jitter and drops come from `seed`.
+    """
+
+    def __init__(self, config: SimulatedCameraConfig, world: SimulatedWorld, *, seed: int) -> None:
+        self._config, self._world = config, world
+        focal_px = config.height / 2.0 / math.tan(math.radians(config.vertical_fov_deg) / 2.0)
+        self.intrinsics_px = (focal_px, focal_px, (config.width - 1) / 2.0, (config.height - 1) / 2.0)
+        fx, fy, cx, cy = self.intrinsics_px
+        self._caster = RayCaster(height=config.height, width=config.width, fx=fx, fy=fy, cx=cx, cy=cy)
+        self._T_mount_camera = nominal_pose(config) @ bump_pose(config)
+        self._rng = np.random.default_rng([seed, *config.name.encode()])
+        self._period_s = 1.0 / config.rate_hz
+        self._first_s = world.time_s - config.latency_s - config.jitter_s
+        self._taken = 0
+        while self.next_capture_s() < world.time_s:
+            self._taken += 1
+        self._pending: deque[Frame] = deque(maxlen=16)
+        self._newest: Frame | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in the station."""
+        return self._config.name
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) [px]."""
+        return self._config.height, self._config.width
+
+    def __enter__(self) -> Self:
+        self._world.attach(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._world.detach(self)
+
+    def next_capture_s(self) -> float:
+        """Time of the next picture [s]."""
+        return self._first_s + self._taken * self._period_s
+
+    def capture(self) -> None:
+        """Take the picture that is due; called by the world standing at that time."""
+        captured_s, frame_id = self.next_capture_s(), self._taken
+        self._taken += 1
+        jitter_s = self._rng.uniform(0.0, self._config.jitter_s) if self._config.jitter_s else 0.0
+        if self._config.drop_rate and self._rng.random() < self._config.drop_rate:
+            return
+        rgb, depth_m = self.look()
+        rgb.flags.writeable = False
+        arrived_s = captured_s + self._config.latency_s + jitter_s
+        self._pending.append(
+            Frame(
+                camera=self.name, frame_id=frame_id, captured_s=captured_s, arrived_s=arrived_s, rgb=rgb, depth_m=depth_m
+            )
+        )
+
+    def latest(self, now_s: float) -> Frame | None:
+        """Return the newest frame that has arrived by `now_s`."""
+        while self._pending and self._pending[0].arrived_s <= now_s + 1e-9:
+            self._newest = self._pending.popleft()
+        return self._newest
+
+    def look(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Colour and depth of the world as it stands."""
+        T_base_mount = self._world.arm_state().T_base_tcp if self._config.mount == "tcp" else np.eye(4)
+        return self._caster.render(self._world.model, self._world.data, T_base_mount @ self._T_mount_camera)
+
+
+def nominal_pose(config: SimulatedCameraConfig) -> Array:
+    """`T_mount_camera` (4, 4) as the calibration says it: OpenCV axes, looking from `eye_m` at `target_m`."""
+    eye = np.array(config.eye_m)
+    forward = np.array(config.target_m) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, np.array(config.up))
+    right /= np.linalg.norm(right)
+    T_mount_camera = np.eye(4)
+    T_mount_camera[:3, :3] = np.column_stack([right, np.cross(forward, right), forward])
+    T_mount_camera[:3, 3] = eye
+    return T_mount_camera
+
+
+def bump_pose(config: SimulatedCameraConfig) -> Array:
+    """`T_nominal_true` (4, 4) of a bumped camera; rotation_deg is a rotation vector."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec(config.bump.rotation_deg, degrees=True).as_matrix()
+    pose[:3, 3] = config.bump.translation_m
+    return pose

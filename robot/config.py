@@ -1,0 +1,36 @@
+"""The arm section of a station file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from robot.strict import Strict
+
+Coordinate = Annotated[float, Field(ge=-5.0, le=5.0)]
+
+
+class SimulatedArmConfig(Strict):
+    """The FR3-like arm of the simulated station and its place task.
+
+    `home_m` is where each episode begins: position of the TCP in the base frame, hand straight down [m].
+    """
+
+    kind: Literal["simulated"]
+    home_m: tuple[Coordinate, Coordinate, Coordinate]
+    place_tolerance_m: Annotated[float, Field(ge=0.001, le=0.05)]
+
+
+class RecordedArmConfig(Strict):
+    """An arm that plays a recording; its commands are logged but move nothing.
+
+    `gripper_open_m` and `gripper_closed_m` give the recording's 0 to 1 opening in metres.
+    """
+
+    kind: Literal["recorded"]
+    gripper_open_m: Annotated[float, Field(gt=0.0, le=0.5)]
+    gripper_closed_m: Annotated[float, Field(ge=0.0, le=0.5)]
+
+
+ArmConfig = Annotated[SimulatedArmConfig | RecordedArmConfig, Field(discriminator="kind")]

@@ -1,0 +1,43 @@
+"""Where the block and the pad lie, drawn from a seed."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class Split(enum.Enum):
+    """Disjoint families of layouts; each draws from its own random stream."""
+
+    TRAINING = 1  # demonstrations and online episodes
+    HELD_OUT = 2  # measurements only
+    SELECTION = 3  # choosing checkpoints and settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One arrangement of the table, base frame.
+
+    Attributes:
+        block_xy_m: centre of the block [m].
+        block_yaw_rad: its rotation about z [rad].
+        pad_xy_m: centre of the pad [m].
+    """
+
+    block_xy_m: tuple[float, float]
+    block_yaw_rad: float
+    pad_xy_m: tuple[float, float]
+
+
+def draw_layout(split: Split, seed: int, index: int) -> Layout:
+    """Return layout `index` of `seed`: block on the right half (y < 0), pad on the left half."""
+    rng = np.random.default_rng([split.value, seed, index])
+    x = rng.uniform(0.36, 0.54, 2)
+    block_y, pad_y = -rng.uniform(0.04, 0.18), rng.uniform(0.04, 0.18)
+    return Layout(
+        block_xy_m=(float(x[0]), float(block_y)),
+        block_yaw_rad=float(rng.uniform(-0.15, 0.15)),
+        pad_xy_m=(float(x[1]), float(pad_y)),
+    )

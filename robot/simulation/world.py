@@ -1,0 +1,180 @@
+"""The physics of the simulated station, stepped to wherever the loop's clock stands."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from robot import fr3
+from robot.arm_state import ArmState
+from robot.simulation.layout import Layout
+from robot.simulation.scene import BLOCK_HALF_M, scene_xml
+
+Array = NDArray[np.float64]
+TIMESTEP_S = 0.005
+
+
+class Captures(Protocol):
+    """A camera that wants the world stopped at its capture times."""
+
+    def next_capture_s(self) -> float:
+        """Time of its next picture [s]."""
+        ...
+
+    def capture(self) -> None:
+        """Take it; the world stands at `next_capture_s`."""
+        ...
+
+
+class SimulatedWorld:
+    """MuJoCo model and data of one station. Owned by one process; deterministic for the same calls.
+
+    Time is the loop's clock: `start_s` is its reading at the world's first instant.
+    """
+
+    def __init__(self, *, start_s: float, period_s: float) -> None:
+        self._model = mujoco.MjModel.from_xml_string(scene_xml(timestep_s=TIMESTEP_S))
+        self._data = mujoco.MjData(self._model)
+        self._start_s, self._steps = start_s, 0
+        self._period_s = period_s
+        self._cameras: list[Captures] = []
+        model = self._model
+        self._joint_q = slice(0, 7)
+        self._finger_q = slice(7, 9)
+        self._block_q = int(model.joint("block").qposadr[0])
+        self._block_v = int(model.joint("block").dofadr[0])
+        self._tcp = int(model.site("tcp").id)
+        self._pad = int(model.geom("pad").id)
+        self._table = int(model.geom("table").id)
+        self._fingers = {int(model.geom(name).id) for name in ("left_finger", "right_finger")}
+        self._data.qpos[self._joint_q] = fr3.HOME_Q_RAD
+        self._data.qpos[self._finger_q] = 0.04
+        self._from = np.array([*fr3.HOME_Q_RAD, 0.04, 0.04])
+        self._to, self._ramp_start_s, self._ramp_end_s = self._from.copy(), start_s, start_s
+        self._data.ctrl[:] = self._from
+        self._refresh()
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model, for rendering."""
+        return self._model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The physics state, for rendering."""
+        return self._data
+
+    @property
+    def time_s(self) -> float:
+        """Where the world stands on the loop's clock [s]."""
+        return self._start_s + self._steps * TIMESTEP_S
+
+    def attach(self, camera: Captures) -> None:
+        """Stop at this camera's capture times from now on."""
+        self._cameras.append(camera)
+
+    def detach(self, camera: Captures) -> None:
+        """Forget a camera."""
+        self._cameras.remove(camera)
+
+    def lay(self, layout: Layout) -> None:
+        """Put block and pad where `layout` says, as a person re-lays the table; the arm is not touched."""
+        block = self._block_q
+        self._data.qpos[block : block + 3] = (*layout.block_xy_m, BLOCK_HALF_M)
+        self._data.qpos[block + 3 : block + 7] = (
+            np.cos(layout.block_yaw_rad / 2),
+            0,
+            0,
+            np.sin(layout.block_yaw_rad / 2),
+        )
+        self._data.qvel[self._block_v : self._block_v + 6] = 0.0
+        self._model.geom_pos[self._pad, :2] = layout.pad_xy_m
+        self._refresh()
+
+    def set_target(self, q_rad: Array, gripper_width_m: float, due_s: float) -> None:
+        """Ramp the joint servos from their present set-points to `q_rad` by `due_s`."""
+        self._from = self._set_point(self.time_s)
+        self._to = np.concatenate([q_rad, np.full(2, gripper_width_m / 2.0)])
+        self._ramp_start_s, self._ramp_end_s = self.time_s, max(due_s, self.time_s + TIMESTEP_S)
+
+    def advance(self, to_s: float) -> None:
+        """Step physics to `to_s`, taking every picture that falls due on the way."""
+        while True:
+            due = [(camera.next_capture_s(), i) for i, camera in enumerate(self._cameras)]
+            when_s, index = min(due, default=(np.inf, -1))
+            if when_s > to_s + 1e-9:
+                break
+            self._step_to(when_s)
+            self._cameras[index].capture()
+        self._step_to(to_s)
+
+    def arm_state(self) -> ArmState:
+        """State of the arm now."""
+        data = self._data
+        velocity = np.zeros(6)
+        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tcp, velocity, 0)
+        pose = np.eye(4)
+        pose[:3, :3] = data.site_xmat[self._tcp].reshape(3, 3)
+        pose[:3, 3] = data.site_xpos[self._tcp]
+        return ArmState(
+            measured_s=self.time_s,
+            q_rad=data.qpos[self._joint_q].copy(),
+            dq_rad_s=data.qvel[self._joint_q].copy(),
+            T_base_tcp=pose,
+            tcp_velocity=np.concatenate([velocity[3:], velocity[:3]]),
+            gripper_width_m=float(data.qpos[self._finger_q].sum()),
+            force_n=self._external_force_n(),
+        )
+
+    def block_position_m(self) -> Array:
+        """Centre of the block in the base frame, shape (3,) [m]. Simulator truth: never for the learner."""
+        return self._data.qpos[self._block_q : self._block_q + 3].copy()
+
+    def block_up(self) -> float:
+        """Cosine between the block's z axis and the vertical; 1 when it stands upright."""
+        w, x, y, z = self._data.qpos[self._block_q + 3 : self._block_q + 7]
+        return float(1.0 - 2.0 * (x * x + y * y))
+
+    def block_speed_m_s(self) -> float:
+        """Speed of the block's centre [m/s]."""
+        return float(np.linalg.norm(self._data.qvel[self._block_v : self._block_v + 3]))
+
+    def pad_position_m(self) -> Array:
+        """Centre of the pad on the table, shape (2,) [m]."""
+        return self._model.geom_pos[self._pad, :2].copy()
+
+    def _step_to(self, to_s: float) -> None:
+        steps = round((to_s - self._start_s) / TIMESTEP_S) - self._steps
+        for _ in range(steps):
+            self._data.ctrl[:] = self._set_point(self.time_s + TIMESTEP_S)
+            mujoco.mj_step(self._model, self._data)
+            self._steps += 1
+        if steps > 0:
+            self._refresh()
+
+    def _set_point(self, at_s: float) -> Array:
+        span_s = self._ramp_end_s - self._ramp_start_s
+        share = 1.0 if span_s <= 0.0 else min(1.0, max(0.0, (at_s - self._ramp_start_s) / span_s))
+        point = self._from + share * (self._to - self._from)
+        point[7:] = self._to[7:]  # the gripper has its own speed, it is not interpolated
+        return point
+
+    def _refresh(self) -> None:
+        """Bring poses in line with the joint positions (mj_step leaves them one step behind)."""
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+
+    def _external_force_n(self) -> float:
+        """Force with which the fingers press on the table [N]: what a wrist sensor would feel of a crash."""
+        total = 0.0
+        for i in range(self._data.ncon):
+            contact = self._data.contact[i]
+            pair = {int(contact.geom1), int(contact.geom2)}
+            if self._table in pair and pair & self._fingers:
+                force = np.zeros(6)
+                mujoco.mj_contactForce(self._model, self._data, i, force)
+                total += abs(float(force[0]))
+        return total

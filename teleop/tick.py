@@ -1,0 +1,236 @@
+"""One tick, from what was observed to what may be sent: pure, so that a replay recomputes it bit for bit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.observation import Observation, Verdict
+from policy.action_space import ActionSpace
+from policy.bundle import Bundle
+from policy.residual import ResidualHead
+from robot.command import Hold, SafeCommand
+from robot.safety import FilterState, SafetyFilter
+from teleop.arbiter import Arbiter, ArbiterState, Decision, Source, Voices
+from teleop.human_input import HumanCommand, HumanEvent
+
+Action = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The base policy's plan in force.
+
+    Attributes:
+        actions: (H, A), the first one meant for tick `requested`.
+        requested: tick that asked for it.
+    """
+
+    actions: NDArray[np.float32]
+    requested: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TickState:
+    """What one tick hands to the next."""
+
+    arbiter: ArbiterState
+    filter: FilterState
+    chunk: Chunk | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TickInputs:
+    """Everything a tick depends on besides `TickState`; all of it is logged.
+
+    Attributes:
+        index: tick number within the episode.
+        now_s: tick start [s].
+        due_s: when the command is to be reached [s].
+        observation: synchronised frames and arm state.
+        human: what the person's device says.
+        reset: homing action (A,) while the episode is being reset, else None.
+        noise: exploration added to the residual (A,), zeros without.
+        gate_forced: a scheduled pass of a closed value gate.
+        overrun: the loop missed three deadlines in a row.
+    """
+
+    index: int
+    now_s: float
+    due_s: float
+    observation: Observation
+    human: HumanCommand
+    reset: Action | None
+    noise: Action
+    gate_forced: bool
+    overrun: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TickOutputs:
+    """What every voice said and what came of it.
+
+    Attributes:
+        features: of the base policy (F,), None without a usable observation.
+        base: base policy's action (A,), None without a proposal.
+        residual: correction with noise (A,), as it was added; zeros where the gate is closed.
+        gate: value of base and of base + residual by the gate's critics (least of them); NaN without a gate.
+        gate_open: True when base + residual is not worth less, or the gate is forced or absent.
+        human: the person's action (A,), None while not engaged.
+        decision: who drives.
+        command: what the filter let through, or its refusal.
+        commanded: the executed move mapped back to action space (A,).
+    """
+
+    features: NDArray[np.float32] | None
+    base: Action | None
+    residual: Action
+    gate: NDArray[np.float32]
+    gate_open: bool
+    human: Action | None
+    decision: Decision
+    command: SafeCommand | Hold
+    commanded: Action
+
+
+class TickPipeline:
+    """The stages between observation and arm. Owns no state of its own but the loaded policy."""
+
+    def __init__(
+        self, *, bundle: Bundle, arbiter: Arbiter, safety: SafetyFilter, gate_enabled: bool
+    ) -> None:
+        self.bundle = bundle
+        self.actions = ActionSpace(bundle.manifest.action)
+        self._arbiter, self._safety = arbiter, safety
+        self._gate_enabled = gate_enabled
+        self._execute_steps = bundle.manifest.execute_steps
+
+    def step(
+        self, state: TickState, inputs: TickInputs, head: ResidualHead, stopwatch: Stopwatch | None = None
+    ) -> tuple[TickState, TickOutputs]:
+        """Run encode, act, residual, arbitrate and filter once.
+
+        A hold without a usable observation drops the chunk: what was planned before it is out of date.
+        """
+        lap = stopwatch.lap if stopwatch else _no_lap
+        look = inputs.observation.verdict is Verdict.FRESH and inputs.reset is None
+        features = self.bundle.encode(inputs.observation.images, inputs.observation.proprio) if look else None
+        lap("encode")
+        chunk = self._plan(state, inputs, features)
+        base = None if chunk is None else chunk.actions[inputs.index - chunk.requested]
+        lap("act")
+        residual, gate, gate_open = self._correct(inputs, features, base, head)
+        lap("residual")
+        filter_state = state.filter
+        if HumanEvent.ARM in inputs.human.events and HumanEvent.STOP not in inputs.human.events:
+            filter_state = self._safety.rearm(filter_state, inputs.observation.state)
+        human_action = self.actions.from_human(
+            inputs.human.twist,
+            inputs.human.gripper,
+            T_base_target=filter_state.T_base_tcp,
+            gripper_width_m=filter_state.gripper_width_m,
+        )
+        arbiter_state, decision = self._arbiter.step(
+            state.arbiter,
+            Voices(
+                base=base,
+                residual=residual,
+                human=inputs.human,
+                human_action=human_action,
+                reset=inputs.reset,
+                verdict=inputs.observation.verdict,
+                overrun=inputs.overrun,
+                filter_latched=filter_state.latched,
+                now_s=inputs.now_s,
+            ),
+        )
+        lap("arbitrate")
+        wanted = None
+        if decision.action is not None:
+            wanted = self.actions.command(
+                decision.action,
+                T_base_target=filter_state.T_base_tcp,
+                gripper_width_m=filter_state.gripper_width_m,
+                due_s=inputs.due_s,
+            )
+        after, command = self._safety.step(filter_state, inputs.observation.state, wanted)
+        commanded = self.actions.executed(
+            filter_state.T_base_tcp, after.T_base_tcp, filter_state.q_rad, after.q_rad, after.gripper_width_m
+        )
+        lap("filter")
+        outputs = TickOutputs(
+            features=features,
+            base=base,
+            residual=residual,
+            gate=gate,
+            gate_open=gate_open,
+            human=human_action if inputs.human.engaged else None,
+            decision=decision,
+            command=command,
+            commanded=commanded,
+        )
+        return TickState(arbiter=arbiter_state, filter=after, chunk=chunk), outputs
+
+    def _plan(self, state: TickState, inputs: TickInputs, features: NDArray[np.float32] | None) -> Chunk | None:
+        """Keep the chunk in force or ask for a fresh one.
+
+        Fresh when it is used up to `execute_steps`, and on every tick that a person drives (in shadow), so that
+        the base action beside a correction belongs to this very state and release hands back to a fresh chunk.
+        """
+        if features is None:
+            return None
+        chunk = state.chunk
+        used = self._execute_steps if chunk is None else inputs.index - chunk.requested
+        if chunk is not None and used < self._execute_steps and not inputs.human.engaged:
+            if state.arbiter.previous is Source.POLICY:
+                return chunk
+        actions = self.bundle.act(features, inputs.observation.proprio)
+        return Chunk(actions=actions, requested=inputs.index)
+
+    def _correct(
+        self, inputs: TickInputs, features: NDArray[np.float32] | None, base: Action | None, head: ResidualHead
+    ) -> tuple[Action, NDArray[np.float32], bool]:
+        """Return the residual as it is added, the gate's two values and whether the gate is open."""
+        unknown = np.full(2, np.nan, np.float32)
+        if features is None or base is None:
+            return np.zeros(self.actions.size, np.float32), unknown, False
+        proprio = inputs.observation.proprio
+        residual = head.residual(features, proprio, base)
+        residual = np.clip(residual + inputs.noise, -head.scale, head.scale)
+        if head.heads == 0:
+            return residual, unknown, True
+        candidates = np.clip(np.stack([base, base + residual]), -1.0, 1.0)
+        gate = head.values(features, proprio, candidates).min(axis=0)
+        gate_open = bool(gate[1] >= gate[0]) or inputs.gate_forced or not self._gate_enabled
+        return residual if gate_open else np.zeros_like(residual), gate, gate_open
+
+
+class Stopwatch:
+    """Collects how long each stage of a tick took [ms]."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, float] = {}
+        self._last_s = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin a tick."""
+        self._stages = {}
+        self._last_s = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End `stage`, which began at the lap before."""
+        now_s = time.perf_counter()
+        self._stages[stage] = self._stages.get(stage, 0.0) + (now_s - self._last_s) * 1e3
+        self._last_s = now_s
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Stage -> milliseconds of the tick so far."""
+        return self._stages
+
+
+def _no_lap(stage: str) -> None:
+    pass
