@@ -78,6 +78,7 @@ class Gamepad:
         self._config = config or GamepadConfig()
         self._pad: controller.Controller | None = None
         self._guid = ""
+        self._instance = -1  # Controller.id is the device index at first and after some replugs, so not that
         self._events = HumanEvent.NONE
         self._pulled: set[int] = set()
         self._deadman = Deadman()
@@ -120,7 +121,7 @@ class Gamepad:
         if event.type == pygame.CONTROLLERDEVICEADDED:
             self._replug(event)
             return
-        if self._pad is None or getattr(event, "instance_id", None) != self._pad.id:
+        if self._pad is None or getattr(event, "instance_id", None) != self._instance:
             return
         if event.type == pygame.CONTROLLERBUTTONDOWN:
             self._events |= _EVENTS.get(event.button, HumanEvent.NONE)
@@ -178,7 +179,7 @@ class Gamepad:
                 f"gamepad {name!r}: has no {', '.join(missing)}, which supervising needs; use another pad or give its "
                 f"mapping in SDL_GAMECONTROLLERCONFIG"
             )
-        self._pad, self._guid = pad, pad.as_joystick().get_guid()
+        self._pad, self._guid, self._instance = pad, pad.as_joystick().get_guid(), pad.as_joystick().get_instance_id()
 
     def _replug(self, event: pygame.event.Event) -> None:
         if self._pad is not None or event.guid != self._guid or not controller.is_controller(event.device_index):
@@ -188,7 +189,7 @@ class Gamepad:
         except pygame.error:  # gone again, or not readable yet: still unplugged, and the next report tries anew
             return
         if pad.as_joystick().get_guid() == self._guid:  # indices shift when several pads come and go
-            self._pad = pad
+            self._pad, self._instance = pad, pad.as_joystick().get_instance_id()
         else:
             pad.quit()
 

@@ -19,6 +19,12 @@ _BUTTONS = {
 }
 
 
+class _Guid(ctypes.Structure):
+    """SDL_GUID."""
+
+    _fields_ = (("data", ctypes.c_uint8 * 16),)
+
+
 class _VirtualJoystickDesc(ctypes.Structure):
     """SDL_VirtualJoystickDesc of SDL 2.24 and later (SDL_joystick.h)."""
 
@@ -47,6 +53,9 @@ def _bundled_sdl() -> ctypes.CDLL:
     sdl.SDL_JoystickSetVirtualAxis.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_int16)
     sdl.SDL_JoystickSetVirtualButton.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint8)
     sdl.SDL_JoystickInstanceID.argtypes = (ctypes.c_void_p,)
+    sdl.SDL_JoystickGetGUID.argtypes = (ctypes.c_void_p,)
+    sdl.SDL_JoystickGetGUID.restype = _Guid
+    sdl.SDL_JoystickGetGUIDString.argtypes = (_Guid, ctypes.c_char_p, ctypes.c_int)
     sdl.SDL_GetError.restype = ctypes.c_char_p
     return sdl
 
@@ -54,16 +63,18 @@ def _bundled_sdl() -> ctypes.CDLL:
 class VirtualPad:
     """One pad. Entering plugs it in, before or while somebody looks for pads; leaving pulls it out."""
 
-    def __init__(self, name: str = "Test Pad", *, product_id: int = 1) -> None:
+    def __init__(self, name: str = "Test Pad", *, product_id: int = 1, buttons: int = 15) -> None:
         """Describe the pad.
 
         Args:
             name: what SDL calls it.
             product_id: pads of one name and number have the same GUID.
+            buttons: how many it has, in SDL's order; the right shoulder is number 11.
         """
         self._sdl = _bundled_sdl()
         self._name = name.encode()
         self._product_id = product_id
+        self._buttons = buttons
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
@@ -76,13 +87,20 @@ class VirtualPad:
         if self._handle is not None:
             self.unplug()
 
+    @property
+    def guid(self) -> str:
+        """SDL's GUID of this model."""
+        text = ctypes.create_string_buffer(33)
+        self._sdl.SDL_JoystickGetGUIDString(self._sdl.SDL_JoystickGetGUID(self._handle), text, len(text))
+        return text.value.decode()
+
     def plug(self) -> None:
         """Plug it in."""
         desc = _VirtualJoystickDesc(
             version=_DESC_VERSION,
             type=_GAMECONTROLLER,
             naxes=len(_AXES),
-            nbuttons=15,
+            nbuttons=self._buttons,
             vendor_id=0x1209,
             product_id=self._product_id,
             name=self._name,
