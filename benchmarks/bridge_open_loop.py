@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from policy.bridge_data import ActionStatistics, Steps, play, was_seen
+from policy.bridge_data import ActionStatistics, Steps, play, unseen
 from policy.bridge_training import CHUNK_LENGTH, fit
 from policy.bundle import Bundle, load_bundle
 from policy.open_loop import baseline_actions, open_loop_error
@@ -44,9 +44,8 @@ def main() -> None:
     recording = Recording.open(options.recording)
     steps = play(recording, CHUNK_LENGTH)
     bundle = load_bundle(options.bundle, provider="cpu")
-    training = bundle.manifest.training
-    unseen = [number for number, episode in enumerate(recording.episodes) if not was_seen(episode, training)]
-    held_out = np.isin(steps.episode, unseen)
+    judged = unseen(recording, bundle.manifest.training)
+    held_out = np.isin(steps.episode, judged)
     instructions = np.array([recording.episodes[number].instruction for number in steps.episode])
     tests = {
         "leave_one_episode_out": [steps.episode == number for number in range(len(recording.episodes))],
@@ -57,7 +56,7 @@ def main() -> None:
         "held_out": figures(
             recording, steps, [held_out], [bundle_actions(bundle, steps, held_out)], [bundle_statistics(bundle)]
         ),
-        "held_out_episodes": [recording.episodes[number].name for number in unseen],
+        "held_out_episodes": [recording.episodes[number].name for number in judged],
     }
     for name, folds in tests.items():
         result[name] = [cross_validated(recording, steps, folds, seed) for seed in range(options.seeds)]

@@ -44,6 +44,21 @@ def was_seen(episode: RecordedEpisode, training: Mapping[str, str | int | float]
     return not set(step_digests(episode)).isdisjoint(str(training.get("train_steps", "")).split())
 
 
+def unseen(recording: Recording, training: Mapping[str, str | int | float]) -> list[int]:
+    """Return the numbers of the episodes on which a bundle with these training facts can be judged.
+
+    Raises:
+        BadInputError: it was trained on all of them.
+    """
+    numbers = [n for n, episode in enumerate(recording.episodes) if not was_seen(episode, training)]
+    if not numbers:
+        raise BadInputError(
+            f"recording {recording.path}: the bundle was trained on all {len(recording.episodes)} episodes (at least 1"
+            " must be unseen); give a recording with others"
+        )
+    return numbers
+
+
 @dataclass(frozen=True, kw_only=True)
 class ActionStatistics:
     """Mean and spread (population standard deviation) of the operator's actions in the training episodes.

@@ -121,6 +121,10 @@ class Recording:
         self._times_s = start_s - EARLY_S + np.arange(len(self._playing)) / self.rate_hz
         return self._playing
 
+    def layout(self) -> dict[str, str | float]:
+        """Return what an episode's header keeps of the playback, so that a log finds its way back to the recording."""
+        return {"recorded_episode": self.playing.name, "recorded_start_s": float(self._times_s[0])}
+
     def step(self, now_s: float, latency_s: float = 0.0) -> int:
         """Return the newest step known at `now_s` to a reader `latency_s` late; -1 before the first."""
         return int(np.searchsorted(self._times_s + latency_s, now_s, side="right")) - 1

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from perception.camera import Camera
+from perception.frame import Frame
 from teleop.human_input import HumanCommand, HumanEvent, HumanInput
 
 
@@ -75,6 +77,70 @@ class HumanInputContract:
         def run() -> None:
             with human as entered:
                 assert entered is human
+                raise failure
+
+        with pytest.raises(RuntimeError, match="of the loop"):
+            run()
+
+
+class CameraContract:
+    """What the synchroniser relies on in every camera. Inherit, give `make`, `begin_s` and `let_run`."""
+
+    begin_s = 100.0  # host time at which the source begins to run
+    TOLERANCE_S = 1e-9  # rounding of times that were summed in another order
+
+    def make(self) -> Camera:
+        """A camera that has not been entered, of a source that begins at `begin_s`."""
+        raise NotImplementedError
+
+    def let_run(self, now_s: float) -> None:
+        """Let the source run up to `now_s`, where it does not do so by itself."""
+
+    def frames(self, camera: Camera, *, tick_s: float = 0.05, ticks: int = 60) -> Iterator[tuple[float, Frame]]:
+        for tick in range(ticks):
+            now_s = self.begin_s + tick_s * tick
+            self.let_run(now_s)
+            frame = camera.latest(now_s)
+            if frame is not None:
+                yield now_s, frame
+
+    def test_camera_has_nothing_before_its_first_frame(self) -> None:
+        with self.make() as camera:
+            assert camera.latest(self.begin_s - 60.0) is None
+
+    def test_camera_gives_frames_of_the_promised_size_and_name(self) -> None:
+        with self.make() as camera:
+            seen = list(self.frames(camera))
+            assert len({frame.frame_id for _, frame in seen}) >= 3
+            for _, frame in seen:
+                assert frame.camera == camera.name
+                assert frame.rgb.shape == (*camera.size, 3)
+                assert frame.rgb.dtype == np.uint8
+                assert frame.depth_m is None or frame.depth_m.shape == camera.size
+
+    def test_no_frame_comes_from_the_future(self) -> None:
+        with self.make() as camera:
+            for now_s, frame in self.frames(camera, tick_s=0.0173):
+                assert frame.captured_s <= frame.arrived_s <= now_s + self.TOLERANCE_S
+
+    def test_frames_come_in_order_and_a_repeat_is_the_same_frame(self) -> None:
+        with self.make() as camera:
+            for (_, earlier), (_, later) in itertools.pairwise(self.frames(camera, tick_s=0.0173)):
+                if later.frame_id == earlier.frame_id:
+                    assert later.captured_s == earlier.captured_s
+                    assert np.array_equal(later.rgb, earlier.rgb)
+                else:
+                    assert later.frame_id > earlier.frame_id
+                    assert later.captured_s > earlier.captured_s
+                    assert later.arrived_s >= earlier.arrived_s
+
+    def test_camera_enters_as_itself_and_lets_errors_through(self) -> None:
+        failure = RuntimeError("of the loop")
+        camera = self.make()
+
+        def run() -> None:
+            with camera as entered:
+                assert entered is camera
                 raise failure
 
         with pytest.raises(RuntimeError, match="of the loop"):
