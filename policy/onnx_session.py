@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +42,10 @@ def cuda_is_usable() -> bool:
         count = ctypes.c_int(0)
         if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value < 1:
             return False
+        # finds CUDA and cuDNN where they came as wheels; prints what it cannot find
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+        ctypes.CDLL("libcudnn.so.9")
         folder = Path(ort.__file__).parent / "capi"
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(folder / "libonnxruntime_providers_cuda.so"))

@@ -64,7 +64,7 @@ class ResidualHead:
         self._clip = np.float32(clip[0])
         width = dims.observation + dims.action
         self._actor = _Networks([_read_network(left, "actor", width, dims.action)])
-        heads = sorted({int(match[1]) for name in left if (match := re.match(r"gate\.(\d{1,3})\.", name))})
+        heads = sorted({int(match[1]) for name in left if (match := re.match(r"gate\.([0-9]{1,3})\.", name))})
         if heads != list(range(len(heads))):
             raise ValueError(f"gate heads are numbered {heads}, must count up from 0")
         gates = [_read_network(left, f"gate.{head}", width, 1) for head in heads]

@@ -41,7 +41,7 @@ _PATTERNS = {
     "sha256": r"[0-9a-f]{64}",
 }
 _NAME = re.compile(
-    r"scale|normaliser\.(mean|std|clip|mask)|(actor|gate\.\d{1,2})\.(\d{1,2}(\.norm)?|out)\.(weight|bias)"
+    r"scale|normaliser\.(mean|std|clip|mask)|(actor|gate\.[0-9]{1,2})\.([0-9]{1,2}(\.norm)?|out)\.(weight|bias)"
 )
 
 
