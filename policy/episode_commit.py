@@ -21,6 +21,7 @@ from policy.episode_file import (
     FORMAT,
     PARTIAL,
     PENDING_OUTCOME,
+    check_space,
     open_episode,
     read_header,
     read_labels,
@@ -60,12 +61,14 @@ def commit_episode(partial: Path, *, reason: str = "the recording stopped before
 
     Raises:
         BadInputError: the partial is no recording, or a damaged final file has its name.
-        OSError: the disk is full or failing; the partial is untouched.
+        NoSpaceError: the disk is full; the partial is untouched.
+        OSError: the disk is failing; the same.
     """
     if partial.suffix != PARTIAL:
         raise BadInputError(f"{partial}: not a recording in progress (*.h5{PARTIAL}); check the path")
     final = partial.with_suffix("")
     if not final.exists():
+        check_space(final.parent, partial.stat().st_size if partial.exists() else 0)
         temporary = final.with_name(final.name + COMMITTING)
         try:
             _write_final(partial, temporary, reason)

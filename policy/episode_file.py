@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,14 +14,43 @@ from numpy.typing import NDArray
 
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
 from policy.episode_schema import SCHEMA_VERSION, EpisodeSpec
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HandrailError
 
 FORMAT = "handrail-episode"
 DEMO = "data/demo_0"
 PENDING_OUTCOME = "pending_outcome"
 PARTIAL, CREATING, COMMITTING = ".partial", ".creating", ".committing"
 
+_SPARE_BYTES = 16_000_000
+
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+class NoSpaceError(HandrailError):
+    """The disk has no room; found out before HDF5 is asked to write."""
+
+
+def free_bytes(folder: Path) -> int:
+    """Return what a user may still write on the folder's disk [bytes]."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def check_space(folder: Path, needed_bytes: int, free: Callable[[Path], int] = free_bytes) -> None:
+    """Refuse a write that might fill the disk.
+
+    After one failed write HDF5 (2.0) cannot close its file, fails for other files as well and ends the process
+    with a segmentation fault (measured), so no write may be the first to find the disk full.
+
+    Raises:
+        NoSpaceError: less than `needed_bytes` and a margin is free.
+    """
+    left = free(folder)
+    if left < needed_bytes + _SPARE_BYTES:
+        raise NoSpaceError(
+            f"{folder}: {left // 1_000_000} MB free on its disk, recording needs "
+            f"{(needed_bytes + _SPARE_BYTES) // 1_000_000} MB; make room"
+        )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 
 from policy.episode_commit import Committed, describe
-from policy.episode_file import COMMITTING, sync, write_label
+from policy.episode_file import COMMITTING, check_space, sync, write_label
 from policy.episode_header import LabelSource, Outcome
 from policy.episode_reader import read_episode
 from robot.errors import BadInputError
@@ -22,12 +22,14 @@ def label_episode(path: Path, outcome: Outcome, source: LabelSource) -> Committe
 
     Raises:
         BadInputError: the file is no sound episode, or `outcome` is incomplete, which no one can know better.
-        OSError: the disk is full or failing; the episode is untouched.
+        NoSpaceError: the disk is full; the episode is untouched.
+        OSError: the disk is failing; the same.
     """
     if outcome is Outcome.INCOMPLETE:
         raise BadInputError(f"{path}: 'incomplete' is no label for a person to give; allowed are the other outcomes")
     episode = read_episode(path)
     label = episode.outcome.model_copy(update={"outcome": outcome, "label_source": source})
+    check_space(path.parent, path.stat().st_size)
     temporary = path.with_name(path.name + COMMITTING)
     try:
         shutil.copyfile(path, temporary)

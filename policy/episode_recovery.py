@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policy.episode_commit import Committed, commit_episode
-from policy.episode_file import COMMITTING, CREATING, PARTIAL
+from policy.episode_file import COMMITTING, CREATING, PARTIAL, NoSpaceError
 from robot.errors import BadInputError
 
 
@@ -68,10 +68,10 @@ def finish_left(folder: Path, *, only: Path | None = None) -> Recovery:
     for partial in [only] if only else sorted(folder.glob(f"*.h5{PARTIAL}")):
         try:
             episodes.append(commit_episode(partial))
-        except BadInputError as error:
+        except (BadInputError, NoSpaceError) as error:
             problems.append(str(error))
         except OSError as error:
-            problems.append(f"{partial}: could not be finished ({error}); free some space and recover again")
+            problems.append(f"{partial}: could not be finished ({error}); check the disk and recover again")
     if only is None:
         # half-made files: of recordings that had no row yet, and of commits that were done again above
         for suffix in (CREATING, COMMITTING):

@@ -17,7 +17,7 @@ from robot.strict import Strict
 
 SCHEMA_VERSION = 1
 DIGEST_FIELD = "tick/row_digest"
-STAGES = ("observe", "encode", "act", "residual", "arbitrate", "filter", "send", "record")
+STAGES = ("state", "observe", "encode", "act", "residual", "arbitrate", "filter", "send", "record")
 
 Row = NDArray[np.void]
 Fields = dict[str, tuple[str, tuple[int, ...]]]

@@ -6,7 +6,6 @@ datasets and attributes are made before, and the outcome, known last, has its by
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from policy.episode_file import CREATING, DEMO, FORMAT, PARTIAL, PENDING_OUTCOME
+from policy.episode_file import CREATING, DEMO, FORMAT, PARTIAL, PENDING_OUTCOME, check_space, free_bytes
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
 from policy.episode_schema import DIGEST_FIELD, SCHEMA_VERSION, Row, row_digest
 from robot.errors import BadInputError
@@ -42,20 +41,23 @@ class EpisodeWriter:
         *,
         flush_period_s: float = 0.4,
         now_s: Callable[[], float] = time.monotonic,
+        free: Callable[[Path], int] = free_bytes,
     ) -> None:
         """Create `<utc>-<run>-<index>.h5.partial`.
 
         Raises:
             BadInputError: an episode of that name exists.
+            NoSpaceError: the disk is full.
             OSError: the folder cannot be written.
         """
+        check_space(folder, 0, free)
         self.path = folder / (header.file_name + PARTIAL)
         if self.path.exists() or (folder / header.file_name).exists():
             raise BadInputError(f"{folder / header.file_name}: this episode exists; give each its own index and start")
         self._dtype = header.spec.row_dtype()
         self._buffer = np.empty(max(1, min(1024, _BUFFER_BYTES // self._dtype.itemsize)), self._dtype)
         self._buffered = self._rows = 0
-        self._flush_period_s, self._now_s = flush_period_s, now_s
+        self._flush_period_s, self._now_s, self._free = flush_period_s, now_s, free
         # Only a file in SWMR mode survives a kill, so it gets its name when it is in that mode.
         creating = folder / (header.file_name + CREATING)
         creating.unlink(missing_ok=True)
@@ -67,7 +69,7 @@ class EpisodeWriter:
             self._file.flush()
             creating.rename(self.path)
         except BaseException:
-            self.abandon()
+            self._close()
             raise
         self._flushed_s = now_s()
 
@@ -76,12 +78,18 @@ class EpisodeWriter:
         """Rows appended so far."""
         return self._rows + self._buffered
 
+    @property
+    def closed(self) -> bool:
+        """True after `finish` and `abandon`."""
+        return not self._file
+
     def append(self, row: Row) -> None:
         """Take one sealed row.
 
         Raises:
             BadInputError: the row's digest does not match its bytes.
-            OSError: the disk is full or failing; the rows flushed before are safe, close with `abandon`.
+            NoSpaceError: the disk is full; the rows flushed before are safe, and there is room to commit them.
+            OSError, RuntimeError: the disk is failing; the same, but HDF5 cannot go on in this process.
         """
         if int(row[DIGEST_FIELD]) != row_digest(row):
             raise BadInputError(
@@ -95,15 +103,17 @@ class EpisodeWriter:
             self.poll()
 
     def poll(self) -> None:
-        """Flush when it is due. Raises OSError as `append` does."""
+        """Flush when it is due. Raises what `append` does."""
         if self._now_s() - self._flushed_s >= self._flush_period_s:
             self.flush()
 
     def flush(self) -> None:
-        """Bring every row so far to where a kill cannot reach it. Raises OSError as `append` does."""
+        """Bring every row so far to where a kill cannot reach it. Raises what `append` does."""
         self._flushed_s = self._now_s()
         if not self._buffered:
             return
+        # twice: the commit writes all of it anew
+        check_space(self.path.parent, 2 * self.rows * self._dtype.itemsize, self._free)
         batch, first, count = self._buffer[: self._buffered], self._rows, self._buffered
         # h5py's own indexing costs four times as much as these calls
         for name, dataset in self._datasets.items():
@@ -129,11 +139,9 @@ class EpisodeWriter:
         return self.path
 
     def abandon(self) -> None:
-        """Close without an outcome; what was flushed stays for the commit. Never raises for a failing disk."""
+        """Close without an outcome and without the rows that were not flushed yet."""
         self._buffered = 0
-        # HDF5 tries once more what just failed; the file on disk keeps its last good flush
-        with contextlib.suppress(OSError, RuntimeError):
-            self._close()
+        self._close()
 
     def _close(self) -> None:
         self._datasets = {}
@@ -145,7 +153,7 @@ class EpisodeWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file:
+        if not self.closed:
             self.abandon()
 
 

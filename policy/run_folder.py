@@ -1,0 +1,195 @@
+"""The folder of one run: its episodes and, by SHA-256, everything that a replay of them needs."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from policy.episode_file import sync
+from policy.episode_header import Record, RunId
+from policy.manifest_file import read_manifest
+from policy.provenance import Provenance
+from robot.errors import BadInputError
+
+_KINDS = ("episodes", "bundles", "weights", "stations")
+_EPISODE = re.compile(r"-(\d{6,})\.h5(\.\w+)?$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class RunInfo(Record):
+    """run.json."""
+
+    schema_version: Literal[1] = 1
+    run_id: RunId
+    provenance: Provenance
+
+
+class RunFolder:
+    """One run on disk: `run.json`, `episodes/`, `bundles/`, `weights/` and `stations/` (calibrations included).
+
+    What is stored is named by its SHA-256, written once, and checked each time it is read.
+    """
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        self.path = path
+        self.info = info
+
+    @classmethod
+    def create(cls, path: Path, provenance: Provenance, *, resume: bool = False, min_free_mb: int = 256) -> RunFolder:
+        """Make the folder, or go on with the run in it.
+
+        Args:
+            path: the folder; its name becomes part of the run's id.
+            provenance: of a new run; a resumed one keeps its own, episodes carry theirs.
+            resume: True to go on where a run exists; its episode index continues.
+            min_free_mb: space that must be free on the disk [MB].
+
+        Raises:
+            BadInputError: it exists and `resume` is False, is something else, or has no rights or space.
+        """
+        if not _NAME.fullmatch(path.name):
+            raise BadInputError(f"{path}: {path.name!r} is no name for a run; use letters, digits, '_', '-' and '.'")
+        try:
+            if (path / "run.json").exists():
+                if not resume:
+                    raise BadInputError(f"{path}: holds a run already; name a new folder or resume that one")
+                run = cls.open(path)
+            else:
+                if path.exists() and any(path.iterdir()):
+                    raise BadInputError(f"{path}: holds other files and no run; name a new or empty folder")
+                path.mkdir(parents=True, exist_ok=True)
+                run = cls(path, RunInfo(run_id=f"{path.name}-{uuid.uuid4().hex[:8]}", provenance=provenance))
+            for kind in _KINDS:
+                (path / kind).mkdir(exist_ok=True)
+            free_mb = shutil.disk_usage(path).free // 1_000_000
+            if free_mb < min_free_mb:
+                raise BadInputError(f"{path}: {free_mb} MB free on its disk, a run needs {min_free_mb} MB; make room")
+            if not os.access(path / "episodes", os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if not (path / "run.json").exists():
+                _write(path / "run.json", run.info.to_json().encode())
+        except OSError as error:
+            raise BadInputError(
+                f"{path}: cannot hold a run ({error.strerror or error}); name a folder with rights and space"
+            ) from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run. Raises BadInputError when there is none."""
+        try:
+            text = (path / "run.json").read_bytes()
+        except OSError as error:
+            raise BadInputError(f"{path}: no run here (run.json: {error.strerror}); name a run's folder") from None
+        return cls(path, RunInfo.from_json(text, where=str(path / "run.json")))
+
+    @property
+    def run_id(self) -> str:
+        """Unique name of the run."""
+        return self.info.run_id
+
+    @property
+    def episodes(self) -> Path:
+        """Folder of the episode files."""
+        return self.path / "episodes"
+
+    def next_episode(self) -> int:
+        """Index after the highest in the folder, unfinished recordings included."""
+        found = (_EPISODE.search(path.name) for path in self.episodes.iterdir())
+        return max((int(match[1]) + 1 for match in found if match), default=0)
+
+    def store_station(self, data: bytes) -> str:
+        """Keep a station file or a calibration file; return its SHA-256."""
+        return self._store("stations", "", data)
+
+    def station(self, sha256: str) -> bytes:
+        """Return a station or calibration file. Raises BadInputError when missing or changed."""
+        return self._load("stations", sha256)
+
+    def store_weights(self, version: int, data: bytes) -> str:
+        """Keep a weights message under its version; return its SHA-256."""
+        return self._store("weights", f"{version:08d}-", data)
+
+    def weights(self, sha256: str) -> bytes:
+        """Return a weights message. Raises BadInputError when missing or changed."""
+        return self._load("weights", sha256)
+
+    def weights_sha256(self, version: int) -> str:
+        """Return the SHA-256 of the weights of `version`. Raises BadInputError unless there is exactly one."""
+        found = sorted((self.path / "weights").glob(f"{version:08d}-*"))
+        if len(found) != 1:
+            raise BadInputError(f"{self.path / 'weights'}: {len(found)} files of version {version}, must be one")
+        return found[0].name.partition("-")[2]
+
+    def store_bundle(self, sha256: str, files: Mapping[str, bytes]) -> None:
+        """Keep a bundle's `files` (`Bundle.files`) under its content hash. Raises BadInputError."""
+        target = self.path / "bundles" / sha256
+        if not target.exists():
+            making = target.with_name(f".{sha256}.{os.getpid()}")
+            try:
+                making.mkdir()
+                for name, data in files.items():
+                    _write(making / name, data)
+                making.rename(target)
+                sync(target.parent)
+            except OSError as error:
+                raise _cannot_store(target, error) from None
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+
+    def bundle(self, sha256: str) -> Path:
+        """Return the folder of a bundle, for `load_bundle`, which checks the graphs too.
+
+        Raises:
+            BadInputError: missing or changed.
+        """
+        path = self.path / "bundles" / sha256
+        manifest, _ = read_manifest(path)
+        if manifest.content_sha256 != sha256:
+            raise BadInputError(f"{path}: holds bundle {manifest.content_sha256}; the files were changed, restore them")
+        return path
+
+    def _store(self, kind: str, prefix: str, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path / kind / f"{prefix}{sha256}"
+        if not path.exists():
+            try:
+                _write(path, data)
+            except OSError as error:
+                raise _cannot_store(path, error) from None
+        return sha256
+
+    def _load(self, kind: str, sha256: str) -> bytes:
+        folder = self.path / kind
+        found = next((path for path in folder.glob(f"*{sha256}") if not path.name.startswith(".")), None)
+        if found is None:
+            raise BadInputError(f"{folder}: has no file {sha256}; copy the whole run folder")
+        data = found.read_bytes()
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BadInputError(f"{found}: its bytes do not match its name; the file was changed, restore it")
+        return data
+
+
+def _cannot_store(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(f"{path}: cannot be stored ({error.strerror or error}); check the disk's rights and space")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is either whole under its name or not there."""
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with making.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        making.rename(path)
+    finally:
+        making.unlink(missing_ok=True)
+    sync(path.parent)

@@ -1,0 +1,36 @@
+"""What the loop and the recorder say to each other: two parts, a kind and a body, over a private socket."""
+
+from __future__ import annotations
+
+import enum
+
+from policy.episode_header import Record
+
+
+class Kind(enum.Enum):
+    """First part of a message; what the body is stands behind it."""
+
+    # from the loop
+    BEGIN = b"begin"  # EpisodeHeader
+    ROW = b"row"  # the bytes of one row, of the type that the header's spec gives
+    END = b"end"  # EpisodeOutcome
+    CLOSE = b"close"
+    # from the recorder
+    READY = b"ready"  # it owns the folder
+    CREDIT = b"credit"  # bytes of rows that it took since the last one, as decimal digits
+    COMMITTED = b"committed"  # Committed
+    FAILED = b"failed"  # RecorderFailure
+
+
+class RecorderFailure(Record):
+    """Something that the recorder could not do, in words for the person.
+
+    Attributes:
+        episode: index of the episode it concerns, or None.
+        message: one line with the cure.
+        final: True when no file comes for that episode now; recovery may still make one.
+    """
+
+    episode: int | None
+    message: str
+    final: bool

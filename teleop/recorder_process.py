@@ -1,0 +1,182 @@
+"""The recorder: a process that writes what the loop sends, and outlives it long enough to finish.
+
+Started by `teleop.recorder.RecorderProcess` as `python -m teleop.recorder_process FOLDER ROWS REPORTS PARENT`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import zmq
+
+from policy.episode_commit import commit_episode
+from policy.episode_file import NoSpaceError, free_bytes
+from policy.episode_header import EpisodeHeader, EpisodeOutcome, Record
+from policy.episode_recovery import finish_left, recording_lock
+from policy.episode_writer import EpisodeWriter
+from robot.errors import BadInputError
+from teleop.recorder_messages import Kind, RecorderFailure
+
+_POLL_MS = 100  # a flush is due every 400 ms
+_BATCH = 64  # messages between two credits
+_NICE = 5  # the loop goes first where cores are short
+
+
+class EpisodeRecorder:
+    """Writes one episode after another and says what became of each.
+
+    A full disk or a wrong row costs one episode. A write that fails nevertheless leaves HDF5 unusable; that
+    error goes through, and the process ends at once. The loop starts another for its next episode.
+    """
+
+    def __init__(self, folder: Path, reports: zmq.Socket[bytes], free: Callable[[Path], int] = free_bytes) -> None:
+        self._folder, self._reports, self._free = folder, reports, free
+        self._header: EpisodeHeader | None = None
+        self._writer: EpisodeWriter | None = None
+        self._failure = ""
+
+    def recover(self) -> None:
+        """Finish what an earlier recorder left."""
+        recovery = finish_left(self._folder)
+        for committed in recovery.episodes:
+            self._report(Kind.COMMITTED, committed)
+        for problem in recovery.problems:
+            self._report(Kind.FAILED, RecorderFailure(episode=None, message=problem, final=True))
+
+    def begin(self, header: EpisodeHeader) -> None:
+        """Open the file of an episode; one that is still open had no end and is finished as incomplete."""
+        self.stop("the next episode began before this one had ended")
+        self._header, self._failure = header, ""
+        self._dtype = header.spec.row_dtype()
+        with self._failing():
+            self._writer = EpisodeWriter(self._folder, header, free=self._free)
+
+    def put(self, body: bytes) -> None:
+        """Write one row; after a failure the rest of the episode is let go."""
+        if self._writer is None or self._failure:
+            return
+        with self._failing():
+            if len(body) != self._dtype.itemsize:
+                raise BadInputError(f"a row has {len(body)} bytes, the header's spec says {self._dtype.itemsize}")
+            self._writer.append(np.frombuffer(body, self._dtype).reshape(()))
+
+    def poll(self) -> None:
+        """Flush when due."""
+        if self._writer is not None and not self._failure:
+            with self._failing():
+                self._writer.poll()
+
+    def end(self, outcome: EpisodeOutcome) -> None:
+        """Close the file with its outcome and commit it."""
+        if self._writer is not None and not self._failure:
+            with self._failing():
+                self._writer.finish(outcome)
+        self.stop("")
+
+    def stop(self, reason: str) -> None:
+        """Commit the episode if one is open; without an outcome it is incomplete, for `reason`."""
+        header, writer = self._header, self._writer
+        self._header = self._writer = None
+        if header is None:
+            return
+        if writer is not None and not writer.closed:
+            if not self._failure:
+                with self._failing():
+                    writer.flush()
+            writer.abandon()
+        problem = self._failure
+        if writer is not None:
+            try:
+                committed = commit_episode(writer.path, reason=self._failure or reason)
+                self._report(Kind.COMMITTED, committed)
+                return
+            except (BadInputError, NoSpaceError) as error:
+                problem = f"{error}; then `replay_episode.py recover {writer.path}`"
+        self._report(Kind.FAILED, RecorderFailure(episode=header.episode, message=problem, final=True))
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except (BadInputError, NoSpaceError) as error:
+            episode = self._header.episode if self._header else None
+            self._failure = f"episode {episode} is not recorded to its end: {error}"
+            self._report(Kind.FAILED, RecorderFailure(episode=episode, message=self._failure, final=False))
+
+    def _report(self, kind: Kind, body: Record) -> None:
+        self._reports.send_multipart([kind.value, body.to_json().encode()])
+
+
+def serve(recorder: EpisodeRecorder, rows: zmq.Socket[bytes], reports: zmq.Socket[bytes], parent: int) -> None:
+    """Do what the loop says until it says CLOSE, is gone, or SIGTERM came."""
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
+    credit = 0
+    while not terminated.is_set():
+        if not rows.poll(_POLL_MS) and os.getppid() != parent:
+            recorder.stop("the run died")
+            return
+        for _ in range(_BATCH):
+            if not rows.poll(0):
+                break
+            name, body = rows.recv_multipart()
+            match Kind(name):
+                case Kind.BEGIN:
+                    recorder.begin(EpisodeHeader.from_json(body, where="recorder"))
+                case Kind.ROW:
+                    recorder.put(body)
+                    credit += len(body)
+                case Kind.END:
+                    recorder.end(EpisodeOutcome.from_json(body, where="recorder"))
+                case Kind.CLOSE:
+                    recorder.stop("the run closed before the episode ended")
+                    return
+        recorder.poll()
+        if credit:
+            reports.send_multipart([Kind.CREDIT.value, b"%d" % credit])
+            credit = 0
+    recorder.stop("the recorder was terminated")
+
+
+def main(folder: Path, rows_address: str, reports_address: str, parent: int) -> int:
+    """Record into `folder` for the process `parent`; return the exit status."""
+    os.nice(_NICE)
+    context = zmq.Context()
+    rows, reports = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+    for socket in (rows, reports):
+        socket.set_hwm(0)
+    reports.linger = 1000
+    reports.connect(reports_address)
+    recorder = EpisodeRecorder(folder, reports)
+    try:
+        with recording_lock(folder):
+            recorder.recover()
+            reports.send_multipart([Kind.READY.value, b""])
+            rows.bind(rows_address)
+            serve(recorder, rows, reports, parent)
+    except BadInputError as error:
+        failure = RecorderFailure(episode=None, message=str(error), final=True)
+        reports.send_multipart([Kind.FAILED.value, failure.to_json().encode()])
+        return 2
+    finally:
+        rows.close(linger=0)
+        reports.close()
+        context.term()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        status = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    except (OSError, RuntimeError) as error:
+        print(f"recorder: {error}; what was flushed can be recovered", file=sys.stderr, flush=True)
+        status = 3
+    # not by sys.exit: HDF5 tries failed writes again on its way out and ends in a segmentation fault
+    os._exit(status)
