@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.command import Reason
-from robot.geometry import orthonormalise, pose, rotvec_to_matrix
+from robot.geometry import pose, rotvec_to_matrix, straightened
 from robot.kinematics import Kinematics
 from robot.safety_limits import SafetyLimits
 from robot.step_limits import StepLimits
@@ -61,15 +61,16 @@ class Follower:
         self._steps = steps
         if kinematics is not None:
             joints = kinematics.joint_limits
-            self._q_least = joints.q_min_rad + limits.joint_margin_rad
-            self._q_greatest = joints.q_max_rad - limits.joint_margin_rad
-            self._dq_own = joints.dq_max_rad_s * period_s
-            self._dq_share = self._dq_own * limits.max_joint_speed_share
+            # lists: for seven joints plain floats are several times faster than numpy's calls
+            self._q_least: list[float] = (joints.q_min_rad + limits.joint_margin_rad).tolist()
+            self._q_greatest: list[float] = (joints.q_max_rad - limits.joint_margin_rad).tolist()
+            self._dq_own: list[float] = (joints.dq_max_rad_s * period_s).tolist()
+            self._dq_share = [limits.max_joint_speed_share * dq for dq in self._dq_own]
 
     def toward(self, q_rad: Array, q_goal_rad: Array, share: float) -> Array:
         """Return joints (N,) at `share` of the way to a goal, or as far as the joint speeds allow."""
         way = q_goal_rad - q_rad
-        for to_go, allowed in zip(way.tolist(), self._dq_share.tolist(), strict=True):
+        for to_go, allowed in zip(way.tolist(), self._dq_share, strict=True):
             if abs(to_go) * share > allowed:
                 share = allowed / abs(to_go)
         return q_rad + share * way
@@ -85,7 +86,7 @@ class Follower:
         R = T[:3, :3]
         if any(rotation):
             # rounding would otherwise add up over a long run
-            R = orthonormalise(rotvec_to_matrix(np.array(rotation)) @ R)
+            R = straightened(rotvec_to_matrix(np.array(rotation)) @ R)
         T_next = pose(R, np.array(self._steps.inside((x, y, z), translation)))
         if self._kinematics is None:
             return Move(T_base_tcp=T_next, q_rad=q_rad, translation=translation, rotation=rotation), Reason.NONE
@@ -93,9 +94,11 @@ class Follower:
         if q_next is None:
             return None, Reason.NO_SOLUTION
         # joints that the person armed inside the margin may leave it and go no deeper
-        least, greatest = np.minimum(self._q_least, q_rad), np.maximum(self._q_greatest, q_rad)
-        if (q_next < least).any() or (q_next > greatest).any():
-            return None, Reason.JOINT_LIMIT
+        for before, after, least, greatest in zip(
+            q_rad.tolist(), q_next.tolist(), self._q_least, self._q_greatest, strict=True
+        ):
+            if not min(least, before) <= after <= max(greatest, before):
+                return None, Reason.JOINT_LIMIT
         return Move(T_base_tcp=T_next, q_rad=q_next, translation=translation, rotation=rotation), Reason.NONE
 
     def braking(self, T: Array, q_rad: Array, before_m: Vector, before_rad: Vector) -> Move | None:
@@ -105,7 +108,7 @@ class Follower:
         """
         translation, rotation = braked(before_m, self._steps.change_m), braked(before_rad, self._steps.change_rad)
         move, _ = self.move(T, q_rad, translation, rotation, q_rad)
-        if move is not None and self._kinematics is not None and (np.abs(move.q_rad - q_rad) > self._dq_own).any():
+        if move is not None and self._kinematics is not None and _excess(q_rad, move.q_rad, self._dq_own) > 1.0:
             return None
         return move
 
@@ -113,7 +116,7 @@ class Follower:
         """Return the greatest joint speed of a move from `q_rad` as a multiple of the allowed share."""
         if self._kinematics is None:
             return 0.0
-        return float((np.abs(move.q_rad - q_rad) / self._dq_share).max())
+        return _excess(q_rad, move.q_rad, self._dq_share)
 
     def can_stop(self, q_rad: Array, move: Move) -> bool:
         """Return whether the joints can follow all of the braking after a move from `q_rad`."""
@@ -125,15 +128,22 @@ class Follower:
         )
         if gain == 1.0:
             return True
-        step = move.q_rad - q_rad
-        guess = move.q_rad + GUESS_STRETCH * (gain - 1.0) * step
-        if (
-            (guess - GUESS_SLACK_RAD >= self._q_least).all()
-            and (guess + GUESS_SLACK_RAD <= self._q_greatest).all()
-            and (np.abs(step) <= GUESS_SPEED_SHARE * self._dq_own).all()
-        ):
+        far = GUESS_STRETCH * (gain - 1.0)
+        clear = all(
+            least + GUESS_SLACK_RAD <= after + far * (after - before) <= greatest - GUESS_SLACK_RAD
+            for before, after, least, greatest in zip(
+                q_rad.tolist(), move.q_rad.tolist(), self._q_least, self._q_greatest, strict=True
+            )
+        )
+        if clear and _excess(q_rad, move.q_rad, self._dq_own) <= GUESS_SPEED_SHARE:
             return True
         rehearsed: Move | None = move
         while rehearsed is not None and not rehearsed.still:
             rehearsed = self.braking(rehearsed.T_base_tcp, rehearsed.q_rad, rehearsed.translation, rehearsed.rotation)
         return rehearsed is not None
+
+
+def _excess(q_rad: Array, q_next_rad: Array, allowed: list[float]) -> float:
+    """Return the greatest joint step as a multiple of the allowed one."""
+    steps = zip(q_rad.tolist(), q_next_rad.tolist(), allowed, strict=True)
+    return float(max(abs(after - before) / most for before, after, most in steps))

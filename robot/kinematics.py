@@ -27,6 +27,8 @@ DAMPING_PER_SQUARED_ERROR = 0.5
 REST_PULL = 0.05
 REST_SHARE = 0.5
 
+_IDENTITY = np.eye(6)
+
 
 @dataclass(frozen=True, kw_only=True)
 class JointLimits:
@@ -88,8 +90,8 @@ def solve_damped(
         position_m, rotation_rad = math.hypot(*error[:3].tolist()), math.hypot(*error[3:].tolist())
         if position_m < STOP_ERROR and rotation_rad < STOP_ERROR:
             return q_rad
-        normal = J @ J.T
-        normal.flat[::7] += DAMPING + DAMPING_PER_SQUARED_ERROR * (position_m**2 + rotation_rad**2)
+        damping = DAMPING + DAMPING_PER_SQUARED_ERROR * (position_m**2 + rotation_rad**2)
+        normal = J @ J.T + damping * _IDENTITY
         if iteration == 0:
             both = np.empty((6, 2))
             pull = REST_PULL * (q_rest_rad - q_rad)
