@@ -182,7 +182,12 @@ def test_a_header_that_is_no_weights_header_is_malformed(header: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 16, 1 << 20, 1 << 31, 1 << 63, (1 << 64) - 1])
 def test_a_lying_header_length_is_malformed(size: int) -> None:
-    assert refused(struct.pack("<Q", size) + MESSAGE[8:]).reason is RefusalReason.MALFORMED
+    refusal = refused(struct.pack("<Q", size) + MESSAGE[8:])
+    assert refusal.reason is RefusalReason.MALFORMED
+    if size > len(MESSAGE):
+        assert str(refusal) == (
+            f"weights refused (malformed): header of {size} bytes (at most 65536, message has {len(MESSAGE)})"
+        )
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,9 @@ def test_a_lying_header_length_is_malformed(size: int) -> None:
 def test_a_lying_tensor_entry_is_malformed(entry: Any) -> None:
     header, data = parts(MESSAGE)
     header["scale"] = entry
-    assert refused(joined(header, data)).reason is RefusalReason.MALFORMED
+    refusal = refused(joined(header, data))
+    assert refusal.reason is RefusalReason.MALFORMED
+    assert "not safetensors" not in str(refusal)  # found before any parser saw it
 
 
 @pytest.mark.parametrize("name", ["actor.0.running_mean", "optimiser.step", "scale\n", "actor.٣.bias"])
