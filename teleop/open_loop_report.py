@@ -153,12 +153,12 @@ def _judged(
     episode: Episode, played: RecordedEpisode, start_s: float, rate_hz: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows of the log that played a step, and the steps: by when the arm's state was measured."""
-    logged = episode.arrays(["tick/state_s", "tick/resetting"])
+    logged = episode.arrays(["tick/state_s", "tick/reset"])
     played_steps = (logged["tick/state_s"].astype(np.float64) - start_s) * rate_hz
     steps = np.rint(played_steps).astype(np.intp)
     # before the playback the arm stands still at any time, in it at the steps' own times only
     playing = (steps >= 0) & (steps < len(played)) & (np.abs(played_steps - steps) < 1e-3)
-    rows = np.flatnonzero(playing & (logged["tick/resetting"] == 0))
+    rows = np.flatnonzero(playing & np.isnan(logged["tick/reset"].astype(np.float64)).all(axis=1))
     return rows, steps[rows]
 
 
