@@ -215,6 +215,20 @@ def test_a_lying_tensor_entry_is_malformed(entry: Any) -> None:
     assert "not safetensors" not in str(refusal)  # found before any parser saw it
 
 
+def test_a_shape_that_its_bytes_do_not_fill_is_malformed() -> None:
+    header, data = parts(MESSAGE)
+    header["scale"]["shape"] = [DIMS.action + 1]
+    assert str(refused(joined(header, data))) == (
+        "weights refused (malformed): tensor 'scale' has another length than its shape says"
+    )
+
+
+def test_two_tensors_over_the_same_bytes_are_malformed() -> None:
+    header, data = parts(MESSAGE)
+    header["gate.0.0.bias"]["data_offsets"] = header["gate.1.0.bias"]["data_offsets"]
+    assert str(refused(joined(header, data))) == "weights refused (malformed): tensors overlap or leave gaps"
+
+
 @pytest.mark.parametrize("name", ["actor.0.running_mean", "optimiser.step", "scale\n", "actor.٣.bias"])
 def test_an_unknown_tensor_is_malformed(name: str) -> None:
     header, data = parts(MESSAGE)
