@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from pydantic import Field
-
 from robot.errors import BadInputError
-from robot.strict import Strict
 from teleop.deadman import Deadman
+from teleop.device_config import GamepadConfig
 from teleop.gripper_wish import CLOSE, OPEN, GripperWish
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.sdl import controller, pygame
 from teleop.stick import shaped, twist_base
+
+__all__ = ["Gamepad", "GamepadConfig"]
 
 _EVENTS = {
     pygame.CONTROLLER_BUTTON_Y: HumanEvent.SUCCESS,
@@ -28,24 +27,6 @@ _NEEDED = ("a", "b", "x", "y", "back", "start", "rightshoulder", "leftx", "lefty
 _FULL = 32767.0
 # Until its first report SDL takes some triggers for half pulled (0.49998), so pulled lies well above that.
 _PULLED, _LET_GO = 0.6, 0.4
-
-
-class GamepadConfig(Strict):
-    """How the person's pad feels.
-
-    Attributes:
-        pad: part of the pad's name, or its SDL GUID; None takes the first pad.
-        dead_zone: radius in which a stick rests, share of its travel.
-        exponent: curve of the sticks; 1 is linear, more is finer near the centre.
-        view_yaw_rad: direction in which the person looks, as a rotation about base z; 0 looks along +x [rad].
-        speed_share: share of full speed at full deflection.
-    """
-
-    pad: str | None = None
-    dead_zone: float = Field(default=0.12, ge=0.0, le=0.5)
-    exponent: float = Field(default=1.8, ge=1.0, le=4.0)
-    view_yaw_rad: float = Field(default=0.0, ge=-math.pi, le=math.pi)
-    speed_share: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
 class Gamepad:
@@ -182,13 +163,13 @@ class Gamepad:
         self._pad, self._guid, self._instance = pad, pad.as_joystick().get_guid(), pad.as_joystick().get_instance_id()
 
     def _replug(self, event: pygame.event.Event) -> None:
-        if self._pad is not None or event.guid != self._guid or not controller.is_controller(event.device_index):
+        if self._pad is not None or not controller.is_controller(event.device_index):
             return
         try:
             pad = controller.Controller(event.device_index)
         except pygame.error:  # gone again, or not readable yet: still unplugged, and the next report tries anew
             return
-        if pad.as_joystick().get_guid() == self._guid:  # indices shift when several pads come and go
+        if pad.as_joystick().get_guid() == self._guid:  # of the pad itself: indices shift when several come and go
             self._pad, self._instance = pad, pad.as_joystick().get_instance_id()
         else:
             pad.quit()

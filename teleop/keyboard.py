@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from pydantic import Field
-
-from robot.strict import Strict
 from teleop.deadman import Deadman
+from teleop.device_config import KeyboardConfig
 from teleop.gripper_wish import CLOSE, OPEN, GripperWish
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.sdl import pygame
 from teleop.stick import twist_base
+
+__all__ = ["Keyboard", "KeyboardConfig"]
 
 _EVENTS = {
     pygame.K_RETURN: HumanEvent.SUCCESS,
@@ -26,18 +25,6 @@ _DRIVE = pygame.K_SPACE
 _GRIPPER = {pygame.K_o: CLOSE, pygame.K_p: OPEN}
 # Those of the window manager's shortcuts, which must not label an episode.
 _SHORTCUT = pygame.KMOD_CTRL | pygame.KMOD_ALT | pygame.KMOD_META
-
-
-class KeyboardConfig(Strict):
-    """How the keys drive.
-
-    Attributes:
-        view_yaw_rad: direction in which the person looks, as a rotation about base z; 0 looks along +x [rad].
-        speed_share: share of full speed while a key is down; keys know no half speed, so the default is careful.
-    """
-
-    view_yaw_rad: float = Field(default=0.0, ge=-math.pi, le=math.pi)
-    speed_share: float = Field(default=0.5, gt=0.0, le=1.0)
 
 
 class Keyboard:

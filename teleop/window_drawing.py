@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from teleop.operator_status import Driver, OperatorStatus
+from teleop.arbiter import Source
+from teleop.operator_status import OperatorStatus, hold_sentence, words
 from teleop.sdl import pygame
 
 SIZE = (1040, 640)
@@ -21,11 +22,11 @@ _GOOD: Colour = (72, 187, 120)
 _WARN: Colour = (240, 180, 60)
 _BAD: Colour = (224, 76, 76)
 # Told apart by brightness too, and the word stands beside the colour.
-_DRIVERS: dict[Driver, Colour] = {
-    Driver.POLICY: (38, 96, 180),
-    Driver.HUMAN: (226, 125, 36),
-    Driver.HOLD: (176, 42, 48),
-    Driver.RESET: (98, 84, 140),
+_SOURCES: dict[Source, Colour] = {
+    Source.POLICY: (38, 96, 180),
+    Source.HUMAN: (226, 125, 36),
+    Source.HOLD: (176, 42, 48),
+    Source.RESET: (98, 84, 140),
 }
 _MARGIN = 12
 _BANNER = pygame.Rect(0, 0, SIZE[0], 72)
@@ -64,8 +65,8 @@ class StatusPainter:
         self._figures(status)
 
     def _banner(self, status: OperatorStatus) -> None:
-        self._surface.fill(_DRIVERS[status.driver], _BANNER)
-        self._text(status.driver.name, 64, _INK, midleft=(_MARGIN + 8, _BANNER.centery + 2))
+        self._surface.fill(_SOURCES[status.source], _BANNER)
+        self._text(status.source.name, 64, _INK, midleft=(_MARGIN + 8, _BANNER.centery + 2))
         if not status.connected:
             state, hint, colour = f"NO {self._device.upper()}", self._lost_cure, _BAD
         elif status.armed:
@@ -104,7 +105,12 @@ class StatusPainter:
             self._text(how, 24, _INK, midright=(_VERBS.right - 16, y))
 
     def _reason(self, status: OperatorStatus) -> None:
-        text, colour = (status.hold_reason, _WARN) if status.hold_reason else (status.notice, _FAINT)
+        if status.hold_reason:
+            text, colour = self._why(status), _WARN
+        elif status.safety:
+            text, colour = f"limited: {words(status.safety)}", _WARN
+        else:
+            text, colour = status.notice, _FAINT
         if text:
             self._surface.fill(colour, pygame.Rect(_REASON.x, _REASON.y, 6, _REASON.height))
             self._text(self._fitted(text, 26), 26, colour, midleft=(_REASON.x + 18, _REASON.centery))
@@ -124,6 +130,11 @@ class StatusPainter:
             x = _FIGURES.x + 16 + column * _FIGURES.width // len(figures)
             self._text(name, 22, _FAINT, topleft=(x, _FIGURES.y + 10))
             self._text(value, 30, colour, topleft=(x, _FIGURES.y + 29))
+
+    def _why(self, status: OperatorStatus) -> str:
+        return hold_sentence(
+            status.hold_reason, status.safety, device=self._device, lost_cure=self._lost_cure, verbs=self._verbs
+        )
 
     def _fitted(self, text: str, size: int) -> str:
         """Text that fits into the line of reasons, cut with dots where it must."""

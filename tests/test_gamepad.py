@@ -259,13 +259,17 @@ def test_unplugged_and_back_between_two_polls_still_needs_a_new_press(pad: Virtu
     assert not any(ticks.poll().engaged for _ in range(20))
 
 
-def test_buttons_held_while_the_pad_comes_back_only_stop(pad: VirtualPad, ticks: Ticks) -> None:
+@pytest.mark.parametrize(("button", "event"), BUTTONS.items())
+def test_buttons_held_while_the_pad_comes_back_only_stop(
+    pad: VirtualPad, ticks: Ticks, button: str, event: HumanEvent
+) -> None:
     pad.unplug()
     ticks.poll()
     pad.plug()
     assert ticks.poll().connected
-    pad.press("start", "y", "back")
-    assert ticks.poll().events == HumanEvent.STOP
+    pad.press(button)
+    expected = event & HumanEvent.STOP
+    assert [ticks.poll().events for _ in range(20)] == [expected] + [HumanEvent.NONE] * 19
 
 
 def test_another_pad_neither_drives_nor_takes_over(pad: VirtualPad, ticks: Ticks) -> None:

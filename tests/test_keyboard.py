@@ -194,3 +194,15 @@ def test_without_the_focus_the_keyboard_is_not_connected_from_the_start() -> Non
     with OperatorWindow(Keyboard()) as window:
         command = Ticks(window).poll()
         assert (command.connected, command.engaged) == (False, False)
+
+
+def test_a_key_held_before_the_focus_went_does_not_move_after_it_is_back(ticks: Ticks) -> None:
+    press(pygame.K_SPACE, pygame.K_w)
+    assert ticks.poll().twist.any()
+    post(pygame.WINDOWFOCUSLOST)
+    ticks.poll()
+    ticks.focus()
+    press(pygame.K_SPACE)
+    command = ticks.poll()
+    assert command.engaged
+    assert not command.twist.any()

@@ -9,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from robot.command import Reason
 from robot.errors import BadInputError
+from teleop.arbiter import HoldReason, Source
 from teleop.gamepad import Gamepad, GamepadConfig
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.keyboard import Keyboard
-from teleop.operator_status import Driver, OperatorStatus
+from teleop.operator_status import OperatorStatus
 from teleop.sdl import pygame
 from teleop.window import LONGEST_GAP_S, MAX_RATE_HZ, OperatorWindow
 from teleop.window_drawing import SIZE, tiles
 
 Pixels = NDArray[np.uint8]
 STATUS = OperatorStatus(
-    driver=Driver.POLICY,
+    source=Source.POLICY,
     armed=True,
     rate_hz=20.0,
     wanted_rate_hz=20.0,
@@ -102,8 +104,8 @@ def test_it_does_not_draw_into_the_next_tick_but_for_the_longest_gap(window: Ope
 
 
 def test_every_driver_has_its_own_colour(screen: Screen) -> None:
-    banners = [tuple(screen.shows(replace(STATUS, driver=driver))[SIZE[0] // 2, 4]) for driver in Driver]
-    assert len(set(banners)) == len(Driver)
+    banners = [tuple(screen.shows(replace(STATUS, source=source))[SIZE[0] // 2, 4]) for source in Source]
+    assert len(set(banners)) == len(Source)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +113,15 @@ def test_every_driver_has_its_own_colour(screen: Screen) -> None:
     [
         {"armed": False},
         {"connected": False},
-        {"hold_reason": "frame of camera 'wrist' is 180 ms old"},
+        {"hold_reason": HoldReason.STALE_FRAMES},
+        {"safety": Reason.WORKSPACE},
         {"notice": "residual 12 in force"},
         {"rate_hz": 11.0},
         {"tick": 4},
         {"episode": 2},
         {"successes": 2},
         {"failures": 1},
-        {"driver": Driver.HUMAN},
+        {"source": Source.HUMAN},
         {"images": {"front": plain((1, 2, 3))}},
     ],
     ids=lambda change: next(iter(change)),
@@ -132,8 +135,8 @@ def test_the_same_status_gives_the_same_picture(screen: Screen) -> None:
     np.testing.assert_array_equal(screen.shows(STATUS), screen.shows(STATUS))
 
 
-def test_a_long_reason_is_cut_instead_of_leaving_the_window(screen: Screen) -> None:
-    shown = screen.shows(replace(STATUS, hold_reason="camera 'wrist' stalled " * 20))
+def test_a_long_line_is_cut_instead_of_leaving_the_window(screen: Screen) -> None:
+    shown = screen.shows(replace(STATUS, notice="camera 'wrist' stalled " * 20))
     assert (shown[-13:, 526:562] == shown[-1, 526]).all()
 
 
