@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
-import hashlib
-import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +16,16 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from policy.bundle import load_bundle
+from policy.bundle_writer import write_bundle
 from policy.manifest import (
     SCHEMA_VERSION,
     ActionSpec,
     CameraCalibration,
     CameraInput,
-    Manifest,
     ProprioInput,
-    content_hash,
 )
-from policy.manifest_file import MANIFEST_FILE, error_line
+from policy.manifest_file import MANIFEST_FILE
 from policy.onnx_session import OnnxSession, TensorSpec
 from robot.errors import BadInputError, HandrailError
 
@@ -133,41 +126,6 @@ def export_bundle(
     return write_bundle(folder, content, graphs)
 
 
-def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, bytes]) -> Path:
-    """Write manifest fields (without hashes) and the graphs `encode` and `act`; whole or not at all.
-
-    Raises:
-        BadInputError: what was written is no valid bundle; nothing is left behind.
-    """
-    manifest = dict(content)
-    for entry, model in graphs.items():
-        manifest[entry] = {"file": f"{entry}.onnx", "sha256": hashlib.sha256(model).hexdigest()}
-    # the hash is over the JSON as pydantic would read it back, so that 20 and 20.0 are one number
-    try:
-        draft = Manifest.model_validate_json(json.dumps({**manifest, "content_sha256": "0" * 64}), strict=True)
-    except ValidationError as error:
-        raise BadInputError(f"bundle {folder}: {error_line(error)}") from error
-    manifest = draft.model_dump(mode="json")
-    manifest["content_sha256"] = content_hash(manifest)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    replaced = folder.with_name(f".{folder.name}.{os.getpid()}.replaced")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        for entry, model in graphs.items():
-            _write(partial / f"{entry}.onnx", model)
-        _write(partial / MANIFEST_FILE, (json.dumps(manifest, indent=1) + "\n").encode())
-        load_bundle(partial, provider="cpu").warm_up(1)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
-
-
 def _frozen(module: torch.nn.Module) -> torch.nn.Module:
     """Return a copy on the CPU, in float32 and evaluation mode; the trainer's own stays as it is."""
     return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
@@ -266,10 +224,3 @@ def _quiet_exporter() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -7,65 +7,22 @@ values, the values before they come near an arm. The checksum covers the metadat
 from __future__ import annotations
 
 import datetime
-import enum
 import hashlib
 import json
-import math
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from policy.residual import Dims, Float, ResidualHead, zero_tensors
-from robot.errors import HandrailError
+from policy.weights_header import METADATA_PATTERNS, TENSOR_NAME, RefusalReason, WeightsRefused, read_header
+
+__all__ = ["Expected", "RefusalReason", "ResidualWeights", "WeightsRefused", "initial_weights", "pack", "unpack"]
 
 SCHEMA_VERSION = 1
-MAX_MESSAGE_BYTES = 64 << 20
-MAX_HEADER_BYTES = 64 << 10
-MAX_TENSORS = 256
-
-_PATTERNS = {
-    "schema_version": r"[0-9]{1,4}",
-    "weights_version": r"0|[1-9][0-9]{0,14}",
-    "run_id": r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}",
-    "bundle_sha256": r"[0-9a-f]{64}",
-    "feature_size": r"[1-9][0-9]{0,4}",
-    "proprio_size": r"0|[1-9][0-9]{0,4}",
-    "action_size": r"[1-9][0-9]{0,2}",
-    "created_utc": r"[0-9T:.+Z-]{1,40}",
-    "sha256": r"[0-9a-f]{64}",
-}
-_NAME = re.compile(
-    r"scale|normaliser\.(mean|std|clip|mask)|(actor|gate\.[0-9]{1,2})\.([0-9]{1,2}(\.norm)?|out)\.(weight|bias)"
-)
-
-
-class RefusalReason(enum.Enum):
-    """Why a weights message was refused."""
-
-    TOO_LARGE = "too_large"
-    MALFORMED = "malformed"
-    SCHEMA = "schema"
-    CHECKSUM = "checksum"
-    BUNDLE = "bundle"
-    SHAPE = "shape"
-    NOT_FINITE = "not_finite"
-    OUT_OF_RANGE = "out_of_range"
-    OLDER = "older"
-    SATURATED = "saturated"
-
-
-class WeightsRefused(HandrailError):  # noqa: N818 (an outcome that the learner is told of, not a fault)
-    """A message that must not reach the arm; the weights in force stay."""
-
-    def __init__(self, reason: RefusalReason, text: str) -> None:
-        super().__init__(f"weights refused ({reason.value}): {text}")
-        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +88,10 @@ def pack(
         "created_utc": created_utc or datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
     }
     for key, value in metadata.items():
-        if not re.fullmatch(_PATTERNS[key], value):
-            raise ValueError(f"weights metadata '{key}' is {value!r}, must match {_PATTERNS[key]}")
+        if not re.fullmatch(METADATA_PATTERNS[key], value):
+            raise ValueError(f"weights metadata '{key}' is {value!r}, must match {METADATA_PATTERNS[key]}")
     for name, tensor in tensors.items():
-        if not _NAME.fullmatch(name) or tensor.dtype != np.float32:
+        if not TENSOR_NAME.fullmatch(name) or tensor.dtype != np.float32:
             raise ValueError(f"tensor '{name}' ({tensor.dtype}) is not one of a residual head (float32)")
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     metadata["sha256"] = _checksum(metadata, contiguous)
@@ -147,7 +104,7 @@ def unpack(message: bytes, expected: Expected) -> ResidualWeights:
     Raises:
         WeightsRefused: and nothing else, whatever the bytes.
     """
-    metadata = _read_header(message)
+    metadata = read_header(message)
     if int(metadata["schema_version"]) != SCHEMA_VERSION:
         raise WeightsRefused(
             RefusalReason.SCHEMA,
@@ -229,64 +186,3 @@ def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Float]) -> str:
         digest.update(f"\n{name} {tensor.dtype.str} {tensor.shape}\n".encode())
         digest.update(tensor.tobytes())
     return digest.hexdigest()
-
-
-def _read_header(message: bytes) -> dict[str, str]:
-    """Return the metadata; every name, type, shape and offset in the header is checked against the length."""
-    if len(message) > MAX_MESSAGE_BYTES:
-        raise WeightsRefused(RefusalReason.TOO_LARGE, f"{len(message)} bytes (at most {MAX_MESSAGE_BYTES})")
-    if len(message) < 8:
-        raise _malformed(f"{len(message)} bytes")
-    (size,) = struct.unpack_from("<Q", message)
-    if size > min(MAX_HEADER_BYTES, len(message) - 8):
-        raise _malformed(f"header of {size} bytes (at most {MAX_HEADER_BYTES}, message has {len(message)})")
-    try:
-        header = json.loads(message[8 : 8 + size], object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise _malformed(f"header is not JSON ({type(error).__name__})") from error
-    metadata = header.pop("__metadata__", None) if isinstance(header, dict) else None
-    if not isinstance(metadata, dict) or metadata.keys() != _PATTERNS.keys():
-        raise _malformed("metadata keys are not those of a weights message")
-    for key, value in metadata.items():
-        if not isinstance(value, str) or not re.fullmatch(_PATTERNS[key], value, re.ASCII):
-            raise _malformed(f"metadata '{key}' is not valid")
-    if len(header) > MAX_TENSORS:
-        raise _malformed(f"{len(header)} tensors (at most {MAX_TENSORS})")
-    spans = sorted(_span(name, entry) for name, entry in header.items())
-    end = 0
-    for begin, stop in spans:
-        if begin != end:
-            raise _malformed("tensors overlap or leave gaps")
-        end = stop
-    if end != len(message) - 8 - size:
-        raise _malformed("tensors do not fill the message")
-    return metadata
-
-
-def _span(name: str, entry: Any) -> tuple[int, int]:
-    """Return (begin, end) of one tensor's bytes [bytes]."""
-    if not _NAME.fullmatch(name):
-        raise _malformed("a tensor has an unknown name")
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"} or entry["dtype"] != "F32":
-        raise _malformed(f"tensor '{name}' is not described as float32")
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    if not _are_sizes(shape) or not _are_sizes(offsets) or not 1 <= len(shape) <= 2 or len(offsets) != 2:
-        raise _malformed(f"tensor '{name}' has no valid shape or offsets")
-    if offsets[1] - offsets[0] != 4 * math.prod(shape):
-        raise _malformed(f"tensor '{name}' has another length than its shape says")
-    return offsets[0], offsets[1]
-
-
-def _are_sizes(values: Any) -> bool:
-    return isinstance(values, list) and all(type(value) is int and 0 <= value <= MAX_MESSAGE_BYTES for value in values)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a key is repeated")
-    return result
-
-
-def _malformed(text: str) -> WeightsRefused:
-    return WeightsRefused(RefusalReason.MALFORMED, text)

@@ -13,6 +13,7 @@ import torch
 
 from policy import export
 from policy.bundle import load_bundle
+from policy.bundle_writer import write_bundle
 from policy.export import ExportError, Sample, export_bundle
 from policy.manifest import ActionSpec, CameraInput, ProprioInput
 from robot.command import CommandKind
@@ -164,7 +165,7 @@ def test_a_newer_export_replaces_the_older_one(exported: Exported, tmp_path: Pat
     manifest = load_bundle(exported.folder, provider="cpu").manifest.model_dump(mode="json")
     folder = tmp_path / "policy"
     for version in (1, 2):
-        export.write_bundle(folder, without_hashes({**manifest, "version": version}), graphs)
+        write_bundle(folder, without_hashes({**manifest, "version": version}), graphs)
     assert load_bundle(folder, provider="cpu").manifest.version == 2
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -172,11 +173,11 @@ def test_a_newer_export_replaces_the_older_one(exported: Exported, tmp_path: Pat
 def test_a_bundle_that_would_not_load_leaves_the_older_one_in_place(exported: Exported, tmp_path: Path) -> None:
     graphs = {entry: (exported.folder / f"{entry}.onnx").read_bytes() for entry in ("encode", "act")}
     manifest = without_hashes(load_bundle(exported.folder, provider="cpu").manifest.model_dump(mode="json"))
-    folder = export.write_bundle(tmp_path / "policy", manifest, graphs)
+    folder = write_bundle(tmp_path / "policy", manifest, graphs)
     before = load_bundle(folder, provider="cpu").sha256
     for broken in ({"chunk_length": 8}, {"rate_hz": 0.0}):
         with pytest.raises(BadInputError):
-            export.write_bundle(folder, {**manifest, **broken}, graphs)
+            write_bundle(folder, {**manifest, **broken}, graphs)
     assert load_bundle(folder, provider="cpu").sha256 == before
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -184,7 +185,7 @@ def test_a_bundle_that_would_not_load_leaves_the_older_one_in_place(exported: Ex
 def test_a_field_that_makes_no_manifest_is_named(exported: Exported, tmp_path: Path) -> None:
     manifest = without_hashes(load_bundle(exported.folder, provider="cpu").manifest.model_dump(mode="json"))
     with pytest.raises(BadInputError) as caught:
-        export.write_bundle(tmp_path / "policy", {**manifest, "version": 0}, {"encode": b"", "act": b""})
+        write_bundle(tmp_path / "policy", {**manifest, "version": 0}, {"encode": b"", "act": b""})
     assert str(caught.value) == (
         f"bundle {tmp_path / 'policy'}: key 'version' is 0: Input should be greater than or equal to 1; "
         "export the policy again"

@@ -12,7 +12,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy import weights
+from policy import weights, weights_header
 from policy.residual import Dims
 from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, initial_weights, pack, unpack
 from tests.tiny_weights import BUNDLE, DIMS, EXPECTED, tiny_message, tiny_tensors
@@ -159,7 +159,7 @@ def test_two_tensors_that_swap_places_are_found() -> None:
 
 
 def test_a_message_above_the_limit_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "MAX_MESSAGE_BYTES", len(MESSAGE) - 1)
+    monkeypatch.setattr(weights_header, "MAX_MESSAGE_BYTES", len(MESSAGE) - 1)
     assert refused(MESSAGE).reason is RefusalReason.TOO_LARGE
 
 
