@@ -76,8 +76,8 @@ class LearnerLink:
         except zmq.ZMQError as error:
             self.__exit__(None, None, None)
             raise BadInputError(
-                f"learner endpoint {self.endpoint}: {zmq.strerror(error.errno).lower()}; stop what listens there or choose "
-                "another port"
+                f"learner endpoint {self.endpoint}: {zmq.strerror(error.errno or 0).lower()}; "
+                "stop what listens there or choose another port"
             ) from error
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         return self

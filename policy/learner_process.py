@@ -1,0 +1,257 @@
+"""The learner's process: `python -m policy.learner_process --settings FILE`.
+
+It binds before it loads torch, so that a robot may connect at once, and says where by one JSON line on stdout.
+Killed at any moment it loses nothing that it acknowledged; SIGTERM and SIGINT let it write a checkpoint first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from policy.learner_link import LearnerLink, ReceivedEpisode
+from policy.learner_settings import LearnerSettings, load_settings
+from policy.learner_training import Learner, Training
+from policy.link_security import LearnerKeys
+from robot.errors import BadInputError, HandrailError
+
+IDLE_WAIT_S = 0.05
+REPORT_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerStatus:
+    """What the learner did so far; written to status.json in its folder about once a second.
+
+    Attributes:
+        endpoint: where robots connect; None offline.
+        phase: loading, learning, waiting (for a robot) or stopped.
+        updates: made since the very start.
+        updates_per_s: of this process, over the time spent on updates.
+        episodes, transitions, guided: in the replay buffer; `guided` were shown by a person.
+        version: of the weights published last.
+        accepted, refused: versions, as robots answered, since this process started.
+        malformed: messages dropped.
+        behind: ticks come faster than they can be learned from.
+        figures: what the last update told.
+        problem: the last thing that went wrong, or "".
+    """
+
+    endpoint: str | None
+    pid: int
+    phase: str
+    updates: int = 0
+    updates_per_s: float = 0.0
+    episodes: int = 0
+    transitions: int = 0
+    guided: int = 0
+    version: int = 0
+    accepted: int = 0
+    refused: int = 0
+    malformed: int = 0
+    behind: bool = False
+    figures: dict[str, float] | None = None
+    problem: str = ""
+
+
+MakeLearner = Callable[[LearnerSettings], Learner]
+Report = Callable[[LearnerStatus], None]
+
+
+def make_residual_learner(settings: LearnerSettings) -> Learner:
+    """Load torch and return the algorithm. Raises BadInputError on a wrong field in `settings.algorithm`."""
+    import torch
+
+    from policy.residual_learner import LearnerConfig, LearnerDims, ResidualLearner
+
+    torch.set_num_threads(settings.threads)
+    try:
+        config = LearnerConfig(**settings.algorithm)
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"learner settings: algorithm: {' '.join(str(error).split())}") from error
+    dims = LearnerDims(
+        feature_size=settings.feature_size, proprio_size=settings.proprio_size, action_size=settings.action_size
+    )
+    return ResidualLearner(dims, config, settings.seed)
+
+
+def run_learner(
+    settings: LearnerSettings,
+    *,
+    stop: Callable[[], bool],
+    keys: LearnerKeys | None = None,
+    make_learner: MakeLearner = make_residual_learner,
+    report: Report = lambda status: None,
+) -> LearnerStatus:
+    """Learn until `stop` says so or, offline, until all updates are made; return the last status.
+
+    Raises:
+        BadInputError: settings, folder, checkpoint or endpoint cannot be used.
+        HandrailError: learning has diverged.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_owned(settings.state_dir))
+        link = None
+        if settings.endpoint is not None:
+            link = stack.enter_context(LearnerLink(settings.endpoint, keys=keys))
+        endpoint = link.endpoint if link else None
+        report(LearnerStatus(endpoint=endpoint, pid=os.getpid(), phase="loading"))
+        training = Training(settings, make_learner(settings))
+        return _Loop(settings, training, link, report).run(stop)
+
+
+class _Loop:
+    """Network, learning, checkpoints and reports, one after another in one thread."""
+
+    def __init__(self, settings: LearnerSettings, training: Training, link: LearnerLink | None, report: Report) -> None:
+        self._settings, self._training, self._link, self._report = settings, training, link, report
+        self._problem = ""
+        self._first_update = training.updates
+        self._offered = 0
+
+    def run(self, stop: Callable[[], bool]) -> LearnerStatus:
+        saved_s = reported_s = time.monotonic()
+        self._offer()
+        busy = True
+        while not stop():
+            self._receive(0.0 if busy else IDLE_WAIT_S)
+            busy = self._training.step(self._link.robot_version if self._link else 0)
+            self._offer()
+            now_s = time.monotonic()
+            if now_s - saved_s >= self._settings.checkpoint_every_s:
+                self._training.save()
+                saved_s = time.monotonic()
+            if now_s - reported_s >= REPORT_EVERY_S:
+                self._report(self._status("learning" if busy else "waiting"))
+                reported_s = now_s
+            if self._link is None and not busy:
+                break
+        self._training.save()
+        status = self._status("stopped")
+        self._report(status)
+        return status
+
+    def _receive(self, timeout_s: float) -> None:
+        if self._link is None:
+            return
+        for received in self._link.poll(timeout_s):
+            self._keep(self._link, received)
+
+    def _keep(self, link: LearnerLink, received: ReceivedEpisode) -> None:
+        try:
+            link.acknowledge(received, self._training.accept(received.episode, received.payload))
+        except BadInputError as error:
+            self._problem = str(error)
+            link.acknowledge(received, "refused", str(error))
+        except OSError as error:  # not acknowledged, so the robot keeps it and sends it again
+            self._problem = f"{self._settings.state_dir}: cannot store an episode ({error.strerror}); free some space"
+
+    def _offer(self) -> None:
+        if self._link is not None and self._training.version > self._offered:
+            self._link.publish(self._training.version, self._training.message)
+            self._offered = self._training.version
+
+    def _status(self, phase: str) -> LearnerStatus:
+        training, link = self._training, self._link
+        return LearnerStatus(
+            endpoint=link.endpoint if link else None,
+            pid=os.getpid(),
+            phase=phase,
+            updates=training.updates,
+            updates_per_s=(training.updates - self._first_update) / max(training.busy_s, 1e-9),
+            episodes=training.episodes,
+            transitions=training.buffer_size,
+            guided=training.guided_size,
+            version=training.version,
+            accepted=link.accepted if link else 0,
+            refused=link.refused if link else 0,
+            malformed=link.malformed if link else 0,
+            behind=training.behind,
+            figures=training.figures,
+            problem=self._problem or (link.problem if link else ""),
+        )
+
+
+@contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Make `folder` and hold its lock, so that two learners never write to one state."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock: IO[str] = (folder / "lock").open("w")
+    except OSError as error:
+        raise BadInputError(f"{folder}: cannot be written to ({error.strerror}); choose another state_dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInputError(f"{folder}: another learner works here; stop it or choose another state_dir") from error
+        yield
+
+
+class StatusFile:
+    """Writes the status where others may read it at any time; the first one also goes to stdout, as one line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._said = path, False
+
+    def __call__(self, status: LearnerStatus) -> None:
+        """Replace the file; after a crash of the machine it may be an older one."""
+        text = json.dumps(asdict(status))
+        temporary = self._path.with_name(self._path.name + ".writing")
+        temporary.write_text(text)
+        temporary.replace(self._path)
+        if not self._said:
+            print(text, flush=True)  # and no more, for nobody may be reading the pipe
+            self._said = True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the process; return 0 when stopped, 1 when learning diverged, 2 on bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m policy.learner_process",
+        description="Learns a residual from the episodes that robots send.",
+        epilog="example: python -m policy.learner_process --settings learner.json --parent-pid $$",
+    )
+    parser.add_argument("--settings", type=Path, required=True, help="JSON file, see policy.learner_settings")
+    parser.add_argument("--parent-pid", type=int, help="stop when this process, our parent, is gone")
+    options = parser.parse_args(arguments)
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+
+    def stop() -> bool:
+        return bool(asked) or (options.parent_pid is not None and os.getppid() != options.parent_pid)
+
+    try:
+        settings = load_settings(options.settings)
+        os.nice(settings.niceness)
+        run_learner(settings, stop=stop, report=StatusFile(settings.state_dir / "status.json"))
+    except BadInputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except HandrailError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"learner: {error}; free some space in its state_dir and start it again", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

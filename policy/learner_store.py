@@ -1,0 +1,98 @@
+"""The learner's own copy of every episode it took, in the order in which they came.
+
+An episode is acknowledged only when it lies here. The files hold the very messages that were checked on arrival,
+and the order is part of the learner's state: fed again in this order, the replay buffer comes out the same.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from policy.episode_file import sync
+from policy.learner_episode import EpisodeArrays, EpisodeKey
+from policy.learner_messages import (
+    EpisodeMessage,
+    MalformedMessageError,
+    episode_arrays,
+    episode_message,
+    pack,
+    unpack_robot,
+)
+from robot.errors import BadInputError
+
+_NAME = re.compile(r"(\d{8})-(.+)-(\d{6,})-r(\d+)\.msgpack")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replace `path` at once: a crash at any moment leaves the old content or the new."""
+    temporary = path.with_name(path.name + ".writing")
+    temporary.write_bytes(data)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+class EpisodeStore:
+    """Episodes on disk, numbered from 0 as they came; revisions of one episode are kept all."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the store in `folder`, made when missing.
+
+        Raises:
+            BadInputError: the folder cannot be made, or numbers are missing in it.
+        """
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
+        self._paths: list[Path] = []
+        self._first: list[bool] = []
+        self._revisions: dict[tuple[str, int], int] = {}
+        for path in sorted(folder.glob("*.msgpack")):
+            match = _NAME.fullmatch(path.name)
+            if match is None or int(match[1]) != len(self._paths):
+                raise BadInputError(f"{path}: expected stored episode {len(self._paths)}; restore what was removed")
+            self._note(path, EpisodeKey(match[2], int(match[3]), int(match[4])))
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def knows(self, key: EpisodeKey) -> bool:
+        """Tell whether this revision of the episode, or a newer one, is here."""
+        return self._revisions.get((key.run_id, key.episode), -1) >= key.revision
+
+    def is_first(self, number: int) -> bool:
+        """Tell whether no other revision of the episode came before this one."""
+        return self._first[number]
+
+    def add(self, episode: EpisodeArrays, payload: bytes | None = None) -> int:
+        """Bring an episode to the disk and return its number. `payload` is its message where there is one.
+
+        Raises:
+            OSError: the disk is full or failing; nothing is added.
+            MalformedMessageError: the episode cannot be written as a message.
+        """
+        key = episode.key
+        name = f"{len(self._paths):08d}-{key.run_id}-{key.episode:06d}-r{key.revision}.msgpack"
+        write_whole(self._folder / name, payload if payload is not None else pack(episode_message(episode)))
+        self._note(self._folder / name, key)
+        return len(self._paths) - 1
+
+    def load(self, number: int) -> EpisodeArrays:
+        """Return the episode that came as `number`. Raises BadInputError when its file is damaged."""
+        path = self._paths[number]
+        try:
+            message = unpack_robot(path.read_bytes())
+            if not isinstance(message, EpisodeMessage):
+                raise MalformedMessageError(f"message is a {message.type}")
+            return episode_arrays(message)
+        except (MalformedMessageError, OSError) as error:
+            raise BadInputError(f"{path}: no sound stored episode ({error}); restore it or start anew") from error
+
+    def _note(self, path: Path, key: EpisodeKey) -> None:
+        self._paths.append(path)
+        identity = (key.run_id, key.episode)
+        self._first.append(identity not in self._revisions)
+        self._revisions[identity] = max(self._revisions.get(identity, -1), key.revision)

@@ -1,0 +1,260 @@
+"""When the learner updates, publishes and saves; the update rule itself is `policy.residual_learner`.
+
+Knows neither sockets nor signals. Its state is a function of the settings, the episodes in the order in which they
+came and, where updates run freely, of how many were made between them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from policy import learner_episode, weights
+from policy.episode_reader import latest_revisions
+from policy.learner_episode import EpisodeArrays, Floats
+from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
+from policy.learner_store import EpisodeStore, write_whole
+from policy.replay_buffer import Batch, ReplayBuffer
+from policy.residual import Dims
+from policy.transitions import transitions
+from robot.errors import BadInputError, HandrailError
+
+_CURSORS = ("_taken", "_owed", "_live_ticks", "_published_at", "updates", "version")
+EPOCH_UTC = "1970-01-01T00:00:00+00:00"
+
+
+class Learner(Protocol):
+    """The algorithm: what `policy.residual_learner.ResidualLearner` is to this module."""
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """Learn from a batch and return figures to show."""
+        ...
+
+    def tensors(self) -> dict[str, Floats]:
+        """Return the weights by name, as `policy.weights.pack` takes them."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next update depends on, random state included."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        ...
+
+
+class Training:
+    """Learning from a store of episodes that grows."""
+
+    def __init__(self, settings: LearnerSettings, learner: Learner) -> None:
+        """Go on from the checkpoint in `settings.state_dir`, or start anew where there is none.
+
+        Raises:
+            BadInputError: checkpoint or stored episodes are damaged or were made with other settings; an episode
+                to start from cannot be learned from.
+        """
+        self._settings, self._learner = settings, learner
+        self._dims = Dims(features=settings.feature_size, proprio=settings.proprio_size, action=settings.action_size)
+        self._store = EpisodeStore(settings.state_dir / "episodes")
+        self._checkpoint = settings.state_dir / "checkpoint.safetensors"
+        self._weights = settings.state_dir / "weights.safetensors"
+        self._buffer = ReplayBuffer(
+            feature_size=settings.feature_size,
+            proprio_size=settings.proprio_size,
+            action_size=settings.action_size,
+            max_frames=settings.max_frames,
+        )
+        self._rng = np.random.default_rng(settings.seed)
+        self._taken = 0  # stored episodes that are in the buffer
+        self._owed = 0  # updates to make before anything else
+        self._live_ticks = 0
+        self._published_at = 0  # updates when weights were published last
+        self.message = b""  # the weights published last
+        self.updates = self.version = 0
+        self.busy_s = 0.0
+        self.figures: dict[str, float] = {}
+        if self._checkpoint.exists():
+            self._resume()
+        else:
+            self._start()
+
+    @property
+    def episodes(self) -> int:
+        """Episodes in the buffer."""
+        return self._buffer.episodes
+
+    @property
+    def buffer_size(self) -> int:
+        """Transitions in the buffer."""
+        return self._buffer.size
+
+    @property
+    def guided_size(self) -> int:
+        """Transitions that a person showed."""
+        return self._buffer.guided_size
+
+    @property
+    def behind(self) -> bool:
+        """True when ticks come faster than the learner can use them."""
+        schedule = self._settings.schedule
+        if isinstance(schedule, LockStep):
+            return self._taken < len(self._store)
+        return self.updates < schedule.min_updates_per_tick * self._live_ticks
+
+    def accept(self, episode: EpisodeArrays, payload: bytes | None = None) -> Literal["stored", "known"]:
+        """Bring an episode to the disk, to be learned from soon.
+
+        Raises:
+            BadInputError: it cannot be learned from; nothing is stored.
+            OSError: the disk is full or failing.
+        """
+        if self._store.knows(episode.key):
+            return "known"
+        found = (episode.features.shape[1], episode.proprio.shape[1], episode.base.shape[1])
+        wanted = (self._dims.features, self._dims.proprio, self._dims.action)
+        if found != wanted:
+            raise BadInputError(
+                f"run {episode.key.run_id} episode {episode.key.episode}: features, proprioception and action have "
+                f"sizes {found} (allowed {wanted}); start the learner with the robot's bundle"
+            )
+        transitions(episode, n_step=1, discount=self._settings.discount)  # refuses what may not be learned from
+        self._store.add(episode, payload)
+        return "stored"
+
+    def step(self, newer_than: int = 0) -> bool:
+        """Do the next piece of work, one update at most; False when there is none.
+
+        `newer_than` is a version that some robot has already: versions given out freely are above it.
+        """
+        schedule = self._settings.schedule
+        if self._owed > 0:
+            self._update()
+            self._owed -= 1
+            if self._owed == 0:
+                self._publish(newer_than)
+            return True
+        if self._taken < len(self._store):
+            fresh = self._take()
+            if fresh and isinstance(schedule, LockStep):
+                self._owed = schedule.updates_per_episode if self._ready else 0
+                if self._owed == 0:
+                    self._publish(newer_than)
+            return True
+        if isinstance(schedule, LockStep):
+            return False
+        return self._step_freely(schedule, newer_than)
+
+    def save(self) -> None:
+        """Write the checkpoint. Raises HandrailError when learning has diverged; the last good one then stays."""
+        from policy.learner_checkpoint import save_checkpoint  # torch, in the learner's process only
+
+        self._finite_tensors()
+        state = {
+            "fingerprint": self._settings.fingerprint(),
+            "learner": self._learner.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "message": np.frombuffer(self.message, dtype=np.uint8),
+            "cursors": {name: getattr(self, name) for name in _CURSORS},
+        }
+        save_checkpoint(self._checkpoint, state)
+
+    @property
+    def _ready(self) -> bool:
+        return self._buffer.size >= self._settings.min_transitions
+
+    def _step_freely(self, schedule: FreeRunning, newer_than: int) -> bool:
+        allowed = self._ready and self.updates < schedule.max_updates_per_tick * self._live_ticks
+        if allowed:
+            self._update()
+        waiting = self.updates - self._published_at
+        due = waiting >= schedule.publish_every_updates or (waiting > 0 and not allowed)
+        if due and not self.behind:
+            self._publish(newer_than)
+        return allowed
+
+    def _update(self) -> None:
+        started_s = time.perf_counter()
+        batch = self._buffer.sample(self._settings.batch_size, self._rng)
+        self.figures = self._learner.update(batch)
+        self.updates += 1
+        self.busy_s += time.perf_counter() - started_s
+
+    def _take(self) -> bool:
+        """Bring the next stored episode into the buffer; True for its first revision."""
+        episode = self._store.load(self._taken)
+        data = transitions(episode, n_step=self._settings.n_step, discount=self._settings.discount)
+        fresh = self._store.is_first(self._taken)
+        self._buffer.add(episode.key, data)
+        self._taken += 1
+        if fresh:
+            self._live_ticks += data.size
+        return fresh
+
+    def _publish(self, newer_than: int) -> None:
+        lock_step = isinstance(self._settings.schedule, LockStep)
+        version = self.version + 1 if lock_step else max(self.version, newer_than) + 1
+        self.message = weights.pack(
+            version=version,
+            run_id=self._settings.run_id,
+            bundle_sha256=self._settings.bundle_sha256,
+            dims=self._dims,
+            tensors=self._finite_tensors(),
+            # a lock-step run gives the same bytes each time
+            created_utc=EPOCH_UTC if lock_step else None,
+        )
+        write_whole(self._weights, self.message)
+        self.version, self._published_at = version, self.updates
+
+    def _finite_tensors(self) -> dict[str, Floats]:
+        tensors = self._learner.tensors()
+        for name, tensor in tensors.items():
+            if not np.isfinite(tensor).all():
+                raise HandrailError(
+                    f"learner: {name} is not finite after {self.updates} updates; robots keep the weights in force, "
+                    f"start the learner again to go on from {self._checkpoint} or lower its learning rates"
+                )
+        return tensors
+
+    def _start(self) -> None:
+        folders = [(folder, True) for folder in self._settings.demonstrations]
+        folders += [(folder, False) for folder in self._settings.episodes]
+        for folder, demonstration in folders:
+            for episode in latest_revisions(folder):
+                self.accept(learner_episode.of_episode(episode, demonstration=demonstration))
+        while self._taken < len(self._store):
+            self._take()
+        self._live_ticks = 0
+        if self._settings.offline_updates and not self._ready:
+            raise BadInputError(
+                f"learner: the episodes to start from give {self._buffer.size} transitions "
+                f"(min_transitions {self._settings.min_transitions}); name more of them or leave offline_updates at 0"
+            )
+        self._owed = self._settings.offline_updates
+        self.save()  # from here on, what is stored beyond `_taken` came live
+
+    def _resume(self) -> None:
+        from policy.learner_checkpoint import load_checkpoint  # torch, in the learner's process only
+
+        state = load_checkpoint(self._checkpoint)
+        wanted = self._settings.fingerprint()
+        for name, value in wanted.items():
+            if state["fingerprint"].get(name) != value:
+                raise BadInputError(
+                    f"{self._checkpoint}: made with {name} {state['fingerprint'].get(name)!r} (now {value!r}); "
+                    "go on with the same settings or choose another state_dir"
+                )
+        if state["cursors"]["_taken"] > len(self._store):
+            raise BadInputError(
+                f"{self._checkpoint}: learned from {state['cursors']['_taken']} stored episodes, {len(self._store)} "
+                "are there; restore the others or choose another state_dir"
+            )
+        while self._taken < state["cursors"]["_taken"]:
+            self._take()
+        for name in _CURSORS:
+            setattr(self, name, state["cursors"][name])
+        self._learner.load_state_dict(state["learner"])
+        self._rng.bit_generator.state = state["rng"]
+        self.message = state["message"].tobytes()
