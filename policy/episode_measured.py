@@ -22,11 +22,14 @@ def measured(demo: h5py.Group, header: EpisodeHeader, index: NDArray[np.int64]) 
     width_m: NDArray[np.float64] = demo["tick/gripper_width_m"][:]
     T_after, q_after, width_after_m = T_base_tcp[1:].copy(), q_rad[1:].copy(), width_m[1:].copy()
     action = np.full((count, header.spec.action_size), np.nan, np.float32)
+    rotations = T_base_tcp[:, :3, :3].copy()
+    rotations[~np.isfinite(T_base_tcp).all(axis=(1, 2))] = 0.0
+    known: list[bool] = (np.linalg.det(rotations) > 0.5).tolist()
     space = ActionSpace(header.action)
     for t in range(count):
         if index[t + 1] != index[t] + 1:
             T_after[t], q_after[t], width_after_m[t] = np.nan, np.nan, np.nan
-        elif _is_pose(T_base_tcp[t]) and _is_pose(T_after[t]):
+        elif known[t] and known[t + 1]:
             action[t] = space.executed(T_base_tcp[t], T_after[t], q_rad[t], q_after[t], float(width_after_m[t]))
     values: dict[str, NDArray[np.generic]] = {
         "tick/measured_T": T_after,
@@ -36,7 +39,3 @@ def measured(demo: h5py.Group, header: EpisodeHeader, index: NDArray[np.int64]) 
     if header.spec.joint_count:
         values["tick/measured_q"] = q_after
     return values
-
-
-def _is_pose(T: NDArray[np.float64]) -> bool:
-    return bool(np.isfinite(T).all() and np.linalg.det(T[:3, :3]) > 0.5)

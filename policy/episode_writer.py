@@ -50,7 +50,7 @@ class EpisodeWriter:
             NoSpaceError: the disk is full.
             OSError: the folder cannot be written.
         """
-        check_space(folder, 0, free)
+        check_space(folder, _BUFFER_BYTES, free)
         self.path = folder / (header.file_name + PARTIAL)
         if self.path.exists() or (folder / header.file_name).exists():
             raise BadInputError(f"{folder / header.file_name}: this episode exists; give each its own index and start")
