@@ -108,6 +108,7 @@ class EpisodeSpec(Strict):
             "tick/commanded_q": ("f8", joints),
             "tick/commanded_gripper_m": ("f8", ()),
             "tick/filter_velocity": ("f8", (6,)),
+            "tick/filter_due_s": ("f8", ()),
             "tick/rejections": ("i4", ()),
             "tick/safety": ("i4", ()),
             "tick/held": ("u1", ()),

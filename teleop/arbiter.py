@@ -161,7 +161,7 @@ class Arbiter:
             state = replace(state, armed=True, stopped=False, holding=False)
         if HumanEvent.HOLD in events:
             state = replace(state, holding=not state.holding)
-        if HumanEvent.STOP in events:
+        if events & (HumanEvent.STOP | HumanEvent.QUIT):
             state = replace(state, armed=False, stopped=True)
         return state
 

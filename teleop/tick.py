@@ -104,7 +104,7 @@ class TickPipeline:
     ) -> None:
         self.bundle = bundle
         self.actions = ActionSpace(bundle.manifest.action)
-        self._arbiter, self._safety = arbiter, safety
+        self._arbiter, self.safety = arbiter, safety
         self._gate_enabled = gate_enabled
         self._execute_steps = bundle.manifest.execute_steps
 
@@ -125,8 +125,8 @@ class TickPipeline:
         residual, gate, gate_open = self._correct(inputs, features, base, head)
         lap("residual")
         filter_state = state.filter
-        if HumanEvent.ARM in inputs.human.events and HumanEvent.STOP not in inputs.human.events:
-            filter_state = self._safety.rearm(filter_state, inputs.observation.state)
+        if HumanEvent.ARM in inputs.human.events:
+            filter_state = self.safety.rearm(filter_state, inputs.observation.state)
         human_action = self.actions.from_human(
             inputs.human.twist,
             inputs.human.gripper,
@@ -156,7 +156,7 @@ class TickPipeline:
                 gripper_width_m=filter_state.gripper_width_m,
                 due_s=inputs.due_s,
             )
-        after, command = self._safety.step(filter_state, inputs.observation.state, wanted)
+        after, command = self.safety.step(filter_state, inputs.observation.state, wanted)
         commanded = self.actions.executed(
             filter_state.T_base_tcp, after.T_base_tcp, filter_state.q_rad, after.q_rad, after.gripper_width_m
         )

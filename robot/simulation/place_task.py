@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robot.arm_state import ArmState
 from robot.simulation.scene import BLOCK_HALF_M
@@ -32,8 +33,8 @@ class SceneTruth:
         resting: True while the block lies still on the table.
     """
 
-    block_m: np.ndarray
-    pad_xy_m: np.ndarray
+    block_m: NDArray[np.float64]
+    pad_xy_m: NDArray[np.float64]
     held: bool
     upright: bool
     resting: bool

@@ -35,11 +35,10 @@ class SimulatedWorld:
     Time is the loop's clock: `start_s` is its reading at the world's first instant.
     """
 
-    def __init__(self, *, start_s: float, period_s: float) -> None:
+    def __init__(self, *, start_s: float) -> None:
         self._model = mujoco.MjModel.from_xml_string(scene_xml(timestep_s=TIMESTEP_S))
         self._data = mujoco.MjData(self._model)
         self._start_s, self._steps = start_s, 0
-        self._period_s = period_s
         self._cameras: list[Captures] = []
         model = self._model
         self._joint_q = slice(0, 7)
@@ -111,8 +110,8 @@ class SimulatedWorld:
             self._cameras[index].capture()
         self._step_to(to_s)
 
-    def arm_state(self) -> ArmState:
-        """State of the arm now."""
+    def arm_state(self, fault: str | None = None) -> ArmState:
+        """State of the arm where the world stands, with the driver's `fault` on it."""
         data = self._data
         velocity = np.zeros(6)
         mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tcp, velocity, 0)
@@ -127,6 +126,7 @@ class SimulatedWorld:
             tcp_velocity=np.concatenate([velocity[3:], velocity[:3]]),
             gripper_width_m=float(data.qpos[self._finger_q].sum()),
             force_n=self._external_force_n(),
+            fault=fault,
         )
 
     def block_position_m(self) -> Array:

@@ -1,0 +1,216 @@
+"""From a station file to opened parts: the one place where the pieces of a rig are put together."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.camera import Camera
+from perception.config import RecordedCameraConfig, SimulatedCameraConfig
+from perception.recorded_camera import RecordedCamera
+from perception.simulated_camera import SimulatedCamera
+from perception.synchroniser import Synchroniser
+from policy.action_space import ActionSpace
+from policy.bundle import Bundle, check_fits, load_bundle
+from policy.episode_header import Outcome
+from policy.episode_schema import EpisodeSpec
+from robot.arm import Arm
+from robot.arm_state import ArmState
+from robot.clock import Clock
+from robot.config import RecordedArmConfig, SimulatedArmConfig
+from robot.errors import BadInputError
+from robot.fr3 import FR3Kinematics
+from robot.kinematics import Kinematics
+from robot.recorded_arm import RecordedArm
+from robot.recording import Recording
+from robot.safety import SafetyFilter
+from robot.simulation.layout import Layout
+from robot.simulation.place_task import PlaceTask, TaskStatus
+from robot.simulation.simulated_arm import SimulatedArm
+from robot.simulation.world import SimulatedWorld
+from teleop.homing import Homing
+from teleop.judge import Judge
+from teleop.station import LoadedStation, Station
+
+Array = NDArray[np.float64]
+R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """What only a simulated rig has."""
+
+    world: SimulatedWorld
+    task: PlaceTask
+
+
+class TaskJudge:
+    """The simulated task's own verdict."""
+
+    def __init__(self, task: PlaceTask) -> None:
+        self._task = task
+
+    def reset(self) -> None:
+        """Forget the last episode."""
+        self._task.reset()
+
+    def outcome(self, state: ArmState) -> Outcome | None:
+        """SUCCESS or FAILURE once it is plain."""
+        status = self._task.status(state)
+        return {TaskStatus.SUCCESS: Outcome.SUCCESS, TaskStatus.FAILURE: Outcome.FAILURE}.get(status)
+
+
+class Rig:
+    """An opened station: clock, arm, cameras, safety filter, bundle. A context manager; opening does the I/O.
+
+    Args:
+        loaded: the station.
+        clock: virtual or wall.
+        seed: of the cameras' jitter and drops.
+        recording: for a recorded arm and its cameras.
+    """
+
+    def __init__(
+        self, loaded: LoadedStation, clock: Clock, *, seed: int, recording: Recording | None = None
+    ) -> None:
+        self.loaded, self.clock, self._seed, self._recording = loaded, clock, seed, recording
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Load and check the bundle, open everything and warm up.
+
+        Raises:
+            BadInputError: the bundle does not fit the station, or a part cannot be opened.
+        """
+        station = self.station
+        self.bundle = load_bundle(self.loaded.bundle_path, station.policy.provider, station.policy.threads)
+        self.simulation: Simulation | None = None
+        self.judge: Judge | None = None
+        self.kinematics: Kinematics | None = None
+        arm, cameras = self._parts()
+        with ExitStack() as stack:
+            self.arm: Arm = stack.enter_context(arm)
+            self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
+            self._check()
+            self.bundle.warm_up()
+            self._stack = stack.pop_all()
+        keys = [entry.key for entry in self.bundle.manifest.proprio]
+        order = {camera.name: i for i, camera in enumerate(self.bundle.manifest.cameras)}
+        used = sorted((camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name])
+        self.synchroniser = Synchroniser(used, station.synchroniser, keys)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def station(self) -> Station:
+        """The station's values."""
+        return self.loaded.station
+
+    @property
+    def spec(self) -> EpisodeSpec:
+        """Layout of the log's rows."""
+        return episode_spec(self.bundle, self.arm.joint_count)
+
+    @property
+    def T_base_home(self) -> Array:
+        """Home pose of the TCP, (4, 4) [m]."""
+        pose = np.eye(4)
+        if isinstance(self.station.arm, SimulatedArmConfig):
+            pose[:3, :3] = R_DOWN
+            pose[:3, 3] = self.station.arm.home_m
+            return pose
+        return self.arm.state().T_base_tcp
+
+    def safety(self) -> SafetyFilter:
+        """The station's safety filter."""
+        return make_safety(self.station, self.arm.joint_count, self.T_base_home[:3, :3])
+
+    def homing(self) -> Homing | None:
+        """The way home, None for an arm that plays a recording."""
+        if self.arm.open_loop:
+            return None
+        spec = self.bundle.manifest.action
+        return Homing(ActionSpace(spec), self.T_base_home, gripper_open_m=spec.gripper_open_m)
+
+    def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:
+        """Lay the simulated table, or begin to play a recorded episode; a person lays a real one."""
+        if self.simulation is not None and layout is not None:
+            self.simulation.world.lay(layout)
+        if self._recording is not None and recorded_episode is not None:
+            self._recording.select(recorded_episode, start_s)
+
+    def _parts(self) -> tuple[Arm, list[Camera]]:
+        config = self.station.arm
+        match config:
+            case SimulatedArmConfig():
+                world = SimulatedWorld(start_s=self.clock.now_s())
+                self.simulation = Simulation(
+                    world=world, task=PlaceTask(world, tolerance_m=config.place_tolerance_m)
+                )
+                self.judge = TaskJudge(self.simulation.task)
+                simulated: list[Camera] = [
+                    SimulatedCamera(camera, world, seed=self._seed)
+                    for camera in self.station.camera
+                    if isinstance(camera, SimulatedCameraConfig)
+                ]
+                return SimulatedArm(world, self.clock), simulated
+            case RecordedArmConfig():
+                if self._recording is None:
+                    raise BadInputError(
+                        f"station {self.loaded.path}: plays a recording and none was given; add --recording PATH"
+                    )
+                arm = RecordedArm(
+                    self._recording,
+                    self.clock,
+                    gripper_open_m=config.gripper_open_m,
+                    gripper_closed_m=config.gripper_closed_m,
+                )
+                recorded: list[Camera] = [
+                    RecordedCamera(self._recording, camera.name, camera.view, camera.latency_s)
+                    for camera in self.station.camera
+                    if isinstance(camera, RecordedCameraConfig)
+                ]
+                return arm, recorded
+
+    def _check(self) -> None:
+        station, manifest = self.station, self.bundle.manifest
+        check_fits(
+            self.bundle,
+            cameras={camera.name: camera.size for camera in self.cameras},
+            rate_hz=station.loop.rate_hz,
+            joint_count=self.arm.joint_count,
+            station=f"station '{station.name}'",
+        )
+        if station.residual and len(station.residual.scale) != manifest.action.size:
+            raise BadInputError(
+                f"station {self.loaded.path}: residual.scale has {len(station.residual.scale)} values, "
+                f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {manifest.action.dims}"
+            )
+
+
+def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
+    """The safety filter of a station; also what a replay rebuilds from a logged one."""
+    kinematics = FR3Kinematics() if joint_count == 7 else None
+    return SafetyFilter(station.safety, kinematics, station.period_s, R_base_home)
+
+
+def episode_spec(bundle: Bundle, joint_count: int) -> EpisodeSpec:
+    """Layout of the log's rows for a bundle."""
+    manifest = bundle.manifest
+    return EpisodeSpec(
+        cameras=tuple((camera.name, camera.height, camera.width) for camera in manifest.cameras),
+        proprio=tuple((entry.key, entry.size) for entry in manifest.proprio),
+        action_size=manifest.action.size,
+        chunk_length=manifest.chunk_length,
+        feature_size=manifest.feature_size,
+        joint_count=joint_count,
+    )

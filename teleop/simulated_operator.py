@@ -1,0 +1,157 @@
+"""A person beside the simulated robot, for runs that nobody attends.
+
+It sees the scene as a person would and nothing of the learner: no episode number, no residual, no weights. So
+fewer interventions can only come from a better policy. It lets the policy go on until that is plainly going
+wrong, needs time to react, sees and steers a little off, and hands back once the matter is put right.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.arm_state import ArmState
+from robot.simulation.expert import GRASP_Z_M, ExpertStyle, expert_motion
+from robot.simulation.place_task import PlaceTask, SceneTruth, TaskStatus
+from robot.simulation.world import SimulatedWorld
+from teleop.human_input import HumanCommand, HumanEvent
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorTraits:
+    """How this person is.
+
+    Attributes:
+        reaction_s: least and greatest time from seeing that it goes wrong to holding the drive button [s].
+        sight_m: spread of the error in judging where things are, new at each takeover [m].
+        hand: spread of the unsteadiness of the stick, share of full deflection.
+        watch_below_m: height above grasp or place below which a descent is judged [m].
+        grasp_off_m: lateral miss that worries them while descending to the block [m].
+        place_off_m: the same over the pad [m].
+        slack: further miss that is allowed per metre of remaining height.
+        stall_s: how long they wait for a robot that does nothing [s].
+    """
+
+    reaction_s: tuple[float, float] = (0.3, 0.5)
+    sight_m: float = 0.0015
+    hand: float = 0.05
+    watch_below_m: float = 0.07
+    grasp_off_m: float = 0.009
+    place_off_m: float = 0.007
+    slack: float = 0.10
+    stall_s: float = 2.0
+
+
+class _Mood(enum.Enum):
+    WATCHING = 1
+    REACTING = 2
+    DRIVING = 3
+
+
+class SimulatedOperator:
+    """Human input that needs nobody. Arms the robot, corrects it and labels how each episode ended."""
+
+    def __init__(
+        self,
+        world: SimulatedWorld,
+        task: PlaceTask,
+        *,
+        scale_m: tuple[float, float, float],
+        period_s: float,
+        seed: int,
+        traits: OperatorTraits | None = None,
+    ) -> None:
+        """Args: `scale_m` is the TCP's step at full deflection [m]; `seed` makes this person's randomness."""
+        self._world, self._task = world, task
+        self._scale_m, self._period_s = np.array(scale_m), period_s
+        self._rng = np.random.default_rng([seed, 77])
+        self._traits = traits or OperatorTraits()
+        self._style = ExpertStyle()
+        self._armed = False
+        self._last_z_m: float | None = None
+        self._calm()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def lay_table(self) -> None:
+        """They have laid the table anew and step back."""
+        self._calm()
+
+    def poll(self, now_s: float) -> HumanCommand:
+        """Look at the scene and say what they do now."""
+        if not self._armed:
+            self._armed = True
+            return HumanCommand(events=HumanEvent.ARM, polled_s=now_s)
+        state = self._world.arm_state()
+        truth = self._task.truth(state)
+        label = {TaskStatus.SUCCESS: HumanEvent.SUCCESS, TaskStatus.FAILURE: HumanEvent.FAILURE}.get(
+            self._task.status(state), HumanEvent.NONE
+        )
+        wrong = self._goes_wrong(truth, state, now_s)
+        if self._mood is _Mood.WATCHING and wrong:
+            self._mood, self._takes_over_s = _Mood.REACTING, now_s + self._rng.uniform(*self._traits.reaction_s)
+        if self._mood is _Mood.REACTING and now_s >= self._takes_over_s:
+            # A person who has made up their mind takes over even if the last instant looked better.
+            self._mood, self._held_at_start = _Mood.DRIVING, truth.held
+            self._off_m = self._rng.normal(0.0, self._traits.sight_m, 2)
+        if self._mood is _Mood.DRIVING and truth.held != self._held_at_start and self._settled(truth, state):
+            self._calm()
+        if self._mood is not _Mood.DRIVING:
+            return HumanCommand(events=label, polled_s=now_s)
+        return replace(self._drive(truth, state), events=label, polled_s=now_s)
+
+    def _drive(self, truth: SceneTruth, state: ArmState) -> HumanCommand:
+        """Steer as the expert would, towards where they believe things to be."""
+        seen = replace(
+            truth,
+            block_m=truth.block_m if truth.held else truth.block_m + np.array([*self._off_m, 0.0]),
+            pad_xy_m=truth.pad_xy_m + self._off_m if truth.held else truth.pad_xy_m,
+        )
+        motion = expert_motion(seen, state, self._style)
+        twist = np.zeros(6)
+        twist[:3] = motion.delta_m / self._scale_m + self._rng.normal(0.0, self._traits.hand, 3)
+        return HumanCommand(twist=np.clip(twist, -1.0, 1.0), gripper=motion.gripper, engaged=True)
+
+    def _goes_wrong(self, truth: SceneTruth, state: ArmState, now_s: float) -> bool:
+        traits, tcp_m = self._traits, state.T_base_tcp[:3, 3]
+        descending = self._last_z_m is not None and tcp_m[2] < self._last_z_m - 0.001
+        self._last_z_m = float(tcp_m[2])
+        if self._seen_m is None or np.linalg.norm(tcp_m - self._seen_m) > 0.004:
+            self._seen_m, self._seen_s = tcp_m.copy(), now_s
+        if now_s - self._seen_s > traits.stall_s:
+            return True
+        height_m = max(0.0, tcp_m[2] - GRASP_Z_M)
+        if not descending or height_m > traits.watch_below_m:
+            return False
+        if truth.held:
+            off_m = np.linalg.norm(truth.block_m[:2] - truth.pad_xy_m)
+            return bool(off_m > traits.place_off_m + traits.slack * height_m)
+        if state.gripper_width_m < 0.06:
+            return False
+        off_m = np.linalg.norm(truth.block_m[:2] - tcp_m[:2])
+        return bool(off_m > traits.grasp_off_m + traits.slack * height_m)
+
+    def _settled(self, truth: SceneTruth, state: ArmState) -> bool:
+        """True when what they took over for is done: the block is well in the hand, or let go of."""
+        return truth.held or state.gripper_width_m > 0.06
+
+    def _calm(self) -> None:
+        self._mood = _Mood.WATCHING
+        self._takes_over_s = 0.0
+        self._held_at_start = False
+        self._off_m = np.zeros(2)
+        self._seen_m: Array | None = None
+        self._seen_s = 0.0

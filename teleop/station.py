@@ -1,0 +1,232 @@
+"""Everything about one rig, in one TOML file, checked before anything moves."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+
+from perception.config import CameraConfig, SynchroniserConfig
+from robot.config import ArmConfig
+from robot.errors import BadInputError
+from robot.safety_limits import SafetyLimits
+from robot.strict import Strict
+from teleop.device_config import GamepadConfig, KeyboardConfig
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class LoopConfig(Strict):
+    """The control loop."""
+
+    rate_hz: Annotated[float, Field(ge=5.0, le=100.0)] = 20.0
+
+
+class PolicyConfig(Strict):
+    """The frozen base policy: a bundle's folder, relative to the station file."""
+
+    bundle: str
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class ResidualConfig(Strict):
+    """What the learned correction may do.
+
+    `scale` bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base.
+    """
+
+    scale: Annotated[tuple[Share, ...], Field(min_length=1, max_length=32)]
+    gate: bool = False
+
+
+class ExplorationConfig(Strict):
+    """Noise on the residual while training, share of its scale; 0 after `until_tick` ticks of the run."""
+
+    start: Share = 0.0
+    end: Share = 0.0
+    until_tick: Annotated[int, Field(ge=1)] = 10_000
+    gate_pass_share: Share = 0.1
+
+
+class OperatorConfig(Strict):
+    """The person's device and how their action meets the policy's."""
+
+    mode: Literal["takeover", "nudge"] = "takeover"
+    silence_s: Annotated[float, Field(ge=0.02, le=1.0)]
+    gamepad: GamepadConfig = GamepadConfig()
+    keyboard: KeyboardConfig = KeyboardConfig()
+
+
+class EpisodeConfig(Strict):
+    """When an episode that nobody judged ends."""
+
+    timeout_s: Annotated[float, Field(ge=0.5, le=3600.0)]
+
+
+class LearnerLinkConfig(Strict):
+    """Where the learner listens and how hard it works."""
+
+    endpoint: str = "tcp://127.0.0.1:5701"
+
+
+class Station(Strict):
+    """One rig. Every key has a unit in its name; unknown keys are refused."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    loop: LoopConfig = LoopConfig()
+    arm: ArmConfig
+    safety: SafetyLimits
+    camera: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=8)]
+    synchroniser: SynchroniserConfig
+    policy: PolicyConfig
+    residual: ResidualConfig | None = None
+    exploration: ExplorationConfig = ExplorationConfig()
+    operator: OperatorConfig
+    episode: EpisodeConfig
+    learner: LearnerLinkConfig = LearnerLinkConfig()
+
+    @model_validator(mode="after")
+    def _one_world(self) -> Self:
+        kinds = {self.arm.kind} | {camera.kind for camera in self.camera}
+        if len(kinds) > 1 and "recorded" in kinds:
+            raise ValueError(f"a recorded arm needs recorded cameras and the reverse; kinds here are {sorted(kinds)}")
+        names = [camera.name for camera in self.camera]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a camera is named twice: {names}")
+        return self
+
+    @property
+    def period_s(self) -> float:
+        """Length of a tick [s]."""
+        return 1.0 / self.loop.rate_hz
+
+
+class LoadedStation(BaseModel):
+    """A station with where it came from.
+
+    Attributes:
+        station: the checked values.
+        path: the file.
+        text: canonical JSON of the values with overrides applied; what a run folder keeps.
+    """
+
+    station: Station
+    path: Path
+
+    @property
+    def text(self) -> bytes:
+        """Canonical JSON of the values in force, overrides included."""
+        return self.station.model_dump_json(indent=1).encode()
+
+    @property
+    def bundle_path(self) -> Path:
+        """Folder of the bundle."""
+        return (self.path.parent / self.station.policy.bundle).resolve()
+
+
+def load_station(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> LoadedStation:
+    """Read and check a station file.
+
+    Args:
+        path: TOML file.
+        overrides: (dotted key, TOML value), such as ("loop.rate_hz", "30").
+
+    Raises:
+        BadInputError: the file is missing or is no TOML, or a key is unknown, missing, of another type or out of range.
+    """
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadInputError(f"station {path}: cannot be read ({error.strerror}); name a station file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"station {path}: is not TOML ({error}); correct that line") from None
+    for key, value in overrides:
+        _override(data, key, value)
+    try:
+        station = Station.model_validate(data)
+    except ValidationError as error:
+        raise BadInputError(f"station {path}: {_explain(error, data)}") from None
+    return LoadedStation(station=station, path=path.resolve())
+
+
+def station_from_json(text: bytes, where: str) -> Station:
+    """Read what a run folder keeps. Raises BadInputError when it is no station."""
+    try:
+        return Station.model_validate_json(text)
+    except ValidationError as error:
+        raise BadInputError(f"{where}: {_explain(error, {})}") from None
+
+
+def _override(data: dict[str, Any], dotted: str, text: str) -> None:
+    """Set `dotted` in `data`; list items by index or, for cameras, by name."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = dotted.split(".")
+    here: Any = data
+    for part in parents:
+        if isinstance(here, list):
+            here = _item(here, part, dotted)
+        else:
+            here = here.setdefault(part, {})
+        if not isinstance(here, (dict, list)):
+            raise BadInputError(f"--{dotted}: {part!r} is a value, not a section of the station; check the key")
+    if isinstance(here, list):
+        raise BadInputError(f"--{dotted}: names a list item, not a key; say --{'.'.join(parents)}.<name>.<key>")
+    here[last] = value
+
+
+def _item(items: list[Any], part: str, dotted: str) -> Any:
+    if part.isdigit() and int(part) < len(items):
+        return items[int(part)]
+    for item in items:
+        if isinstance(item, dict) and item.get("name") == part:
+            return item
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    raise BadInputError(f"--{dotted}: no item {part!r} (allowed {names} or an index)")
+
+
+def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
+    """The first problem as one line: where, what, got, allowed, cure."""
+    first = error.errors(include_url=False)[0]
+    # the tag of a union stands in `loc` though no file has it
+    where = ".".join(str(part) for part in first["loc"] if part not in ("simulated", "recorded"))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        known = _keys_beside(first["loc"])
+        near = get_close_matches(key, known, n=1, cutoff=0.5)
+        stem = next((name for name in known if name.split("_")[:2] == key.split("_")[:2]), None)
+        guess = stem or (near[0] if near else None)
+        cure = f"did you mean {guess!r}? Units stand in the key's name" if guess else f"allowed {sorted(known)}"
+        return f"unknown key {where!r}; {cure}{more}"
+    got = f", got {first['input']!r}" if first["type"] != "missing" and not isinstance(first["input"], dict) else ""
+    return f"{where or 'station'}: {first['msg'].removeprefix('Value error, ')}{got}{more}"
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+    """Names that the section at `loc[:-1]` knows."""
+    schema = TypeAdapter(Station).json_schema()
+    node: dict[str, Any] = schema
+    for part in loc[:-1]:
+        node = _resolve(node, schema)
+        if "discriminator" in node and isinstance(part, str):
+            node = {"$ref": node["discriminator"]["mapping"][part]}
+        elif isinstance(part, int):
+            node = node.get("items", node)
+        else:
+            node = node.get("properties", {}).get(part, node)
+    return list(_resolve(node, schema).get("properties", {}))
+
+
+def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node or (len(node.get("anyOf", [])) == 2 and "$ref" in node["anyOf"][0]):
+        reference = node.get("$ref") or node["anyOf"][0]["$ref"]
+        node = schema["$defs"][reference.split("/")[-1]]
+    return node

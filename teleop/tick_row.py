@@ -1,0 +1,172 @@
+"""One tick to one row of the log, and back to what a replay needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from perception.observation import Observation, Verdict
+from policy.episode_schema import STAGES, EpisodeSpec, Row
+from robot.arm_state import ArmState
+from robot.command import Hold, Reason
+from robot.filter_state import FilterState
+from teleop.arbiter import ArbiterState
+from teleop.human_input import HumanCommand, HumanEvent
+from teleop.tick import Chunk, TickInputs, TickOutputs, TickState
+
+
+def fill_row(
+    row: Row,
+    spec: EpisodeSpec,
+    *,
+    inputs: TickInputs,
+    outputs: TickOutputs,
+    after: TickState,
+    residual_version: int,
+    end_s: float,
+    deadline_missed: bool,
+    stages_ms: Mapping[str, float] | None,
+) -> None:
+    """Write one tick into `row` (a zero-dimensional structured array). Reward and ends of it come later.
+
+    What is absent is NaN, or -1 for an identity; an image that is missing stays zero beside its frame id of -1.
+    `stages_ms` None (lock-step) leaves the stage times NaN, since the log must not depend on the machine's speed.
+    """
+    _fill_inputs(row, spec, inputs)
+    fill_outputs(row, outputs, after)
+    row["tick/residual_version"] = residual_version
+    row["tick/end_s"] = end_s
+    row["tick/deadline_missed"] = deadline_missed
+    row["tick/stage_ms"] = [math.nan] * len(STAGES) if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES]
+    row["rewards"] = 0.0
+    row["dones"] = row["terminated"] = row["truncated"] = 0
+
+
+def _fill_inputs(row: Row, spec: EpisodeSpec, inputs: TickInputs) -> None:
+    look, state, human = inputs.observation, inputs.observation.state, inputs.human
+    for name, _, _ in spec.cameras:
+        image = look.images.get(name)
+        row[f"obs/{name}_image"] = 0 if image is None else image
+    start = 0
+    for key, size in spec.proprio:
+        row[f"obs/{key}"] = look.proprio[start : start + size]
+        start += size
+    row["tick/index"], row["tick/start_s"], row["tick/due_s"] = inputs.index, inputs.now_s, inputs.due_s
+    row["tick/overrun"] = inputs.overrun
+    names = [name for name, _, _ in spec.cameras]
+    row["tick/captured_s"] = [look.captured_s[name] for name in names]
+    row["tick/arrived_s"] = [look.arrived_s[name] for name in names]
+    row["tick/frame_id"] = [look.frame_ids[name] for name in names]
+    row["tick/skew_s"], row["tick/verdict"] = look.skew_s, int(look.verdict)
+    row["tick/state_s"] = state.measured_s
+    row["tick/q_rad"], row["tick/dq_rad_s"] = state.q_rad, state.dq_rad_s
+    row["tick/T_base_tcp"], row["tick/tcp_velocity"] = state.T_base_tcp, state.tcp_velocity
+    row["tick/gripper_width_m"] = state.gripper_width_m
+    row["tick/force_n"] = math.nan if state.force_n is None else state.force_n
+    row["tick/arm_fault"] = state.fault is not None
+    row["tick/human_twist"] = human.twist
+    row["tick/human_gripper"] = math.nan if human.gripper is None else human.gripper
+    row["tick/engaged"], row["tick/events"] = human.engaged, int(human.events)
+    row["tick/polled_s"], row["tick/connected"] = human.polled_s, human.connected
+    row["tick/noise"] = inputs.noise
+    row["tick/gate_forced"] = inputs.gate_forced
+    row["tick/resetting"] = inputs.reset is not None
+    row["tick/reset"] = math.nan if inputs.reset is None else inputs.reset
+
+
+def fill_outputs(row: Row, outputs: TickOutputs, after: TickState) -> None:
+    """Write what the stages gave; the replay fills a second row with these and compares."""
+    row["tick/features"] = math.nan if outputs.features is None else outputs.features
+    row["tick/chunk"] = math.nan if after.chunk is None else after.chunk.actions
+    row["tick/chunk_tick"] = -1 if after.chunk is None else after.chunk.requested
+    row["tick/base"] = math.nan if outputs.base is None else outputs.base
+    row["tick/residual"], row["tick/gate"] = outputs.residual, outputs.gate
+    row["tick/gate_open"] = outputs.gate_open
+    row["tick/human"] = math.nan if outputs.human is None else outputs.human
+    decision, command = outputs.decision, outputs.command
+    # On a hold nobody decides; the braking move that was executed stands there, so that readers find a number.
+    row["actions"] = outputs.commanded if decision.action is None else decision.action
+    row["tick/source"], row["tick/hold_reason"] = int(decision.source), int(decision.reason)
+    row["tick/arbiter"] = after.arbiter.packed()
+    row["tick/commanded"] = outputs.commanded
+    row["tick/commanded_T"], row["tick/commanded_q"] = after.filter.T_base_tcp, after.filter.q_rad
+    row["tick/commanded_gripper_m"] = after.filter.gripper_width_m
+    row["tick/filter_velocity"], row["tick/filter_due_s"] = after.filter.velocity, after.filter.due_s
+    row["tick/rejections"] = after.filter.rejections
+    row["tick/safety"] = int(after.filter.reasons)
+    row["tick/held"], row["tick/latched"] = isinstance(command, Hold), after.filter.latched
+
+
+OUTPUT_FIELDS = (
+    "actions", "tick/features", "tick/chunk", "tick/chunk_tick", "tick/base", "tick/residual", "tick/gate",
+    "tick/gate_open", "tick/human", "tick/source", "tick/hold_reason", "tick/arbiter", "tick/commanded",
+    "tick/commanded_T", "tick/commanded_q", "tick/commanded_gripper_m", "tick/filter_velocity", "tick/filter_due_s",
+    "tick/rejections", "tick/safety", "tick/held", "tick/latched",
+)  # fmt: skip
+
+
+def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
+    """Return the inputs of a logged tick, bit for bit."""
+    names = [name for name, _, _ in spec.cameras]
+    ids = dict(zip(names, row["tick/frame_id"].tolist(), strict=True))
+    force_n = float(row["tick/force_n"])
+    state = ArmState(
+        measured_s=float(row["tick/state_s"]),
+        q_rad=row["tick/q_rad"],
+        dq_rad_s=row["tick/dq_rad_s"],
+        T_base_tcp=row["tick/T_base_tcp"],
+        tcp_velocity=row["tick/tcp_velocity"],
+        gripper_width_m=float(row["tick/gripper_width_m"]),
+        force_n=None if math.isnan(force_n) else force_n,
+        fault="logged" if row["tick/arm_fault"] else None,
+    )
+    proprio = [row[f"obs/{key}"] for key, _ in spec.proprio]
+    gripper = float(row["tick/human_gripper"])
+    return TickInputs(
+        index=int(row["tick/index"]),
+        now_s=float(row["tick/start_s"]),
+        due_s=float(row["tick/due_s"]),
+        observation=Observation(
+            images={name: row[f"obs/{name}_image"] for name in names if ids[name] >= 0},
+            proprio=np.concatenate(proprio) if proprio else np.zeros(0, np.float32),
+            state=state,
+            captured_s=dict(zip(names, row["tick/captured_s"].tolist(), strict=True)),
+            arrived_s=dict(zip(names, row["tick/arrived_s"].tolist(), strict=True)),
+            frame_ids=ids,
+            skew_s=float(row["tick/skew_s"]),
+            verdict=Verdict(int(row["tick/verdict"])),
+        ),
+        human=HumanCommand(
+            twist=row["tick/human_twist"],
+            gripper=None if math.isnan(gripper) else gripper,
+            engaged=bool(row["tick/engaged"]),
+            events=HumanEvent(int(row["tick/events"])),
+            polled_s=float(row["tick/polled_s"]),
+            connected=bool(row["tick/connected"]),
+        ),
+        reset=row["tick/reset"] if row["tick/resetting"] else None,
+        noise=row["tick/noise"],
+        gate_forced=bool(row["tick/gate_forced"]),
+        overrun=bool(row["tick/overrun"]),
+    )
+
+
+def read_state(row: Row) -> TickState:
+    """Return the state after a logged tick; the chunk is left out where none was in force."""
+    requested = int(row["tick/chunk_tick"])
+    return TickState(
+        arbiter=ArbiterState.unpacked(int(row["tick/arbiter"])),
+        filter=FilterState(
+            T_base_tcp=row["tick/commanded_T"].copy(),
+            q_rad=row["tick/commanded_q"].copy(),
+            velocity=row["tick/filter_velocity"].copy(),
+            gripper_width_m=float(row["tick/commanded_gripper_m"]),
+            due_s=float(row["tick/filter_due_s"]),
+            rejections=int(row["tick/rejections"]),
+            latched=bool(row["tick/latched"]),
+            reasons=Reason(int(row["tick/safety"])),
+        ),
+        chunk=None if requested < 0 else Chunk(actions=row["tick/chunk"].copy(), requested=requested),
+    )
