@@ -17,11 +17,12 @@ from robot.stopping import Vector, braked, stop_gain
 
 Array = NDArray[np.float64]
 
-# Braking is rehearsed when a straight guess of where the joints stop, stretched and widened by this, leaves the
-# margins, or when the joints are this near to their own greatest speed. Away from both it always can be followed.
+# Braking is rehearsed, tick by tick, when a straight guess of where the joints stop cannot be trusted: stretched and
+# widened by this it leaves the margins, it is this long, or the joints are this near to their own greatest speed.
 GUESS_STRETCH = 1.5
 GUESS_SLACK_RAD = 0.02
-GUESS_SPEED_SHARE = 0.7
+GUESS_LENGTH_RAD = 0.15
+GUESS_SPEED_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +132,7 @@ class Follower:
         far = GUESS_STRETCH * (gain - 1.0)
         clear = all(
             least + GUESS_SLACK_RAD <= after + far * (after - before) <= greatest - GUESS_SLACK_RAD
+            and far * abs(after - before) <= GUESS_LENGTH_RAD
             for before, after, least, greatest in zip(
                 q_rad.tolist(), move.q_rad.tolist(), self._q_least, self._q_greatest, strict=True
             )

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from robot.strict import Strict
 
+# Longer braking is no braking, and rehearsing it for the joints takes its time in ticks.
+MAX_STOPPING_S = 1.0
+
 Coordinate = Annotated[float, Field(ge=-5.0, le=5.0)]
 Corner = tuple[Coordinate, Coordinate, Coordinate]
 
@@ -63,4 +66,17 @@ class SafetyLimits(Strict):
             raise ValueError(
                 f"gripper_min_m must be below gripper_max_m; they are {self.gripper_min_m} and {self.gripper_max_m} m"
             )
+        for what, speed, braking in (
+            ("max_speed_m_s / max_acceleration_m_s2", self.max_speed_m_s, self.max_acceleration_m_s2),
+            (
+                "max_rotation_speed_rad_s / max_angular_acceleration_rad_s2",
+                self.max_rotation_speed_rad_s,
+                self.max_angular_acceleration_rad_s2,
+            ),
+        ):
+            if speed > braking * MAX_STOPPING_S:
+                raise ValueError(
+                    f"{what}: stopping from full speed takes {speed / braking:.3g} s, at most {MAX_STOPPING_S:g} s are "
+                    "allowed; raise the acceleration or lower the speed"
+                )
         return self

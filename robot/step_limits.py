@@ -16,6 +16,10 @@ Array = NDArray[np.float64]
 
 # Beyond this a clamp counts as one; below it is rounding.
 ROUNDING = 1.0 + 1e-9
+# The same for cosines of angles. Where a limit is already exceeded the slack is that of the arithmetic alone, for there
+# it is granted anew in every tick.
+COSINE_ROUNDING = 1e-12
+COSINE_CREEP = 1e-15
 
 
 class StepLimits:
@@ -65,7 +69,7 @@ class StepLimits:
         if (x, y, z) != wanted:
             reasons |= Reason.WORKSPACE
         lag = None if measured is None else (p[0] - measured[0], p[1] - measured[1], p[2] - measured[2])
-        radius = 0.0 if lag is None else max(self._tracking_m, math.hypot(*lag))
+        radius = 0.0 if lag is None else max(self._tracking_m * ROUNDING, math.hypot(*lag) * (1.0 + COSINE_CREEP))
 
         def unsafe(step: Vector) -> Reason:
             stop = scaled(step, stop_gain(math.hypot(*step), self.change_m))
@@ -73,7 +77,7 @@ class StepLimits:
             for move, low, high in zip(stop, least, greatest, strict=True):
                 if not low * ROUNDING <= move <= high * ROUNDING:
                     found |= Reason.WORKSPACE
-            if lag is not None and math.hypot(lag[0] + stop[0], lag[1] + stop[1], lag[2] + stop[2]) > radius * ROUNDING:
+            if lag is not None and math.hypot(lag[0] + stop[0], lag[1] + stop[1], lag[2] + stop[2]) > radius:
                 found |= Reason.TRACKING
             return found
 
@@ -98,11 +102,12 @@ class StepLimits:
         wanted, reasons = _shortened(wanted, self.max_rotation_rad, Reason.ROTATION_STEP)
         z = tuple(R[:, 2].tolist())
         cosine = _dot(self._z_home, z)
-        least_cosine = min(self._tilt_cosine, cosine)
+        least_cosine = min(self._tilt_cosine - COSINE_ROUNDING, cosine - COSINE_CREEP)
         wanted, tilted = self._along_tilt(z, cosine, wanted)
         relative = None if R_measured is None else matrix_to_quat_wxyz(R @ R_measured.T)
-        half = 0.0 if relative is None else 0.5 * self._tracking_rad
-        least_half_cosine = 1.0 if relative is None else min(math.cos(half), relative[0])
+        least_half_cosine = math.cos(0.5 * self._tracking_rad) - COSINE_ROUNDING
+        if relative is not None:
+            least_half_cosine = min(least_half_cosine, relative[0] - COSINE_CREEP)
 
         def unsafe(step: Vector) -> Reason:
             length = math.hypot(*step)
@@ -111,12 +116,12 @@ class StepLimits:
             axis = scaled(step, 1.0 / length)
             angle = length * stop_gain(length, self.change_rad)
             found = Reason.NONE
-            if _least_cosine_on_way(z, self._z_home, axis, angle, cosine) < least_cosine - 1e-12:
+            if _least_cosine_on_way(z, self._z_home, axis, angle, cosine) < least_cosine:
                 found |= Reason.TILT
             if relative is not None:
                 w, *v = relative
                 after = math.cos(0.5 * angle) * w - math.sin(0.5 * angle) * _dot(axis, v)
-                if abs(after) < least_half_cosine - 1e-12:
+                if abs(after) < least_half_cosine:
                     found |= Reason.TRACKING
             return found
 

@@ -119,7 +119,7 @@ class Bench:
         for axis in range(3):
             was, now = before.T_base_tcp[axis, 3], after.T_base_tcp[axis, 3]
             assert min(limits.workspace_min_m[axis], was) <= now <= max(limits.workspace_max_m[axis], was)
-        assert tilt_rad(after.T_base_tcp) <= max(limits.max_tilt_rad, tilt_rad(before.T_base_tcp)) + 1e-7
+        assert tilt_rad(after.T_base_tcp) <= max(limits.max_tilt_rad, tilt_rad(before.T_base_tcp)) + 2e-6
         assert limits.gripper_min_m <= after.gripper_width_m <= limits.gripper_max_m
         if after.q_rad.size:
             self.check_joints(before.q_rad, after)
