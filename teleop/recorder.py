@@ -93,6 +93,11 @@ class RecorderProcess:
         """True while the recorder's process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """Id of the recorder's process while there is one."""
+        return self._process.pid if self._process is not None else None
+
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the recorder owns the folder; False when it does not get there in time."""
         self._wait(lambda: self._ready, timeout_s)

@@ -83,14 +83,13 @@ class EpisodeRecorder:
     def stop(self, reason: str) -> None:
         """Commit the episode if one is open; without an outcome it is incomplete, for `reason`."""
         header, writer = self._header, self._writer
-        self._header = self._writer = None
         if header is None:
             return
         if writer is not None and not writer.closed:
-            if not self._failure:
-                with self._failing():
-                    writer.flush()
+            with self._failing():
+                writer.flush()
             writer.abandon()
+        self._header = self._writer = None
         problem = self._failure
         if writer is not None:
             try:
@@ -106,6 +105,8 @@ class EpisodeRecorder:
         try:
             yield
         except (BadInputError, NoSpaceError) as error:
+            if self._failure:
+                return
             episode = self._header.episode if self._header else None
             self._failure = f"episode {episode} is not recorded to its end: {error}"
             self._report(Kind.FAILED, RecorderFailure(episode=episode, message=self._failure, final=False))
