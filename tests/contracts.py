@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -11,6 +12,12 @@ import pytest
 
 from perception.camera import Camera
 from perception.frame import Frame
+from robot.arm import Arm
+from robot.arm_state import ArmState
+from robot.clock import VirtualClock
+from robot.command import Command, CommandKind, Hold, Reason, SafeCommand
+from robot.errors import HardwareError
+from robot.safety import SafetyFilter
 from teleop.human_input import HumanCommand, HumanEvent, HumanInput
 
 
@@ -145,3 +152,164 @@ class CameraContract:
 
         with pytest.raises(RuntimeError, match="of the loop"):
             run()
+
+
+class ArmContract:
+    """What the loop relies on in every arm. Inherit, give `make` and `make_filter`, and `fail` where the arm can."""
+
+    begin_s = 100.0
+    period_s = 0.05
+    settle_s = 1.0  # how long the arm may take to come to rest after a hold
+    still_m = 1e-4  # how far an arm at rest may creep
+    ahead_s = 1e-9  # how far a state's time may be ahead of the clock: rounding
+
+    def make(self, clock: VirtualClock) -> Arm:
+        """An arm that has not been entered; `clock` stands at `begin_s`."""
+        raise NotImplementedError
+
+    def make_filter(self, state: ArmState) -> SafetyFilter:
+        """A filter for ticks of `period_s` that lets the arm move a few millimetres from `state`."""
+        raise NotImplementedError
+
+    def fail(self, arm: Arm) -> None:
+        """Bring the arm to a latched fault, as its own reflex would."""
+        pytest.skip("this arm has no faults")
+
+    def drive(self, arm: Arm, clock: VirtualClock, target: list[float], *, ticks: int) -> list[ArmState]:
+        """Send a TCP delta through a freshly armed filter for some ticks; return the state after each."""
+        state = arm.state()
+        safety = self.make_filter(state)
+        memory = safety.rearm(safety.start(state), state)
+        states = []
+        for _ in range(ticks):
+            due_s = clock.now_s() + self.period_s
+            wanted = Command(
+                kind=CommandKind.TCP_DELTA,
+                target=np.array(target),
+                gripper_width_m=state.gripper_width_m,
+                due_s=due_s,
+            )
+            memory, output = safety.step(memory, arm.state(), wanted)
+            if isinstance(output, SafeCommand):
+                arm.send(output)
+            else:
+                assert isinstance(output, Hold)
+                arm.hold()
+            clock.sleep_until(due_s)
+            states.append(arm.state())
+        return states
+
+    def test_arm_accepts_nothing_but_a_safe_command(self) -> None:
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            unchecked = Command(
+                kind=CommandKind.TCP_DELTA, target=np.zeros(6), gripper_width_m=0.0, due_s=clock.now_s() + 0.05
+            )
+            for wrong in (unchecked, np.zeros(6), None, Hold(reasons=Reason.NONE, latched=False)):
+                with pytest.raises(TypeError, match="an arm accepts a SafeCommand only"):
+                    arm.send(wrong)  # type: ignore[arg-type]
+
+    def test_state_is_finite_float64_of_the_promised_shapes(self) -> None:
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            for state in self.drive(arm, clock, [0.0, 0.0, -1e-3, 0.0, 0.0, 0.0], ticks=5):
+                joints = (arm.joint_count,)
+                for array, shape in (
+                    (state.q_rad, joints),
+                    (state.dq_rad_s, joints),
+                    (state.T_base_tcp, (4, 4)),
+                    (state.tcp_velocity, (6,)),
+                ):
+                    assert array.shape == shape
+                    assert array.dtype == np.float64
+                    assert np.isfinite(array).all()
+                R_base_tcp = state.T_base_tcp[:3, :3]
+                np.testing.assert_allclose(R_base_tcp @ R_base_tcp.T, np.eye(3), atol=1e-6)
+                np.testing.assert_array_equal(state.T_base_tcp[3], [0.0, 0.0, 0.0, 1.0])
+                assert math.isfinite(state.gripper_width_m)
+                assert state.force_n is None or state.force_n >= 0.0
+
+    def test_an_earlier_state_does_not_change_while_the_arm_moves_on(self) -> None:
+        # the log keeps what an earlier tick was given
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            earlier = arm.state()
+            copies = [array.copy() for array in (earlier.q_rad, earlier.dq_rad_s, earlier.T_base_tcp)]
+            self.drive(arm, clock, [0.0, 0.0, -2e-3, 0.0, 0.0, 0.0], ticks=8)
+            for array, copy in zip((earlier.q_rad, earlier.dq_rad_s, earlier.T_base_tcp), copies, strict=True):
+                np.testing.assert_array_equal(array, copy)
+
+    def test_measured_s_never_goes_back_nor_ahead(self) -> None:
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            last_s = -math.inf
+            for tick in range(60):
+                clock.sleep_until(self.begin_s + 0.0173 * tick)
+                state = arm.state()
+                assert last_s <= state.measured_s <= clock.now_s() + self.ahead_s
+                last_s = state.measured_s
+
+    def test_arm_follows_a_safe_command(self) -> None:
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            if arm.open_loop:
+                pytest.skip("this arm plays a recording and does not follow")
+            before = arm.state().T_base_tcp[:3, 3]
+            moved = self.drive(arm, clock, [0.0, 0.0, -2e-3, 0.0, 0.0, 0.0], ticks=10)[-1].T_base_tcp[:3, 3] - before
+            assert moved[2] < -5e-3
+            assert np.abs(moved[:2]).max() < 3e-3
+
+    def test_hold_after_send_keeps_the_arm_still(self) -> None:
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            if arm.open_loop:
+                pytest.skip("this arm plays a recording and does not follow")
+            self.drive(arm, clock, [0.0, 0.0, -2e-3, 0.0, 0.0, 0.0], ticks=10)
+            arm.hold()
+            clock.sleep_until(clock.now_s() + self.settle_s)
+            held = arm.state().T_base_tcp
+            clock.sleep_until(clock.now_s() + 1.0)
+            assert np.linalg.norm(arm.state().T_base_tcp[:3, 3] - held[:3, 3]) < self.still_m
+
+    def test_a_fault_stops_the_arm_until_it_is_cleared(self) -> None:
+        clock = VirtualClock(self.begin_s)
+        with self.make(clock) as arm:
+            state = arm.state()
+            safety = self.make_filter(state)
+            memory = safety.rearm(safety.start(state), state)
+            command = Command(
+                kind=CommandKind.TCP_DELTA,
+                target=np.array([0.0, 0.0, -3e-3, 0.0, 0.0, 0.0]),
+                gripper_width_m=state.gripper_width_m,
+                due_s=clock.now_s() + self.period_s,
+            )
+            _, safe = safety.step(memory, state, command)
+            assert isinstance(safe, SafeCommand)
+            self.fail(arm)
+            assert arm.state().fault is not None
+            clock.sleep_until(clock.now_s() + self.settle_s)
+            stopped = arm.state().T_base_tcp
+            with contextlib.suppress(HardwareError):  # an arm may refuse aloud or not at all
+                arm.send(safe)
+            clock.sleep_until(clock.now_s() + self.settle_s)
+            assert arm.state().fault is not None
+            assert np.linalg.norm(arm.state().T_base_tcp[:3, 3] - stopped[:3, 3]) < self.still_m
+            arm.clear_fault()
+            assert arm.state().fault is None
+            moved = self.drive(arm, clock, [0.0, 0.0, -2e-3, 0.0, 0.0, 0.0], ticks=10)[-1].T_base_tcp - stopped
+            assert moved[2, 3] < -5e-3
+
+    def test_arm_can_be_left_and_entered_again_and_lets_errors_through(self) -> None:
+        failure = RuntimeError("of the loop")
+        arm = self.make(VirtualClock(self.begin_s))
+
+        def run() -> None:
+            with arm as entered:
+                assert entered is arm
+                raise failure
+
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="of the loop"):
+                run()
+        with arm:
+            assert np.isfinite(arm.state().T_base_tcp).all()

@@ -4,12 +4,26 @@ import numpy as np
 import pytest
 
 from robot.arm import Arm
+from robot.arm_state import ArmState
 from robot.clock import VirtualClock
 from robot.command import Command, CommandKind, Reason, SafeCommand
 from robot.errors import HardwareError
 from robot.recorded_arm import RecordedArm
 from robot.recording import Recording
+from robot.safety import SafetyFilter
+from tests.contracts import ArmContract
+from tests.filter_bench import LIMITS
 from tests.test_recording import EXCERPT
+
+
+class TestRecordedArm(ArmContract):
+    def make(self, clock: VirtualClock) -> Arm:
+        recording = Recording.open(EXCERPT)
+        recording.select(0, self.begin_s)
+        return RecordedArm(recording, clock, gripper_open_m=0.074, gripper_closed_m=0.030)
+
+    def make_filter(self, state: ArmState) -> SafetyFilter:
+        return SafetyFilter(LIMITS, None, self.period_s, state.T_base_tcp[:3, :3])
 
 
 def make(start_s: float = 20.0) -> tuple[RecordedArm, Recording, VirtualClock]:
