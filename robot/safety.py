@@ -64,8 +64,11 @@ class SafetyFilter:
     def rearm(self, state: FilterState, arm_state: ArmState) -> FilterState:
         """Unlatch at the measured pose, for the person's arm verb only; clear the arm's own fault before.
 
-        Stays latched while the arm reports a fault or a force over the limit. Raises HardwareError as `start`.
+        Does nothing while the arm still brakes or is armed already, for a new start would be a jump; stays latched
+        while the arm reports a fault or a force over the limit. Raises HardwareError as `start`.
         """
+        if not (state.latched and state.at_rest):
+            return state
         stop = self._stop_reasons(arm_state)
         return self._seed(arm_state, latched=bool(stop), reasons=stop | Reason.FAULTED if stop else Reason.NONE)
 
@@ -193,7 +196,11 @@ class SafetyFilter:
     def _brake(
         self, state: FilterState, rejections: int, latched: bool, reasons: Reason
     ) -> tuple[FilterState, SafeCommand | Hold]:
-        """Slow down within the acceleration limits; hold once at rest."""
+        """Slow down within the acceleration limits; hold once at rest.
+
+        Where the joints cannot follow the braking, which `Follower.can_stop` makes rare, the hold comes at once: joint
+        limits go before smoothness, and the arm's own hold slows it down.
+        """
         before_m, before_rad = self._steps_before(state)
         move = None if state.at_rest else self._follower.braking(state.T_base_tcp, state.q_rad, before_m, before_rad)
         if move is not None and not move.still:

@@ -191,8 +191,8 @@ class ControlLoop:
             lay_table(self._deadline_s + parts.period_s)
             laid, settle = True, 0
             # A recording jumps to where it begins; nothing real moves with it.
-            seeded = parts.pipeline.safety.rearm(self.state.filter, parts.arm.state())
-            self.state = replace(self.state, filter=seeded)
+            here, safety = parts.arm.state(), parts.pipeline.safety
+            self.state = replace(self.state, filter=safety.rearm(safety.start(here), here))
         header = make_header(self.state)
         parts.recorder.begin(header)
         parts.exploration.begin_episode(header.episode)

@@ -331,6 +331,17 @@ def test_force_or_fault_stops_within_the_acceleration_and_latches(trouble: dict[
     assert bench.step(delta(x=0.002)) is Reason.NONE
 
 
+def test_arming_in_motion_changes_nothing() -> None:
+    bench = Bench()
+    lagging = bench.arm
+    for _ in range(5):
+        bench.step(delta(x=0.01))
+    assert bench.filter.rearm(bench.state, lagging) is bench.state
+    bench.step(None, dataclasses.replace(bench.arm, fault="reflex"))
+    assert isinstance(bench.output, SafeCommand)
+    assert bench.filter.rearm(bench.state, lagging) is bench.state  # still braking
+
+
 def test_no_command_slows_down_at_full_braking_and_then_holds() -> None:
     bench = Bench()
     for _ in range(10):
