@@ -9,7 +9,7 @@ import numpy as np
 from policy.episode_schema import STAGES
 
 # The network's own run time, and in simulation the physics and rendering behind `state`.
-_NOT_OVERHEAD = ("encode", "act", "state")
+NOT_OVERHEAD = ("encode", "act", "state")
 
 
 class TickTimes:
@@ -35,7 +35,7 @@ class TickTimes:
     def overhead_ms(self) -> np.ndarray:
         """Per tick, all stages but the network's run time, the arm's state and the simulation [ms]."""
         stages = self.stages_ms()
-        return np.sum([times for stage, times in stages.items() if stage not in _NOT_OVERHEAD], axis=0)
+        return np.sum([times for stage, times in stages.items() if stage not in NOT_OVERHEAD], axis=0)
 
     def summary(self) -> dict[str, object]:
         """Count, percentiles of the overhead and missed deadlines."""

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from teleop.arbiter import Source
 from teleop.operator_status import OperatorStatus, hold_sentence, words
 from teleop.sdl import pygame
+from teleop.source_colours import SOURCE_COLOURS, Colour
 
 SIZE = (1040, 640)
-Colour = tuple[int, int, int]
 
 _GROUND: Colour = (20, 23, 28)
 _PANEL: Colour = (31, 36, 44)
@@ -21,13 +20,6 @@ _FAINT: Colour = (146, 155, 170)
 _GOOD: Colour = (72, 187, 120)
 _WARN: Colour = (240, 180, 60)
 _BAD: Colour = (224, 76, 76)
-# Told apart by brightness too, and the word stands beside the colour.
-_SOURCES: dict[Source, Colour] = {
-    Source.POLICY: (38, 96, 180),
-    Source.HUMAN: (226, 125, 36),
-    Source.HOLD: (176, 42, 48),
-    Source.RESET: (98, 84, 140),
-}
 _MARGIN = 12
 _BANNER = pygame.Rect(0, 0, SIZE[0], 72)
 _CAMERAS = pygame.Rect(_MARGIN, 84, 744, 432)
@@ -65,7 +57,7 @@ class StatusPainter:
         self._figures(status)
 
     def _banner(self, status: OperatorStatus) -> None:
-        self._surface.fill(_SOURCES[status.source], _BANNER)
+        self._surface.fill(SOURCE_COLOURS[status.source], _BANNER)
         self._text(status.source.name, 64, _INK, midleft=(_MARGIN + 8, _BANNER.centery + 2))
         if not status.connected:
             state, hint, colour = f"NO {self._device.upper()}", self._lost_cure, _BAD
