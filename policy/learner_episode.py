@@ -29,7 +29,7 @@ COLUMNS = (
     "tick/human",
     "tick/engaged",
     "tick/source",
-    "tick/resetting",
+    "tick/reset",
     "tick/held",
 )
 
@@ -121,7 +121,7 @@ def of_columns(
     """
     source = np.array(columns["tick/source"], dtype=np.int8)
     source[columns["tick/held"] != 0] = HOLD  # the filter refused: nobody's action was at work
-    source[columns["tick/resetting"] != 0] = RESET
+    source[np.isfinite(columns["tick/reset"]).any(axis=1)] = RESET  # also where a person drove meanwhile
     rewards = np.array(columns["rewards"], dtype=np.float32)
     terminated, truncated = columns["terminated"] != 0, columns["truncated"] != 0
     outcome = labels[-1].outcome

@@ -42,7 +42,8 @@ ARRAYS: dict[str, tuple[str, str | None]] = {
     "terminated": ("|u1", None),
     "truncated": ("|u1", None),
 }
-MAY_BE_ABSENT = ("base", "human")  # NaN on any tick means: no proposal, not engaged
+# NaN on any tick means: no observation, no proposal, not engaged
+MAY_BE_ABSENT = ("features", "proprio", "base", "human")
 
 
 class MalformedMessageError(HandrailError):

@@ -64,6 +64,16 @@ class LearnerStatus:
     figures: dict[str, float] | None = None
     problem: str = ""
 
+    def line(self) -> str:
+        """Return what a person wants to see of it while it works."""
+        return (
+            f"{self.phase}: {self.updates} updates ({self.updates_per_s:.0f}/s), {self.episodes} episodes, "
+            f"{self.transitions} transitions ({self.guided} shown by a person), weights {self.version} "
+            f"({self.accepted} accepted, {self.refused} refused)"
+            + (", behind" if self.behind else "")
+            + (f"; {self.problem}" if self.problem else "")
+        )
+
 
 MakeLearner = Callable[[LearnerSettings], Learner]
 Report = Callable[[LearnerStatus], None]
@@ -107,6 +117,10 @@ def run_learner(
             link = stack.enter_context(LearnerLink(settings.endpoint, keys=keys))
         endpoint = link.endpoint if link else None
         report(LearnerStatus(endpoint=endpoint, pid=os.getpid(), phase="loading"))
+        if stop():  # before seconds go into loading torch
+            ended = LearnerStatus(endpoint=endpoint, pid=os.getpid(), phase="stopped")
+            report(ended)
+            return ended
         training = Training(settings, make_learner(settings))
         return _Loop(settings, training, link, report).run(stop)
 
@@ -216,7 +230,19 @@ class StatusFile:
             self._said = True
 
 
-def main(arguments: list[str] | None = None) -> int:
+def stop_when_asked(parent_pid: int | None = None) -> Callable[[], bool]:
+    """Return what tells of a SIGTERM or SIGINT since now, or of the end of our parent, the process `parent_pid`."""
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return lambda: bool(asked) or (parent_pid is not None and os.getppid() != parent_pid)
+
+
+def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make_residual_learner) -> int:
     """Run the process; return 0 when stopped, 1 when learning diverged, 2 on bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m policy.learner_process",
@@ -226,21 +252,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, required=True, help="JSON file, see policy.learner_settings")
     parser.add_argument("--parent-pid", type=int, help="stop when this process, our parent, is gone")
     options = parser.parse_args(arguments)
-    asked: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-
-    def stop() -> bool:
-        return bool(asked) or (options.parent_pid is not None and os.getppid() != options.parent_pid)
-
+    stop = stop_when_asked(options.parent_pid)
     try:
         settings = load_settings(options.settings)
         os.nice(settings.niceness)
-        run_learner(settings, stop=stop, report=StatusFile(settings.state_dir / "status.json"))
+        report = StatusFile(settings.state_dir / "status.json")
+        run_learner(settings, stop=stop, make_learner=make_learner, report=report)
     except BadInputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -20,6 +20,7 @@ RESEND_AFTER_S = 5.0
 MAX_OUTBOX_BYTES = 512 * 1024 * 1024
 MAX_PER_POLL = 32  # messages taken in one poll, so that a tick stays short
 KEPT_WEIGHTS = 4
+WAIT_SLICE_S = 0.02  # between attempts to send while waiting for a learner that is not connected yet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ class _Outgoing:
 class RobotLink:
     """Sends committed episodes until the learner has them, takes the latest weights.
 
-    `poll` is called once a tick or more rarely; all calls but `wait_weights` and `wait_stored` return at once,
-    whether a learner is there or not. With the learner gone, episodes wait here and the weights in force stay.
+    `poll` is called once a tick or more rarely; all calls but those named `wait_` return at once, whether a
+    learner is there or not. With the learner gone, episodes wait here and the weights in force stay.
     """
 
     def __init__(
@@ -122,7 +123,9 @@ class RobotLink:
     def send_episode(self, episode: EpisodeArrays) -> None:
         """Hand over a committed episode, or a newer revision of one; it is resent until the learner has it."""
         try:
-            payload = wire.pack(wire.episode_message(episode))
+            message = wire.episode_message(episode)
+            wire.episode_arrays(message)  # the learner would drop it without a word
+            payload = wire.pack(message)
         except wire.MalformedMessageError as error:
             self._dropped += 1
             self._problem = f"episode {episode.key.episode}: {error}"
@@ -175,6 +178,10 @@ class RobotLink:
             del self._weights[older]
         return payload
 
+    def wait_newer(self, timeout_s: float) -> bool:
+        """Wait until `take_weights` has some to give; False when none came."""
+        return self._wait(lambda: bool(self._weights), timeout_s)
+
     def wait_stored(self, timeout_s: float) -> bool:
         """Wait until the learner has every episode sent, at the end of a run; False when it has not."""
         return self._wait(lambda: not self._outbox, timeout_s)
@@ -194,7 +201,7 @@ class RobotLink:
             remaining_s = deadline_s - self._now_s()
             if remaining_s <= 0.0:
                 return False
-            self._socket.poll(int(min(remaining_s, HELLO_EVERY_S / 4) * 1000) + 1)
+            self._socket.poll(int(min(remaining_s, WAIT_SLICE_S) * 1000) + 1)
             self.poll()
         return True
 

@@ -17,14 +17,15 @@ from tests.learner_episodes import ACTION, FEATURES, PROPRIO
 class StandIn:
     """Regresses the executed action, with noise, through one linear layer."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, proprio: int = PROPRIO, action: int = ACTION) -> None:
+        self.observation = FEATURES + proprio
         self.noise = torch.Generator().manual_seed(seed)
-        width = FEATURES + PROPRIO + ACTION
-        self.layer = torch.nn.Linear(width, ACTION)
+        width = self.observation + action
+        self.layer = torch.nn.Linear(width, action)
         with torch.no_grad():
-            self.layer.weight.copy_(torch.randn(ACTION, width, generator=self.noise) * 0.1)
+            self.layer.weight.copy_(torch.randn(action, width, generator=self.noise) * 0.1)
             self.layer.bias.zero_()
-        self.target = torch.nn.Linear(width, ACTION)
+        self.target = torch.nn.Linear(width, action)
         self.target.load_state_dict(self.layer.state_dict())
         self.optimiser = torch.optim.AdamW(self.layer.parameters(), lr=1e-3)
         self.spoilt = False
@@ -43,12 +44,11 @@ class StandIn:
         return {"loss": float(loss.detach())}
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
-        observation = FEATURES + PROPRIO
         bias = self.layer.bias.detach().numpy().copy()
         return {
-            "scale": np.full(ACTION, 0.2, np.float32),
-            "normaliser.mean": np.zeros(observation, np.float32),
-            "normaliser.std": np.ones(observation, np.float32),
+            "scale": np.full(bias.shape, 0.2, np.float32),
+            "normaliser.mean": np.zeros(self.observation, np.float32),
+            "normaliser.std": np.ones(self.observation, np.float32),
             "normaliser.clip": np.full(1, 5.0, np.float32),
             "actor.out.weight": self.layer.weight.detach().numpy().copy(),
             "actor.out.bias": bias * np.float32(np.nan) if self.spoilt else bias,
@@ -72,4 +72,4 @@ class StandIn:
 def make_stand_in(settings: LearnerSettings) -> StandIn:
     """What `run_learner` takes in place of the true algorithm."""
     torch.set_num_threads(1)
-    return StandIn(settings.seed)
+    return StandIn(settings.seed, settings.proprio_size, settings.action_size)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import zmq
 
@@ -133,6 +135,13 @@ def test_unanswered_weights_hold_back_newer_ones_and_the_latest_comes_next(stack
     together(learner, robot, lambda: learner.refused == 1)
     assert learner.accepted == 1
     assert "refused weights 3: saturated" in learner.problem
+
+
+def test_episode_that_no_learner_would_take_is_given_up_at_once(stack: ExitStack) -> None:
+    robot = stack.enter_context(robot_at("tcp://127.0.0.1:9"))
+    robot.send_episode(replace(made_up(1), rewards=np.full(12, np.inf, np.float32)))
+    assert (robot.status.waiting, robot.status.dropped) == (0, 1)
+    assert "episode 1: array rewards" in robot.status.problem
 
 
 def test_robot_that_connects_late_gets_the_weights(stack: ExitStack) -> None:

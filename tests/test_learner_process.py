@@ -1,0 +1,166 @@
+"""The learner as a process: a robot in lock-step gets the same weights each time, whatever dies in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from policy.learner_process import LearnerStatus, run_learner
+from policy.learner_settings import FreeRunning, LearnerSettings
+from policy.robot_link import RobotLink
+from robot.errors import BadInputError
+from tests.learner_episodes import made_up
+from tests.learner_stand_in import make_stand_in
+from tests.test_learner_episode import committed
+from tests.test_learner_training import content, settings
+
+WAIT_S = 20.0
+
+
+@dataclass
+class Running:
+    """A learner in a thread."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    bound: threading.Event = field(default_factory=threading.Event)
+    statuses: list[LearnerStatus] = field(default_factory=list)
+
+    def report(self, status: LearnerStatus) -> None:
+        self.statuses.append(status)
+        self.bound.set()
+
+    @property
+    def endpoint(self) -> str:
+        assert self.bound.wait(WAIT_S)
+        endpoint = self.statuses[0].endpoint
+        assert endpoint is not None
+        return endpoint
+
+
+@contextmanager
+def running(chosen: LearnerSettings) -> Iterator[Running]:
+    learner = Running()
+
+    def work() -> None:
+        run_learner(chosen, stop=learner.stop.is_set, make_learner=make_stand_in, report=learner.report)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield learner
+    finally:
+        learner.stop.set()
+        thread.join(WAIT_S)
+
+
+def drive(robot: RobotLink, first: int, last: int) -> list[str]:
+    """Episodes `first` to `last` with a lag of one; what each version holds."""
+    seen = []
+    for number in range(first, last):
+        robot.send_episode(made_up(number))
+        if number > first:
+            message = robot.wait_weights(number, WAIT_S)
+            assert message is not None, robot.status
+            robot.answer(number, accepted=True)
+            seen.append(content(message))
+    message = robot.wait_weights(last, WAIT_S)
+    assert message is not None, robot.status
+    robot.answer(last, accepted=True)
+    return [*seen, content(message)]
+
+
+def test_same_seed_same_weights_with_a_lag_of_one(tmp_path: Path) -> None:
+    seen = []
+    for folder in ("first", "second"):
+        with running(settings(tmp_path / folder)) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+            seen.append(drive(robot, 0, 5))
+            assert robot.wait_stored(WAIT_S)
+    assert seen[0] == seen[1]
+    assert len(set(seen[0])) == 5
+    assert (learner.statuses[-1].phase, learner.statuses[-1].updates) == ("stopped", 20)
+
+
+def test_learner_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    with running(settings(tmp_path / "whole")) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+        whole = drive(robot, 0, 6)
+    with ExitStack() as stack:
+        with running(settings(tmp_path / "broken")) as learner:
+            endpoint = learner.endpoint
+            robot = stack.enter_context(RobotLink(endpoint, run_id="run-1"))
+            seen = drive(robot, 0, 3)
+        robot.send_episode(made_up(3))  # nobody is there
+        assert robot.status.waiting == 1
+        stack.enter_context(running(settings(tmp_path / "broken", endpoint=endpoint)))
+        fourth = robot.wait_weights(4, WAIT_S)
+        assert fourth is not None, robot.status
+        robot.answer(4, accepted=True)
+        seen += [content(fourth), *drive(robot, 4, 6)]
+    assert seen == whole
+
+
+def test_free_running_learner_stops_at_its_cap_and_tells_what_it_did(tmp_path: Path) -> None:
+    free = FreeRunning(min_updates_per_tick=0.0, max_updates_per_tick=1.0, publish_every_updates=5)
+    with running(settings(tmp_path, schedule=free)) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+        robot.send_episode(made_up(0))
+        taken = 0
+        while taken < 3:  # versions at 5, 10 and 12 updates, of which the robot may miss all but the last
+            assert robot.wait_newer(WAIT_S), robot.status
+            newest = robot.take_weights()
+            assert newest is not None
+            taken = newest[0]
+            robot.answer(taken, accepted=False, reason="saturated")
+        while learner.statuses[-1].refused == 0:
+            assert not robot.wait_newer(0.1)
+    last = learner.statuses[-1]
+    assert (last.updates, last.version, last.episodes, last.transitions, last.guided) == (12, 3, 1, 12, 4)
+    assert "saturated" in last.problem
+    assert "12 updates" in last.line()
+    assert "\n" not in last.line()
+    assert last.figures is not None
+    assert last.figures["loss"] > 0.0
+
+
+def test_robot_of_another_bundle_is_told(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, feature_size=7)
+    # the stand-in is made for 5 features and is never asked
+    with running(chosen) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+        robot.send_episode(made_up(0))
+        assert robot.wait_stored(WAIT_S)
+        assert robot.status.refused == 1
+        assert "start the learner with the robot's bundle" in robot.status.problem
+
+
+def test_offline_learner_starts_from_logged_episodes_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    committed(tmp_path / "log", 0)
+    committed(tmp_path / "log", 1)
+    sizes = {"proprio_size": 4, "action_size": 4}
+    logged = {"demonstrations": (tmp_path / "log",), "offline_updates": 3}
+    chosen = settings(tmp_path / "state", endpoint=None, **sizes, **logged)
+    reports: list[LearnerStatus] = []
+    last = run_learner(chosen, stop=lambda: False, make_learner=make_stand_in, report=reports.append)
+    assert (last.updates, last.version, last.episodes) == (3, 1, 2)
+    assert last.guided == last.transitions > 0
+    again = run_learner(chosen, stop=lambda: False, make_learner=make_stand_in, report=reports.append)
+    assert (again.updates, again.version, again.transitions) == (3, 1, last.transitions)
+    assert (tmp_path / "state" / "weights.safetensors").stat().st_size > 100
+
+
+def test_too_few_episodes_to_start_from_is_one_line(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, endpoint=None, offline_updates=3)
+    with pytest.raises(BadInputError, match="give 0 transitions"):
+        run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)
+
+
+def test_two_learners_on_one_folder_or_port_are_refused(tmp_path: Path) -> None:
+    with running(settings(tmp_path / "one")) as learner:
+        endpoint = learner.endpoint
+        with pytest.raises(BadInputError, match="another learner works here"):
+            run_learner(settings(tmp_path / "one"), stop=lambda: True, make_learner=make_stand_in)
+        with pytest.raises(BadInputError, match="already in use"):
+            run_learner(settings(tmp_path / "two", endpoint=endpoint), stop=lambda: True, make_learner=make_stand_in)
