@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from policy.learner_process import LearnerStatus, run_learner
+from policy.learner_process import run_learner
 from policy.learner_settings import FreeRunning, LearnerSettings
+from policy.learner_status import LearnerStatus
 from policy.robot_link import RobotLink
 from robot.errors import BadInputError
 from tests.learner_episodes import made_up

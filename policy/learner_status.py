@@ -1,0 +1,69 @@
+"""What the learner tells of itself, for people and for the run beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerStatus:
+    """What the learner did so far; written to status.json in its folder about once a second.
+
+    Attributes:
+        endpoint: where robots connect; None offline.
+        phase: loading, learning, waiting (for a robot) or stopped.
+        updates: made since the very start.
+        updates_per_s: of this process, over the time spent on updates.
+        episodes, transitions, guided: in the replay buffer; `guided` were shown by a person.
+        version: of the weights published last.
+        accepted, refused: versions, as robots answered, since this process started.
+        malformed: messages dropped.
+        behind: ticks come faster than they can be learned from.
+        figures: what the last update told.
+        problem: the last thing that went wrong, or "".
+    """
+
+    endpoint: str | None
+    pid: int
+    phase: str
+    updates: int = 0
+    updates_per_s: float = 0.0
+    episodes: int = 0
+    transitions: int = 0
+    guided: int = 0
+    version: int = 0
+    accepted: int = 0
+    refused: int = 0
+    malformed: int = 0
+    behind: bool = False
+    figures: dict[str, float] | None = None
+    problem: str = ""
+
+    def line(self) -> str:
+        """Return what a person wants to see of it while it works."""
+        return (
+            f"{self.phase}: {self.updates} updates ({self.updates_per_s:.0f}/s), {self.episodes} episodes, "
+            f"{self.transitions} transitions ({self.guided} shown by a person), weights {self.version} "
+            f"({self.accepted} accepted, {self.refused} refused)"
+            + (", behind" if self.behind else "")
+            + (f"; {self.problem}" if self.problem else "")
+        )
+
+
+class StatusFile:
+    """Writes the status where others may read it at any time; the first one also goes to stdout, as one line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._said = path, False
+
+    def __call__(self, status: LearnerStatus) -> None:
+        """Replace the file; after a crash of the machine it may be an older one."""
+        text = json.dumps(asdict(status))
+        temporary = self._path.with_name(self._path.name + ".writing")
+        temporary.write_text(text)
+        temporary.replace(self._path)
+        if not self._said:
+            print(text, flush=True)  # and no more, for nobody may be reading the pipe
+            self._said = True
