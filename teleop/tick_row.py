@@ -72,7 +72,6 @@ def _fill_inputs(row: Row, spec: EpisodeSpec, inputs: TickInputs) -> None:
     row["tick/polled_s"], row["tick/connected"] = human.polled_s, human.connected
     row["tick/noise"] = inputs.noise
     row["tick/gate_forced"] = inputs.gate_forced
-    row["tick/resetting"] = inputs.reset is not None
     row["tick/reset"] = math.nan if inputs.reset is None else inputs.reset
 
 
@@ -146,7 +145,7 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
             polled_s=float(row["tick/polled_s"]),
             connected=bool(row["tick/connected"]),
         ),
-        reset=row["tick/reset"] if row["tick/resetting"] else None,
+        reset=None if np.isnan(row["tick/reset"]).all() else row["tick/reset"],
         noise=row["tick/noise"],
         gate_forced=bool(row["tick/gate_forced"]),
         overrun=bool(row["tick/overrun"]),
