@@ -89,6 +89,7 @@ class Rig:
         """
         station = self.station
         self.bundle = load_bundle(self.loaded.bundle_path, station.policy.provider, station.policy.threads)
+        self.actions = ActionSpace(self.bundle.manifest.action)
         self.simulation: Simulation | None = None
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
@@ -138,8 +139,7 @@ class Rig:
         """The way home, None for an arm that plays a recording."""
         if self.arm.open_loop:
             return None
-        spec = self.bundle.manifest.action
-        return Homing(ActionSpace(spec), self.T_base_home, gripper_open_m=spec.gripper_open_m)
+        return Homing(self.actions, self.T_base_home, gripper_open_m=self.actions.spec.gripper_open_m)
 
     def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:
         """Lay the simulated table, or begin to play a recorded episode; a person lays a real one."""

@@ -1,0 +1,126 @@
+"""Weights that a learner improves: episodes go out, checked weights come in between two ticks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policy.bundle import Bundle
+from policy.learner_episode import EpisodeArrays
+from policy.residual import Dims, Float
+from policy.robot_link import RobotLink
+from policy.run_folder import RunFolder
+from policy.weights import Expected, ResidualWeights, WeightsRefused, initial_weights, unpack
+from policy.weights_gate import GoldenObservations, WeightsGate
+from robot.errors import HandrailError
+from teleop.weights_in_force import WeightsInForce
+
+_GOLDEN = 24
+_LEARNER_STALL_S = 120.0
+
+
+class LearnedWeights(WeightsInForce):
+    """The robot's end of learning.
+
+    Lock-step takes one version per episode with a fixed lag of one, so that both cores work and the result does
+    not depend on timing; live takes whatever is newest between two ticks. Weights are accepted only once golden
+    observations exist, that is after the first episode.
+
+    Args:
+        link: entered by the caller.
+        start: weights in force at first.
+    """
+
+    def __init__(
+        self, link: RobotLink, run: RunFolder, bundle: Bundle, *, scale: Float, lock_step: bool, start: bytes | None
+    ) -> None:
+        manifest = bundle.manifest
+        self._dims = Dims(
+            features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size
+        )
+        self._expected = Expected(dims=self._dims, bundle_sha256=bundle.sha256, max_scale=float(scale.max()))
+        self._initial = start or initial_weights(
+            run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale
+        )
+        self._message = self._initial
+        self._link, self._run, self._lock_step = link, run, lock_step
+        self._gate: WeightsGate | None = None
+        self._taken: dict[int, str] = {}
+        first = unpack(self._initial, self._expected)
+        super().__init__(first.head, first.version, run.store_weights(first.version, self._initial))
+        self.accepted = self.refused = 0
+        self.notice = ""
+
+    def refresh(self) -> None:
+        """Take the newest weights that came; nothing in lock-step, where `before_episode` does."""
+        if not self._lock_step:
+            newest = self._link.take_weights()
+            if newest is not None:
+                self._consider(*newest)
+
+    def taken_over(self) -> dict[int, str]:
+        """Versions taken over since the last call -> SHA-256 of their messages."""
+        taken, self._taken = self._taken, {}
+        return taken
+
+    def before_episode(self, done: int) -> None:
+        """Lock-step: wait for the version of the last but one of `done` sent episodes, and take it over.
+
+        Raises:
+            HandrailError: the learner did not deliver in time.
+        """
+        if not self._lock_step or done < 2:
+            return
+        version = done - 1
+        message = self._link.wait_weights(version, _LEARNER_STALL_S)
+        if message is None:
+            raise HandrailError(
+                f"learner: weights {version} did not come within {_LEARNER_STALL_S:.0f} s "
+                f"({self._link.status.problem or 'no answer'}); look at the learner's log"
+            )
+        self._consider(version, message)
+        self._taken = {}  # the header names what is in force at the start
+
+    def after_episode(self, episode: EpisodeArrays) -> None:
+        """Send a committed episode; the first one gives the golden observations."""
+        self._link.send_episode(episode)
+        if self._gate is None:
+            seen = np.flatnonzero(np.isfinite(episode.base).all(axis=1))
+            if len(seen):
+                rows = seen[np.linspace(0, len(seen) - 1, min(_GOLDEN, len(seen))).astype(int)]
+                golden = GoldenObservations(
+                    features=episode.features[rows], proprio=episode.proprio[rows], base_actions=episode.base[rows]
+                )
+                self._gate = WeightsGate(self._initial, expected=self._expected, golden=golden)
+
+    def finish(self, done: int) -> bytes:
+        """Lock-step: wait for the last version. Return the message in force at the end."""
+        if self._lock_step and done:
+            for version in range(max(1, done - 1), done + 1):
+                message = self._link.wait_weights(version, _LEARNER_STALL_S)
+                if message is not None:
+                    self._consider(version, message)
+        return self._message
+
+    def _consider(self, version: int, message: bytes) -> None:
+        """Take weights over or refuse them; a refusal changes nothing and the learner hears of it."""
+        if self._gate is None:
+            self._link.answer(version, accepted=False, reason="no golden observations yet")
+            self.refused += 1
+            return
+        try:
+            weights = self._gate.accept(message)
+        except WeightsRefused as refusal:
+            self.refused += 1
+            self.notice = f"weights {version} refused: {refusal}"
+            self._link.answer(version, accepted=False, reason=str(refusal))
+            return
+        self._use(weights, message)
+        self.accepted += 1
+        self._link.answer(version, accepted=True)
+
+    def _use(self, weights: ResidualWeights, message: bytes) -> None:
+        self.head, self.version = weights.head, weights.version
+        self._message = message
+        self.sha256 = self._run.store_weights(weights.version, message)
+        self._taken[weights.version] = self.sha256
+        self.notice = f"weights {weights.version} in force"

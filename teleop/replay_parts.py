@@ -1,0 +1,169 @@
+"""What a replay computes with, rebuilt from a run folder: pipelines by station and bundle, heads by version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.config import SynchroniserConfig
+from policy.action_space import ActionSpace
+from policy.bundle import Bundle, load_bundle
+from policy.episode_header import EpisodeHeader
+from policy.episode_reader import Episode
+from policy.onnx_session import Provider
+from policy.residual import Dims, ResidualHead
+from policy.run_folder import RunFolder
+from policy.weights import Expected, WeightsRefused, unpack
+from robot.config import SimulatedArmConfig
+from robot.errors import BadInputError
+from robot.filter_state import FilterState
+from teleop.arbiter import Arbiter, ArbiterState
+from teleop.human_input import AssistMode
+from teleop.rig import R_DOWN, make_safety
+from teleop.station import Station, station_from_json
+from teleop.tick import TickPipeline, TickState
+
+_PROVIDERS: dict[str, Provider] = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "auto"}
+
+
+def run_above(path: Path) -> RunFolder:
+    """Return the run that an episode file or a folder belongs to. Raises BadInputError when there is none above it."""
+    for folder in (path.resolve(), *path.resolve().parents):
+        if (folder / "run.json").is_file():
+            return RunFolder.open(folder)
+    raise BadInputError(
+        f"{path}: lies in no run folder (none above it has run.json), where its station, bundle and weights are; "
+        "copy the whole run"
+    )
+
+
+def episode_files(paths: list[Path]) -> list[Path]:
+    """Return the committed episode files of run folders, episodes folders and files, in order, each once.
+
+    Raises:
+        BadInputError: no such path, or a folder without an episode.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        folder = path / "episodes" if (path / "episodes").is_dir() else path
+        files = sorted(folder.glob("*.h5")) if folder.is_dir() else [path]
+        if not files:
+            raise BadInputError(f"{folder}: holds no episode (*.h5); name a run, its episodes folder or a file")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def start_state(header: EpisodeHeader) -> TickState:
+    """Return the state before the first tick. Raises BadInputError when the header has none that can be read."""
+    try:
+        return TickState(
+            arbiter=ArbiterState.unpacked(int(str(header.arbiter_state["packed"]))),
+            filter=FilterState.from_json(json.dumps(header.filter_state)),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadInputError(
+            f"episode {header.episode} of {header.run_id}: its header holds no state to start from ({error!r}); "
+            "restore the file"
+        ) from None
+
+
+class RunParts:
+    """The loop's own stages for the episodes of one run, made once for each station, bundle and weights."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._stations: dict[str, Station] = {}
+        self._bundles: dict[tuple[str, str], Bundle] = {}
+        self._heads: dict[tuple[int, str, str], ResidualHead] = {}
+
+    def station(self, header: EpisodeHeader) -> Station:
+        """Return the station that an episode ran with. Raises BadInputError."""
+        sha256 = header.station_sha256
+        if sha256 not in self._stations:
+            where = str(self.run.path / "stations" / sha256)
+            self._stations[sha256] = station_from_json(self.run.station(sha256), where)
+        return self._stations[sha256]
+
+    def bundle(self, header: EpisodeHeader) -> Bundle:
+        """Return the base policy, on the logged provider where it is usable here. Raises BadInputError."""
+        if header.bundle_sha256 is None:
+            raise BadInputError(f"episode {header.episode} of {header.run_id}: no policy ran, nothing to recompute")
+        station = self.station(header)
+        key = (header.bundle_sha256, header.station_sha256)
+        if key not in self._bundles:
+            provider = _PROVIDERS.get(header.inference_provider or "", "cpu")
+            self._bundles[key] = load_bundle(self.run.bundle(header.bundle_sha256), provider, station.policy.threads)
+        return self._bundles[key]
+
+    def pipeline(self, header: EpisodeHeader, bundle: Bundle | None = None) -> TickPipeline:
+        """Return the stages of a tick; `bundle` takes the place of the one that ran. Raises BadInputError."""
+        station = self.station(header)
+        bundle = bundle or self.bundle(header)
+        return TickPipeline(
+            bundle=bundle,
+            arbiter=Arbiter(
+                mode=AssistMode.TAKEOVER if station.operator.mode == "takeover" else AssistMode.NUDGE,
+                silence_s=station.operator.silence_s,
+                motion=ActionSpace(bundle.manifest.action).motion,
+            ),
+            safety=make_safety(station, header.spec.joint_count, _home_rotation(header, station)),
+            gate_enabled=station.residual is not None and station.residual.gate,
+        )
+
+    def synchroniser(self, header: EpisodeHeader) -> SynchroniserConfig:
+        """Return when an observation was to be trusted. Raises BadInputError."""
+        return self.station(header).synchroniser
+
+    def heads(self, episode: Episode, versions: set[int]) -> dict[int, ResidualHead]:
+        """Return the residual heads of `versions`, those that its rows name.
+
+        An episode names its weights; one whose end was never written may have taken over more, which the run
+        folder has under their version. A version that is nowhere is left out.
+
+        Raises:
+            BadInputError: weights are missing, changed, or not of the version that the episode gives them.
+        """
+        header = episode.header
+        known = header.weights | {k: v for label in episode.labels for k, v in label.weights.items()}
+        dims = Dims(
+            features=header.spec.feature_size,
+            proprio=sum(size for _, size in header.spec.proprio),
+            action=header.spec.action_size,
+        )
+        heads: dict[int, ResidualHead] = {}
+        for version in sorted(versions):
+            if version in known:
+                heads[version] = self._head(version, known[version], header, dims)
+            elif version == 0:
+                scale = header.residual_scale or (0.0,) * dims.action
+                heads[0] = ResidualHead.zero(dims, np.array(scale, np.float32))
+            elif not episode.labels[0].complete:
+                heads[version] = self._head(version, self.run.weights_sha256(version), header, dims)
+        return heads
+
+    def _head(self, version: int, sha256: str, header: EpisodeHeader, dims: Dims) -> ResidualHead:
+        key = (version, sha256, header.bundle_sha256 or "")
+        if key not in self._heads:
+            where = self.run.path / "weights" / f"{version:08d}-{sha256}"
+            # The robot judged the scale when it took them; 1 is the greatest that means anything.
+            expected = Expected(dims=dims, bundle_sha256=key[2], max_scale=1.0)
+            try:
+                weights = unpack(self.run.weights(sha256), expected)
+            except WeightsRefused as refusal:
+                raise BadInputError(f"{where}: {refusal}; restore the run folder") from None
+            if weights.version != version:
+                raise BadInputError(f"{where}: holds version {weights.version}; the weights were swapped, restore them")
+            self._heads[key] = weights.head
+        return self._heads[key]
+
+
+def _home_rotation(header: EpisodeHeader, station: Station) -> NDArray[np.float64]:
+    """Return the orientation that the tilt limit counts from, (3, 3)."""
+    if "R_base_home" in header.filter_state:
+        return np.array(header.filter_state["R_base_home"], np.float64).reshape(3, 3)
+    if isinstance(station.arm, SimulatedArmConfig):
+        return R_DOWN
+    return start_state(header).filter.T_base_tcp[:3, :3]

@@ -1,0 +1,243 @@
+"""A run's report: one HTML file that opens anywhere, offline, and says in words what is missing."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.run_folder import RunFolder
+from robot.errors import BadInputError
+from teleop.episode_digest import EpisodeDigest, typical_corrected
+from teleop.report_episode import corrected_episode
+from teleop.report_page import SOURCE_KEY, colour_key, figure, folded, page, section, table, text, tiles
+from teleop.report_plots import Rate, raster_figure, success_figure, timing_figure, training_figure
+from teleop.statistics import wilson95
+
+_BASE, _TRAINED = "base alone", "base + learned residual"
+_UNKNOWN = "not measured"
+
+
+def write_report(
+    path: Path,
+    summary: Mapping[str, Any],
+    episodes: Sequence[EpisodeDigest],
+    run: RunFolder,
+    times: Mapping[str, NDArray[np.floating]],
+    log: Sequence[str],
+) -> Path:
+    """Write the report of a run, whole or cut short, and return its path.
+
+    Args:
+        path: of the HTML file; the folder exists.
+        summary: what summary.json holds. Beside the keys that every demo writes: `controllers` (name -> the keys
+            of `base`) for what was measured beside, `aborted` (why, in words), `seed` and `command`.
+        episodes: the training episodes, in their order.
+        run: where they lie.
+        times: stage -> time of each tick [ms], as `TickTimes.stages_ms` gives them.
+        log: lines that the run printed.
+
+    Raises:
+        BadInputError: the file cannot be written.
+    """
+    rates = _rates(summary)
+    parts = [
+        _headline(summary, rates),
+        _success(rates),
+        _training(episodes, rates.get(_BASE)),
+        _corrected(episodes),
+        _timing(summary, times),
+        _learner(summary),
+        _replay(summary),
+        _episodes(summary, episodes),
+        _provenance(summary, run),
+        section("Log", folded(f"{len(log)} lines", f"<pre>{escape(chr(10).join(log))}</pre>")) if log else "",
+    ]
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        making.write_text(page(f"Handrail: {run.run_id}", "".join(parts)), encoding="utf-8")
+        making.replace(path)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror or error}); check rights and space") from None
+    finally:
+        making.unlink(missing_ok=True)
+    return path
+
+
+def _headline(summary: Mapping[str, Any], rates: Mapping[str, Rate]) -> str:
+    base, trained = rates.get(_BASE), rates.get(_TRAINED)
+    shares = [f"{100 * rate.rate:.0f} %" if rate else _UNKNOWN for rate in (base, trained)]
+    parts = [
+        "<h1>Success of the frozen base policy, and with what it learned from corrections</h1>",
+        f'<p class="headline">{escape(" → ".join(shares) if base or trained else "No success rate was measured")}</p>',
+        *(text(f"{rate.name}: {_evidence(rate)}") for rate in (base, trained) if rate),
+    ]
+    if "aborted" in summary:
+        parts.append(
+            text(f"This run was cut short: {summary['aborted']}. What follows is what it had by then.", "warn")
+        )
+    first, last = (_at(summary, "interventions", f"{quarter}_quarter_per_episode") for quarter in ("first", "last"))
+    facts = [
+        (_number(_at(summary, "env_steps"), ",.0f"), "training steps of the robot"),
+        (_duration(_at(summary, "training_wall_s")), "wall time of the training"),
+        (f"{_number(first, '.2f')} → {_number(last, '.2f')}", "takeovers per episode, first to last quarter"),
+        (_number(_at(summary, "interventions", "failures_allowed"), ".0f"), "failures that the person let happen"),
+        (_replayed(summary), "replayed ticks that differ"),
+        (_number(_at(summary, "ticks", "overhead_ms", "p99"), ".2f", " ms"), "overhead of a tick, p99"),
+    ]
+    return "<section>" + "".join(parts) + tiles(facts) + "</section>\n"
+
+
+def _success(rates: Mapping[str, Rate]) -> str:
+    if not rates:
+        return section("Success", text("No controller was measured.", "note"))
+    return section("Success", figure(success_figure(list(rates.values()), base=_BASE, trained=_TRAINED)))
+
+
+def _training(episodes: Sequence[EpisodeDigest], base: Rate | None) -> str:
+    over_time, who = "Success and interventions over time", "Who acted when"
+    if not any(len(episode.sources) for episode in episodes):
+        return section(over_time, text("No training episode was committed.", "note"))
+    helped = sum(episode.helped for episode in episodes)
+    words = (
+        f"The person took over in {helped} of {len(episodes)} episodes. Exploration noise and the person's help are "
+        "part of these; the rates above are measured without either."
+        if helped
+        else f"Nobody took over in any of the {len(episodes)} episodes."
+    )
+    return section(
+        over_time, text(words, "note"), figure(training_figure(episodes, base.rate if base else None))
+    ) + section(who, colour_key(SOURCE_KEY), figure(raster_figure(episodes)))
+
+
+def _corrected(episodes: Sequence[EpisodeDigest]) -> str:
+    title = "One corrected episode"
+    shown = typical_corrected(episodes)
+    if shown is None:
+        return section(title, text("There is none: the person drove in no committed episode.", "note"))
+    try:
+        return section(title, *corrected_episode(shown))
+    except BadInputError as error:
+        return section(title, text(f"It can no longer be read: {error}", "warn"))
+
+
+def _timing(summary: Mapping[str, Any], times: Mapping[str, NDArray[np.floating]]) -> str:
+    p50, p99 = (_number(_at(summary, "ticks", "overhead_ms", p), ".2f", " ms") for p in ("p50", "p99"))
+    words = (
+        f"{_number(_at(summary, 'ticks', 'count'), ',.0f')} ticks; overhead p50 {p50}, p99 {p99}; "
+        f"{_number(_at(summary, 'ticks', 'deadline_misses'), ',.0f')} missed deadlines."
+    )
+    if not times or not all(len(values) for values in times.values()):
+        return section("Tick timing", text(words), text("No stage of a tick was timed.", "note"))
+    stars = "* not overhead: the networks' own run time, and with `state` the arm or its simulation with its cameras."
+    return section("Tick timing", text(words), figure(timing_figure(times)), text(stars, "note"))
+
+
+def _learner(summary: Mapping[str, Any]) -> str:
+    if "learner" not in summary:
+        return section("Learner", text("No learner ran.", "note"))
+    facts = {"updates": ",.0f", "updates_per_s": ".1f", "accepted": ".0f", "refused": ".0f"}
+    names = ("gradient updates", "updates per second", "weights taken over", "weights refused")
+    values = (_number(_at(summary, "learner", key), form) for key, form in facts.items())
+    return section("Learner", tiles(zip(values, names, strict=True)))
+
+
+def _replay(summary: Mapping[str, Any]) -> str:
+    ticks, mismatches = _at(summary, "replay", "ticks"), _at(summary, "replay", "mismatches")
+    if ticks is None or mismatches is None:
+        return section("Replay", text("The logs of this run were not replayed.", "warn"))
+    if mismatches == 0 and ticks > 0:
+        words = (
+            f"All {ticks:,.0f} logged ticks were recomputed from their inputs, and every one is the same bit for bit."
+        )
+        return section("Replay", text(words))
+    words = f"{mismatches:,.0f} of {ticks:,.0f} recomputed ticks differ from the log; `replay_episode.py verify` says where."
+    return section("Replay", text(words if ticks else "There was no tick to replay.", "warn"))
+
+
+def _episodes(summary: Mapping[str, Any], episodes: Sequence[EpisodeDigest]) -> str:
+    committed, incomplete = (_at(summary, "episodes", key) for key in ("committed", "incomplete"))
+    words = f"{_number(committed, '.0f')} episodes committed in all, {_number(incomplete, '.0f')} incomplete."
+    if not episodes:
+        return section("Episodes", text(words), text("None of the training.", "note"))
+    rows = [
+        (
+            str(episode.index),
+            episode.outcome.value + ("" if episode.complete else ", ticks missing"),
+            episode.label_source.value.replace("_", " "),
+            str(episode.ticks),
+            str(episode.human_ticks),
+            str(episode.interventions),
+            episode.path.name,
+        )
+        for episode in episodes
+    ]
+    head = ("episode", "outcome", "said by", "ticks", "person's ticks", "takeovers", "file")
+    return section("Episodes", text(words), folded(f"{len(rows)} training episodes", table(rows, head)))
+
+
+def _provenance(summary: Mapping[str, Any], run: RunFolder) -> str:
+    made = run.info.provenance
+    state = {True: ", with changes that are not committed", False: "", None: ", state unknown"}[made.modified]
+    rows = [
+        ("run", run.run_id),
+        ("started", made.utc),
+        ("commit", f"{made.commit}{state}" if made.commit else "not from a clone"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in made.libraries.items())),
+        ("machine", f"{made.cpu}, {os.cpu_count()} cores"),
+        ("operator", made.operator or "none"),
+        ("seed", str(summary.get("seed", "not noted"))),
+        ("command", str(summary.get("command", "not noted"))),
+    ]
+    return section("Provenance", table(rows))
+
+
+def _rates(summary: Mapping[str, Any]) -> dict[str, Rate]:
+    """What was measured, by the name people read: base first, trained last."""
+    given = {_BASE: summary.get("base"), **(summary.get("controllers") or {}), _TRAINED: summary.get("trained")}
+    found: dict[str, Rate] = {}
+    for key, entry in given.items():
+        count = _at(entry, "episodes")
+        if not count:
+            continue
+        name = key.replace("_", " ")
+        successes, episodes = int(entry["successes"]), int(count)
+        low, high = entry.get("wilson95") or wilson95(successes, episodes)
+        found[name] = Rate(name=name, successes=successes, episodes=episodes, low=low, high=high)
+    return found
+
+
+def _evidence(rate: Rate) -> str:
+    return (
+        f"{rate.successes} of {rate.episodes} held-out layouts, "
+        f"{100 * rate.low:.0f} to {100 * rate.high:.0f} % with 95 % confidence"
+    )
+
+
+def _replayed(summary: Mapping[str, Any]) -> str:
+    ticks, mismatches = _at(summary, "replay", "ticks"), _at(summary, "replay", "mismatches")
+    return _UNKNOWN if ticks is None else f"{_number(mismatches, ',.0f')} of {ticks:,.0f}"
+
+
+def _at(summary: object, *keys: str) -> float | None:
+    """The number at a path of keys, None where there is none."""
+    for key in keys:
+        summary = summary.get(key) if isinstance(summary, Mapping) else None
+    return summary if isinstance(summary, int | float) and math.isfinite(summary) else None
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return _UNKNOWN if value is None else f"{value:{form}}{unit}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return _UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

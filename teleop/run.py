@@ -1,0 +1,265 @@
+"""One start of the robot: a run folder, an opened rig, a recorder, a person, a loop, and perhaps a learner."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+
+from policy.episode_commit import Committed
+from policy.episode_header import EpisodeHeader, LabelSource
+from policy.episode_reader import read_episode
+from policy.learner_episode import of_episode
+from policy.provenance import collect_provenance, utc_now
+from policy.robot_link import RobotLink
+from policy.run_folder import RunFolder
+from robot.clock import Clock
+from robot.errors import BadInputError, HandrailError
+from robot.recording import Recording
+from robot.simulation.layout import Layout, Split, draw_layout
+from teleop.arbiter import Arbiter
+from teleop.exploration import Exploration
+from teleop.gamepad import Gamepad
+from teleop.human_input import AssistMode, HumanInput
+from teleop.keyboard import Keyboard
+from teleop.learned_weights import LearnedWeights
+from teleop.loop import ControlLoop, EpisodeResult, LoopParts, Watcher
+from teleop.recorder import Recorder, RecorderProcess
+from teleop.rig import Rig
+from teleop.simulated_operator import SimulatedOperator
+from teleop.station import ExplorationConfig, LoadedStation
+from teleop.tick import TickPipeline, TickState
+from teleop.unattended import Unattended
+from teleop.weights_in_force import WeightsInForce, fixed_weights
+from teleop.window import OperatorWindow
+
+OperatorKind = Literal["simulated", "gamepad", "keyboard", "none"]
+_COMMIT_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is told beside its station.
+
+    Attributes:
+        out: run folder.
+        operator: whose hands are on it.
+        seed: of layouts, exploration and the simulated person.
+        split: family of layouts.
+        learner: endpoint of a learner process, None without.
+        weights: message of the weights to start from, None for a residual of zero.
+        explore: add exploration noise (training only).
+        resume: go on with the run in `out`.
+    """
+
+    out: Path
+    operator: OperatorKind
+    seed: int = 0
+    split: Split = Split.TRAINING
+    learner: str | None = None
+    weights: bytes | None = None
+    explore: bool = False
+    resume: bool = False
+
+
+class Run:
+    """An opened run. Entering makes the folder, starts the recorder and opens the rig; the arm stays disarmed."""
+
+    def __init__(
+        self, loaded: LoadedStation, clock: Clock, options: RunOptions, *, recording: Recording | None = None
+    ) -> None:
+        self._loaded, self._clock, self._options, self._recording = loaded, clock, options, recording
+        self.results: list[EpisodeResult] = []
+        self.committed: list[Committed] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open everything. Raises BadInputError for what a person can mend."""
+        with ExitStack() as stack:
+            options, clock = self._options, self._clock
+            provenance = collect_provenance(clock, operator=options.operator)
+            self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
+            self._recorder = stack.enter_context(RecorderProcess(self.folder.episodes, lock_step=clock.virtual))
+            self.rig = stack.enter_context(Rig(self._loaded, clock, seed=options.seed, recording=self._recording))
+            self._human = stack.enter_context(self._open_human())
+            self.weights = self._open_weights(stack)
+            self._station_sha256 = self.folder.store_station(self._loaded.text)
+            self._bundle_sha256 = self.folder.store_bundle(self.rig.bundle.sha256, self.rig.bundle.files())
+            if not self._recorder.wait_ready(_COMMIT_S):
+                raise HandrailError(f"{self.folder.episodes}: the recorder did not start; {self._recorder.failures()}")
+            self.loop = ControlLoop(self._parts())
+            self._stack = stack.pop_all()
+        self._next = self.folder.next_episode()
+        self._done = 0
+        # Collections belong between episodes: one over a full heap takes longer than a tick.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        gc.enable()
+        self._stack.close()
+
+    def episode(self) -> EpisodeResult | None:
+        """Run one episode and commit it; None when the person closed the run before it began.
+
+        In lock-step it returns after the commit, with the episode handed to the learner.
+        """
+        if not self.loop.wait_armed():
+            return None
+        if isinstance(self.weights, LearnedWeights):
+            self.weights.before_episode(self._done)
+        index = self._next
+        layout = self._layout(index)
+        result = self.loop.run_episode(
+            lambda state: self._header(index, layout, state),
+            lambda start_s: self._lay(index, layout, start_s),
+        )
+        self._next += 1
+        self.results.append(result)
+        self._take_commits(wait_for=index if self._clock.virtual else None)
+        self._done += 1
+        gc.collect()
+        return result
+
+    def finish(self) -> None:
+        """Wait for the last commits and, with a learner, for its last weights."""
+        if self.results:
+            self._take_commits(wait_for=self._next - 1)
+        if isinstance(self.weights, LearnedWeights):
+            self.weights.finish(self._done)
+
+    def _take_commits(self, wait_for: int | None) -> None:
+        if wait_for is not None:
+            self._recorder.wait_committed(self.folder.run_id, wait_for, _COMMIT_S)
+        for committed in self._recorder.committed():
+            self.committed.append(committed)
+            if isinstance(self.weights, LearnedWeights):
+                self.weights.after_episode(of_episode(read_episode(committed.path)))
+
+    def _parts(self) -> LoopParts:
+        station, rig, options = self._loaded.station, self.rig, self._options
+        mode = AssistMode.TAKEOVER if station.operator.mode == "takeover" else AssistMode.NUDGE
+        pipeline = TickPipeline(
+            bundle=rig.bundle,
+            arbiter=Arbiter(mode=mode, silence_s=station.operator.silence_s, motion=rig.actions.motion),
+            safety=rig.safety(),
+            gate_enabled=station.residual is not None and station.residual.gate,
+        )
+        recorder: Recorder = self._recorder
+        return LoopParts(
+            clock=self._clock,
+            arm=rig.arm,
+            synchroniser=rig.synchroniser,
+            human=self._human,
+            pipeline=pipeline,
+            recorder=recorder,
+            weights=self.weights,
+            exploration=Exploration(
+                station.exploration if options.explore else ExplorationConfig(), seed=options.seed
+            ),
+            homing=rig.homing(),
+            judge=rig.judge,
+            watcher=self._watcher(),
+            labels=LabelSource.OPERATOR_SIMULATED if options.operator == "simulated" else LabelSource.PERSON,
+            spec=rig.spec,
+            period_s=station.period_s,
+            timeout_s=station.episode.timeout_s,
+        )
+
+    def _open_human(self) -> HumanInput:
+        station, options = self._loaded.station, self._options
+        match options.operator:
+            case "gamepad":
+                return OperatorWindow(Gamepad(station.operator.gamepad))
+            case "keyboard":
+                return OperatorWindow(Keyboard(station.operator.keyboard))
+            case "none":
+                return Unattended()
+            case "simulated":
+                simulation = self.rig.simulation
+                if simulation is None:
+                    raise BadInputError(
+                        f"station {self._loaded.path}: --operator simulated needs the simulated station; "
+                        "use gamepad, keyboard or none"
+                    )
+                spec = self.rig.bundle.manifest.action
+                scale_m = tuple(dict(zip(spec.dims, spec.scale, strict=True)).get(axis, 1.0) for axis in "xyz")
+                return SimulatedOperator(
+                    simulation.world,
+                    simulation.task,
+                    scale_m=(scale_m[0], scale_m[1], scale_m[2]),
+                    period_s=station.period_s,
+                    seed=options.seed,
+                )
+
+    def _open_weights(self, stack: ExitStack) -> WeightsInForce:
+        station, options = self._loaded.station, self._options
+        bundle = self.rig.bundle
+        size = bundle.manifest.action.size
+        scale = np.array(station.residual.scale if station.residual else [0.0] * size, np.float32)
+        if options.learner is None:
+            return fixed_weights(bundle, self.folder, scale, options.weights)
+        link = stack.enter_context(RobotLink(options.learner, run_id=self.folder.run_id))
+        return LearnedWeights(
+            link, self.folder, bundle, scale=scale, lock_step=self._clock.virtual, start=options.weights
+        )
+
+    def _watcher(self) -> Watcher | None:
+        from teleop.operator_view import OperatorView
+
+        if not isinstance(self._human, OperatorWindow):
+            return None
+        return OperatorView(self._human, self._clock, self._loaded.station.loop.rate_hz, self.results)
+
+    def _layout(self, index: int) -> Layout | None:
+        if self.rig.simulation is None:
+            return None
+        return draw_layout(self._options.split, self._options.seed, index)
+
+    def _lay(self, index: int, layout: Layout | None, start_s: float) -> None:
+        if isinstance(self._human, SimulatedOperator):
+            self._human.lay_table()
+        self.rig.lay(layout, self._recorded_episode(index), start_s)
+
+    def _recorded_episode(self, index: int) -> int | None:
+        return index if self._recording is not None else None
+
+    def _header(self, index: int, layout: Layout | None, state: TickState) -> EpisodeHeader:
+        station, rig = self._loaded.station, self.rig
+        described = {} if layout is None else json.loads(json.dumps(vars(layout)))
+        if self._recording is not None:
+            described = dict(self._recording.layout())
+        return EpisodeHeader(
+            run_id=self.folder.run_id,
+            episode=index,
+            started_utc=utc_now(),
+            rate_hz=station.loop.rate_hz,
+            spec=rig.spec,
+            env_args={"env_name": station.name, "type": 0, "env_kwargs": {}},
+            station_sha256=self._station_sha256,
+            bundle_sha256=self._bundle_sha256,
+            weights={self.weights.version: self.weights.sha256},
+            action=rig.bundle.manifest.action,
+            residual_scale=tuple(float(value) for value in self.weights.head.scale),
+            filter_state=json.loads(state.filter.to_json()),
+            arbiter_state={"packed": state.arbiter.packed()},
+            inference_provider=rig.bundle.provider,
+            seed=self._options.seed,
+            layout=described,
+            open_loop=rig.arm.open_loop,
+            provenance=collect_provenance(self._clock, operator=self._options.operator),
+        )
+
+
+Progress = Callable[[EpisodeResult], None]
