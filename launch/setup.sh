@@ -62,7 +62,7 @@ pip_install() {
     trap 'kill "$pip_id" 2>/dev/null; fail "interrupted; start again, it begins anew"' INT TERM
     while kill -0 "$pip_id" 2>/dev/null; do
         sleep 0.5
-        line=$(tail -n 1 "$log" | cut -c 1-72)
+        line=$(grep -E '^(Collecting|Building|Installing|Successfully)' "$log" | tail -n 1 | cut -c 1-60) || true
         if [[ -t 2 ]]; then
             printf '\r\033[K[set-up] %3d s  %s' "$((SECONDS - begun))" "$line" >&2
         elif ((SECONDS - begun >= ${next_s:=10})); then
@@ -97,7 +97,7 @@ begun=$SECONDS
 # New pins go into an environment that is sound; an interrupted, broken or moved one is made anew.
 is_sound || make_venv
 printf unfinished >"$stamp"
-say "2/2 installing $(grep -c '^[a-z]' constraints.txt) packages at the versions of constraints.txt (a few minutes the first time)"
+say "2/2 installing about $(grep -c == constraints.txt) packages; this takes a minute or two the first time"
 pip_install setuptools
 # without isolation, so that the build uses the setuptools of constraints.txt and no other
 pip_install --no-build-isolation -e '.[simulation,learner,dev]'
