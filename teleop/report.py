@@ -157,15 +157,17 @@ def _replay(summary: Mapping[str, Any]) -> str:
             f"All {ticks:,.0f} logged ticks were recomputed from their inputs, and every one is the same bit for bit."
         )
         return section("Replay", text(words))
-    words = f"{mismatches:,.0f} of {ticks:,.0f} recomputed ticks differ from the log; `replay_episode.py verify` says where."
-    return section("Replay", text(words if ticks else "There was no tick to replay.", "warn"))
+    if ticks == 0:
+        return section("Replay", text("There was no tick to replay.", "warn"))
+    words = f"{mismatches:,.0f} of {ticks:,.0f} recomputed ticks differ from the log"
+    return section("Replay", text(f"{words}; `replay_episode.py verify` says where.", "warn"))
 
 
 def _episodes(summary: Mapping[str, Any], episodes: Sequence[EpisodeDigest]) -> str:
     committed, incomplete = (_at(summary, "episodes", key) for key in ("committed", "incomplete"))
     words = f"{_number(committed, '.0f')} episodes committed in all, {_number(incomplete, '.0f')} incomplete."
     if not episodes:
-        return section("Episodes", text(words), text("None of the training.", "note"))
+        return section("Episodes", text(words), text("No training episode is among them.", "note"))
     rows = [
         (
             str(episode.index),

@@ -28,13 +28,13 @@ def corrected_episode(digest: EpisodeDigest) -> list[str]:
     voices = {name.removeprefix("tick/"): values.astype(np.float64) for name, values in logged.items()}
     # without a proposal nothing is corrected: the log's zeros there are no voice
     voices["residual"] = np.where(np.isfinite(voices["base"]), voices["residual"], np.nan)
-    voices["source"] = digest.sources
     first = int(np.argmax(digest.sources == Source.HUMAN))
+    chosen = "that succeeded, " if digest.success else "(none succeeded) "
     words = (
-        f"Training episode {digest.index}: {digest.outcome.value} after {digest.ticks / rate_hz:.1f} s. The person took "
-        f"over {_times(digest.interventions)}, first at {first / rate_hz:.1f} s, and drove "
-        f"{digest.human_ticks / rate_hz:.1f} s in all (shaded). Of the corrected episodes that succeeded it is the one "
-        "in which the person drove for the median time."
+        f"Training episode {digest.index}: {digest.outcome.value} after {digest.ticks / rate_hz:.1f} s. The person"
+        f" took over {_times(digest.interventions)}, first at {first / rate_hz:.1f} s, and drove"
+        f" {digest.human_ticks / rate_hz:.1f} s in all (shaded). Of the corrected episodes {chosen}"
+        "it is the one in which the person drove for the median time."
     )
     note = (
         "Actions are normalised; the base and the residual go on in shadow while the person drives. Dotted: the bound "
@@ -50,7 +50,7 @@ def corrected_episode(digest: EpisodeDigest) -> list[str]:
     return [
         text(words),
         colour_key(VOICE_KEY),
-        figure(traces_figure(voices, episode.header.action, episode.header.residual_scale, rate_hz)),
+        figure(traces_figure(voices, digest.sources, episode.header.action, episode.header.residual_scale, rate_hz)),
         text(note, "note"),
         strip(at, cameras),
     ]

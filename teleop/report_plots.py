@@ -119,7 +119,7 @@ def training_figure(episodes: Sequence[EpisodeDigest], base_rate: float | None) 
         axes.spines["bottom"].set_bounds(0, len(episodes) + 1)
     ticks = [int(tick) for tick in below.get_xticks() if 0 <= tick <= len(episodes) and tick == int(tick)]
     below.set_xticks(ticks)
-    _grid(below, "y", below.get_yticks())
+    _grid(below, "y", below.get_yticks().tolist())
     return svg(figure, "Success and interventions over the training episodes")
 
 
@@ -139,18 +139,19 @@ def raster_figure(episodes: Sequence[EpisodeDigest]) -> str:
     return svg(figure, "Source of every tick of every training episode")
 
 
-def traces_figure(voices: Mapping[str, Floats], spec: ActionSpec, bound: Sequence[float], rate_hz: float) -> str:
+def traces_figure(
+    voices: Mapping[str, Floats], source: NDArray[np.uint8], spec: ActionSpec, bound: Sequence[float], rate_hz: float
+) -> str:
     """Return base, residual, human and commanded action of one episode, a panel per dimension.
 
     Args:
-        voices: `base`, `residual`, `human`, `commanded` of shape (T, A), NaN where a voice was silent, and
-            `source` (T,).
+        voices: `base`, `residual`, `human`, `commanded` of shape (T, A), NaN where a voice was silent.
+        source: `Source` of each tick (T,).
         spec: names and scales of the dimensions.
         bound: of the residual per dimension; empty without one.
         rate_hz: nominal tick rate [Hz].
     """
     figure, panels = new_figure(spec.size, 0.5 + 0.95 * spec.size, sharex=True)
-    source = voices["source"]
     seconds = np.arange(len(source)) / rate_hz
     for dim, (axes, name) in enumerate(zip(panels, spec.dims, strict=True)):
         for shaded in (Source.HUMAN, Source.HOLD, Source.RESET):
@@ -179,7 +180,7 @@ def timing_figure(times: Mapping[str, Floats]) -> str:
     overhead = np.sum([values for stage, values in times.items() if stage not in NOT_OVERHEAD], axis=0)
     shown = np.maximum(overhead, 1e-3)
     edges = np.geomspace(shown.min() * 0.95, shown.max() * 1.05, 50)
-    left.hist(shown, edges, color=FAINT, alpha=0.6)
+    left.hist(shown, edges.tolist(), color=FAINT, alpha=0.6)
     top = left.get_ylim()[1]
     for percent, ha in ((50, "right"), (99, "left")):
         value = float(np.percentile(shown, percent))
@@ -227,7 +228,7 @@ def _rolling(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     total = np.cumsum(np.r_[0.0, values])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(0, ends - window)
-    return (total[ends] - total[starts]) / (ends - starts)
+    return np.asarray((total[ends] - total[starts]) / (ends - starts), np.float64)
 
 
 def _spans(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:

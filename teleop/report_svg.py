@@ -45,7 +45,6 @@ _STYLE = {
     "grid.linewidth": 0.6,
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
-    "svg.hashsalt": "report",  # the same run gives the same page
 }
 
 
@@ -60,14 +59,15 @@ def new_figure(rows: int, height_in: float, *, columns: int = 1, sharex: bool = 
 def svg(figure: Figure, title: str) -> str:
     """Return the figure as an inline SVG element; `title` is what a screen reader says of it."""
     text = io.StringIO()
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+    # salted, or ids are random and the same run gives another page; by title, for an id must be unique in a page
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):  # type: ignore[arg-type]
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawn = text.getvalue()
     drawn = drawn[drawn.index("<svg") :]
     for stand_in, variable in _VARIABLES.items():
         drawn = drawn.replace(stand_in, variable)
     drawn = re.sub(r"font: ([^;\"]*px)[^;\"]*", r"font-size: \1; font-family: inherit", drawn)
-    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # `axes_1` in every figure: an id must be unique in a page
+    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # `axes_1` in every figure
     return drawn.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
