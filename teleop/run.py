@@ -91,7 +91,8 @@ class Run:
             self._human = stack.enter_context(self._open_human())
             self.weights = self._open_weights(stack)
             self._station_sha256 = self.folder.store_station(self._loaded.text)
-            self._bundle_sha256 = self.folder.store_bundle(self.rig.bundle.sha256, self.rig.bundle.files())
+            self._bundle_sha256 = self.rig.bundle.sha256
+            self.folder.store_bundle(self._bundle_sha256, self.rig.bundle.files())
             if not self._recorder.wait_ready(_COMMIT_S):
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start; {self._recorder.failures()}")
             self.loop = ControlLoop(self._parts())
