@@ -13,16 +13,20 @@ from robot.geometry import pose, rotvec_to_matrix, straightened
 from robot.kinematics import Kinematics
 from robot.safety_limits import SafetyLimits
 from robot.step_limits import StepLimits
-from robot.stopping import Vector, braked, stop_gain
+from robot.stopping import Vector, braked, scaled, stop_gain
 
 Array = NDArray[np.float64]
 
 # Braking is rehearsed, tick by tick, when a straight guess of where the joints stop cannot be trusted: stretched and
-# widened by this it leaves the margins, it is this long, or the joints are this near to their own greatest speed.
+# widened by this it leaves the margins, it is this long, the joints are this near to their own greatest speed, or the
+# arm is this near to a singularity, where a guess is worth nothing.
 GUESS_STRETCH = 1.5
 GUESS_SLACK_RAD = 0.02
 GUESS_LENGTH_RAD = 0.15
 GUESS_SPEED_SHARE = 0.5
+# Volume of the Jacobian's rows as a share of the box with the same edges, 0 to 1: the arm's size does not count.
+# An FR3 that hangs over a table has 0.03 to 0.3, with its arm 20 degrees from straight 0.02, straight 0.
+GUESS_DEXTERITY = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,26 +127,42 @@ class Follower:
         """Return whether the joints can follow all of the braking after a move from `q_rad`."""
         if self._kinematics is None:
             return True
-        gain = max(
-            stop_gain(math.hypot(*move.translation), self._steps.change_m),
-            stop_gain(math.hypot(*move.rotation), self._steps.change_rad),
-        )
-        if gain == 1.0:
+        gain_m = stop_gain(math.hypot(*move.translation), self._steps.change_m)
+        gain_rad = stop_gain(math.hypot(*move.rotation), self._steps.change_rad)
+        if gain_m == gain_rad == 1.0:
             return True
-        far = GUESS_STRETCH * (gain - 1.0)
-        clear = all(
-            least + GUESS_SLACK_RAD <= after + far * (after - before) <= greatest - GUESS_SLACK_RAD
-            and far * abs(after - before) <= GUESS_LENGTH_RAD
-            for before, after, least, greatest in zip(
-                q_rad.tolist(), move.q_rad.tolist(), self._q_least, self._q_greatest, strict=True
-            )
-        )
-        if clear and _excess(q_rad, move.q_rad, self._dq_own) <= GUESS_SPEED_SHARE:
+        if self._guess_can_stop(self._kinematics, q_rad, move, gain_m, gain_rad):
             return True
         rehearsed: Move | None = move
         while rehearsed is not None and not rehearsed.still:
             rehearsed = self.braking(rehearsed.T_base_tcp, rehearsed.q_rad, rehearsed.translation, rehearsed.rotation)
         return rehearsed is not None
+
+    def _guess_can_stop(self, kinematics: Kinematics, q_rad: Array, move: Move, gain_m: float, gain_rad: float) -> bool:
+        """Return whether a linear guess is sure that the joints stay in their margins until standstill."""
+        if _excess(q_rad, move.q_rad, self._dq_own) > GUESS_SPEED_SHARE:
+            return False
+        J = kinematics.jacobian(move.q_rad)
+        normal = J @ J.T
+        if float(np.linalg.det(normal)) < GUESS_DEXTERITY**2 * math.prod(normal.diagonal().tolist()):
+            return False
+        # translation and rotation come to rest at different times, so each one's way counts by itself
+        ways = np.zeros((6, 2))
+        ways[:3, 0] = scaled(move.translation, GUESS_STRETCH * (gain_m - 1.0))
+        ways[3:, 1] = scaled(move.rotation, GUESS_STRETCH * (gain_rad - 1.0))
+        for after, (a, b), least, greatest in zip(
+            move.q_rad.tolist(),
+            (J.T @ np.linalg.solve(normal, ways)).tolist(),
+            self._q_least,
+            self._q_greatest,
+            strict=True,
+        ):
+            down, up = min(a, 0.0) + min(b, 0.0), max(a, 0.0) + max(b, 0.0)
+            if after + down - GUESS_SLACK_RAD < least or after + up + GUESS_SLACK_RAD > greatest:
+                return False
+            if max(up, -down) > GUESS_LENGTH_RAD:
+                return False
+        return True
 
 
 def _excess(q_rad: Array, q_next_rad: Array, allowed: list[float]) -> float:

@@ -46,7 +46,7 @@ def _frozen(values: tuple[float, ...]) -> Array:
 
 
 class FR3Kinematics:
-    """Kinematics of the FR3 with the Franka Hand. Stateless, so one may be shared by all.
+    """Kinematics of the FR3 with the Franka Hand. Keeps its last answer, and nothing that changes one.
 
     Args:
         q_rest_rad: posture (7,) [rad] that the elbow is pulled to.
@@ -57,6 +57,7 @@ class FR3Kinematics:
         self._limits = JointLimits(
             q_min_rad=_frozen(Q_MIN_RAD), q_max_rad=_frozen(Q_MAX_RAD), dq_max_rad_s=_frozen(DQ_MAX_RAD_S)
         )
+        self._last: tuple[bytes, Array, Array] | None = None
 
     @property
     def joint_limits(self) -> JointLimits:
@@ -76,49 +77,62 @@ class FR3Kinematics:
         return solve_damped(self.forward_and_jacobian, T_base_tcp, q_start_rad, self._q_rest_rad)
 
     def forward_and_jacobian(self, q_rad: Array) -> tuple[Array, Array]:
-        """Return `T_base_tcp` (4, 4) and the Jacobian (6, 7) in one pass over the links.
+        """Return `T_base_tcp` (4, 4) and the Jacobian (6, 7), read-only.
 
-        In plain floats, axis by axis: for matrices this small numpy's calls cost more than the arithmetic.
+        The last answer is kept: a tick asks for the joints that it ends in, and the next one begins with them.
         """
-        xx, xy, xz = 1.0, 0.0, 0.0  # the frame's axes in the base frame
-        yx, yy, yz = 0.0, 1.0, 0.0
-        zx, zy, zz = 0.0, 0.0, 1.0
-        px = py = pz = 0.0
-        axes = []
-        for (a, quarter, d), angle in zip(_LINKS, q_rad.tolist(), strict=True):
-            if a:
-                px, py, pz = px + a * xx, py + a * xy, pz + a * xz
-            if quarter > 0:
-                yx, yy, yz, zx, zy, zz = zx, zy, zz, -yx, -yy, -yz
-            elif quarter < 0:
-                yx, yy, yz, zx, zy, zz = -zx, -zy, -zz, yx, yy, yz
-            c, s = math.cos(angle), math.sin(angle)
-            xx, yx = c * xx + s * yx, c * yx - s * xx
-            xy, yy = c * xy + s * yy, c * yy - s * xy
-            xz, yz = c * xz + s * yz, c * yz - s * xz
-            if d:
-                px, py, pz = px + d * zx, py + d * zy, pz + d * zz
-            axes.append((zx, zy, zz, px, py, pz))
-        reach = FLANGE_M + TCP_M
-        px, py, pz = px + reach * zx, py + reach * zy, pz + reach * zz
-        c, s = _HAND_C, _HAND_S
-        T = np.array(
-            [
-                [c * xx + s * yx, c * yx - s * xx, zx, px],
-                [c * xy + s * yy, c * yy - s * xy, zy, py],
-                [c * xz + s * yz, c * yz - s * xz, zz, pz],
-                [0.0, 0.0, 0.0, 1.0],
-            ]
-        )
-        columns = [
-            (
-                ay * (pz - oz) - az * (py - oy),
-                az * (px - ox) - ax * (pz - oz),
-                ax * (py - oy) - ay * (px - ox),
-                ax,
-                ay,
-                az,
-            )
-            for ax, ay, az, ox, oy, oz in axes
+        key = q_rad.tobytes()
+        last = self._last
+        if last is None or last[0] != key:
+            T, J = _forward_and_jacobian(q_rad)
+            last = self._last = (key, T, J)
+        return last[1], last[2]
+
+
+def _forward_and_jacobian(q_rad: Array) -> tuple[Array, Array]:
+    """One pass over the links, in plain floats, axis by axis: numpy's calls cost more than arithmetic this small."""
+    xx, xy, xz = 1.0, 0.0, 0.0  # the frame's axes in the base frame
+    yx, yy, yz = 0.0, 1.0, 0.0
+    zx, zy, zz = 0.0, 0.0, 1.0
+    px = py = pz = 0.0
+    axes = []
+    for (a, quarter, d), angle in zip(_LINKS, q_rad.tolist(), strict=True):
+        if a:
+            px, py, pz = px + a * xx, py + a * xy, pz + a * xz
+        if quarter > 0:
+            yx, yy, yz, zx, zy, zz = zx, zy, zz, -yx, -yy, -yz
+        elif quarter < 0:
+            yx, yy, yz, zx, zy, zz = -zx, -zy, -zz, yx, yy, yz
+        c, s = math.cos(angle), math.sin(angle)
+        xx, yx = c * xx + s * yx, c * yx - s * xx
+        xy, yy = c * xy + s * yy, c * yy - s * xy
+        xz, yz = c * xz + s * yz, c * yz - s * xz
+        if d:
+            px, py, pz = px + d * zx, py + d * zy, pz + d * zz
+        axes.append((zx, zy, zz, px, py, pz))
+    reach = FLANGE_M + TCP_M
+    px, py, pz = px + reach * zx, py + reach * zy, pz + reach * zz
+    c, s = _HAND_C, _HAND_S
+    T = np.array(
+        [
+            [c * xx + s * yx, c * yx - s * xx, zx, px],
+            [c * xy + s * yy, c * yy - s * xy, zy, py],
+            [c * xz + s * yz, c * yz - s * xz, zz, pz],
+            [0.0, 0.0, 0.0, 1.0],
         ]
-        return T, np.array(columns).T
+    )
+    columns = [
+        (
+            ay * (pz - oz) - az * (py - oy),
+            az * (px - ox) - ax * (pz - oz),
+            ax * (py - oy) - ay * (px - ox),
+            ax,
+            ay,
+            az,
+        )
+        for ax, ay, az, ox, oy, oz in axes
+    ]
+    J = np.array(columns).T
+    for array in (T, J):
+        array.setflags(write=False)
+    return T, J

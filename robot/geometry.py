@@ -16,9 +16,10 @@ Array = NDArray[np.float64]
 
 def pose(R: Array, p: Array) -> Array:
     """Return the homogeneous transform (4, 4) of rotation `R` (3, 3) and position `p` (3,) [m]."""
-    T = np.eye(4)
+    T = np.zeros((4, 4))
     T[:3, :3] = R
     T[:3, 3] = p
+    T[3, 3] = 1.0
     return T
 
 
