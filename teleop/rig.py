@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,7 +17,7 @@ from perception.recorded_camera import RecordedCamera
 from perception.simulated_camera import SimulatedCamera
 from perception.synchroniser import Synchroniser
 from policy.action_space import ActionSpace
-from policy.bundle import Bundle, check_fits, load_bundle
+from policy.bundle import Bundle, load_bundle, misfits
 from policy.episode_header import Outcome
 from policy.episode_schema import EpisodeSpec
 from robot.arm import Arm
@@ -75,9 +76,7 @@ class Rig:
         recording: for a recorded arm and its cameras.
     """
 
-    def __init__(
-        self, loaded: LoadedStation, clock: Clock, *, seed: int, recording: Recording | None = None
-    ) -> None:
+    def __init__(self, loaded: LoadedStation, clock: Clock, *, seed: int, recording: Recording | None = None) -> None:
         self.loaded, self.clock, self._seed, self._recording = loaded, clock, seed, recording
         self._stack = ExitStack()
 
@@ -93,16 +92,19 @@ class Rig:
         self.simulation: Simulation | None = None
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
-        arm, cameras = self._parts()
+        arm, cameras = self.parts()
         with ExitStack() as stack:
             self.arm: Arm = stack.enter_context(arm)
             self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
-            self._check()
+            for line in rig_misfits(self.loaded, self.bundle, arm, cameras):
+                raise BadInputError(line)
             self.bundle.warm_up()
             self._stack = stack.pop_all()
         keys = [entry.key for entry in self.bundle.manifest.proprio]
         order = {camera.name: i for i, camera in enumerate(self.bundle.manifest.cameras)}
-        used = sorted((camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name])
+        used = sorted(
+            (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
+        )
         self.synchroniser = Synchroniser(used, station.synchroniser, keys)
         return self
 
@@ -148,14 +150,13 @@ class Rig:
         if self._recording is not None and recorded_episode is not None:
             self._recording.select(recorded_episode, start_s)
 
-    def _parts(self) -> tuple[Arm, list[Camera]]:
+    def parts(self) -> tuple[Arm, list[Camera]]:
+        """Make arm and cameras without entering them. Raises BadInputError when a recording is missing."""
         config = self.station.arm
         match config:
             case SimulatedArmConfig():
                 world = SimulatedWorld(start_s=self.clock.now_s())
-                self.simulation = Simulation(
-                    world=world, task=PlaceTask(world, tolerance_m=config.place_tolerance_m)
-                )
+                self.simulation = Simulation(world=world, task=PlaceTask(world, tolerance_m=config.place_tolerance_m))
                 self.judge = TaskJudge(self.simulation.task)
                 simulated: list[Camera] = [
                     SimulatedCamera(camera, world, seed=self._seed)
@@ -181,20 +182,23 @@ class Rig:
                 ]
                 return arm, recorded
 
-    def _check(self) -> None:
-        station, manifest = self.station, self.bundle.manifest
-        check_fits(
-            self.bundle,
-            cameras={camera.name: camera.size for camera in self.cameras},
-            rate_hz=station.loop.rate_hz,
-            joint_count=self.arm.joint_count,
-            station=f"station '{station.name}'",
+
+def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequence[Camera]) -> list[str]:
+    """One line per reason why the bundle cannot run on these parts; empty when it fits."""
+    station, manifest = loaded.station, bundle.manifest
+    lines = misfits(
+        bundle,
+        cameras={camera.name: camera.size for camera in cameras},
+        rate_hz=station.loop.rate_hz,
+        joint_count=arm.joint_count,
+        station=f"station '{station.name}'",
+    )
+    if station.residual and len(station.residual.scale) != manifest.action.size:
+        lines.append(
+            f"station {loaded.path}: residual.scale has {len(station.residual.scale)} values, "
+            f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {manifest.action.dims}"
         )
-        if station.residual and len(station.residual.scale) != manifest.action.size:
-            raise BadInputError(
-                f"station {self.loaded.path}: residual.scale has {len(station.residual.scale)} values, "
-                f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {manifest.action.dims}"
-            )
+    return lines
 
 
 def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
