@@ -17,10 +17,10 @@ from robot.errors import BadInputError
 from teleop.episode_digest import EpisodeDigest, typical_corrected
 from teleop.report_episode import corrected_episode
 from teleop.report_page import SOURCE_KEY, colour_key, figure, folded, page, section, table, text, tiles
-from teleop.report_plots import Rate, raster_figure, success_figure, timing_figure, training_figure
-from teleop.statistics import wilson95
+from teleop.report_plots import raster_figure, success_figure, training_figure
+from teleop.report_rates import BASE, TRAINED, Rate, read_rates
+from teleop.report_timing import timing_figure
 
-_BASE, _TRAINED = "base alone", "base + learned residual"
 _UNKNOWN = "not measured"
 
 
@@ -46,11 +46,11 @@ def write_report(
     Raises:
         BadInputError: the file cannot be written.
     """
-    rates = _rates(summary)
+    rates = read_rates(summary)
     parts = [
         _headline(summary, rates),
         _success(rates),
-        _training(episodes, rates.get(_BASE)),
+        _training(episodes, rates.get(BASE)),
         _corrected(episodes),
         _timing(summary, times),
         _learner(summary),
@@ -71,33 +71,34 @@ def write_report(
 
 
 def _headline(summary: Mapping[str, Any], rates: Mapping[str, Rate]) -> str:
-    base, trained = rates.get(_BASE), rates.get(_TRAINED)
+    base, trained = rates.get(BASE), rates.get(TRAINED)
     shares = [f"{100 * rate.rate:.0f} %" if rate else _UNKNOWN for rate in (base, trained)]
     parts = [
         "<h1>Success of the frozen base policy, and with what it learned from corrections</h1>",
         f'<p class="headline">{escape(" → ".join(shares) if base or trained else "No success rate was measured")}</p>',
-        *(text(f"{rate.name}: {_evidence(rate)}") for rate in (base, trained) if rate),
+        *(text(f"{rate.name}: {rate.evidence}") for rate in (base, trained) if rate),
     ]
     if "aborted" in summary:
         parts.append(
             text(f"This run was cut short: {summary['aborted']}. What follows is what it had by then.", "warn")
         )
     first, last = (_at(summary, "interventions", f"{quarter}_quarter_per_episode") for quarter in ("first", "last"))
-    facts = [
-        (_number(_at(summary, "env_steps"), ",.0f"), "training steps of the robot"),
-        (_duration(_at(summary, "training_wall_s")), "wall time of the training"),
-        (f"{_number(first, '.2f')} → {_number(last, '.2f')}", "takeovers per episode, first to last quarter"),
-        (_number(_at(summary, "interventions", "failures_allowed"), ".0f"), "failures that the person let happen"),
-        (_replayed(summary), "replayed ticks that differ"),
-        (_number(_at(summary, "ticks", "overhead_ms", "p99"), ".2f", " ms"), "overhead of a tick, p99"),
-    ]
-    return "<section>" + "".join(parts) + tiles(facts) + "</section>\n"
+    fell = None if first is None or last is None else f"{first:.2f} → {last:.2f}"
+    facts = {
+        "training steps of the robot": _number(_at(summary, "env_steps"), ",.0f"),
+        "wall time of the training": _duration(_at(summary, "training_wall_s")),
+        "takeovers per episode, first to last quarter": fell,
+        "failures that the person let happen": _number(_at(summary, "interventions", "failures_allowed"), ".0f"),
+        "replayed ticks that differ": _replayed(summary),
+        "overhead of a tick, p99": _number(_at(summary, "ticks", "overhead_ms", "p99"), ".2f", " ms"),
+    }
+    return "<section>" + "".join(parts) + _tiles(facts) + "</section>\n"
 
 
 def _success(rates: Mapping[str, Rate]) -> str:
     if not rates:
         return section("Success", text("No controller was measured.", "note"))
-    return section("Success", figure(success_figure(list(rates.values()), base=_BASE, trained=_TRAINED)))
+    return section("Success", figure(success_figure(list(rates.values()))))
 
 
 def _training(episodes: Sequence[EpisodeDigest], base: Rate | None) -> str:
@@ -128,24 +129,28 @@ def _corrected(episodes: Sequence[EpisodeDigest]) -> str:
 
 
 def _timing(summary: Mapping[str, Any], times: Mapping[str, NDArray[np.floating]]) -> str:
-    p50, p99 = (_number(_at(summary, "ticks", "overhead_ms", p), ".2f", " ms") for p in ("p50", "p99"))
-    words = (
-        f"{_number(_at(summary, 'ticks', 'count'), ',.0f')} ticks; overhead p50 {p50}, p99 {p99}; "
-        f"{_number(_at(summary, 'ticks', 'deadline_misses'), ',.0f')} missed deadlines."
-    )
+    facts = {
+        "ticks": _number(_at(summary, "ticks", "count"), ",.0f"),
+        "overhead of a tick, p50": _number(_at(summary, "ticks", "overhead_ms", "p50"), ".2f", " ms"),
+        "overhead of a tick, p99": _number(_at(summary, "ticks", "overhead_ms", "p99"), ".2f", " ms"),
+        "missed deadlines": _number(_at(summary, "ticks", "deadline_misses"), ",.0f"),
+    }
     if not times or not all(len(values) for values in times.values()):
-        return section("Tick timing", text(words), text("No stage of a tick was timed.", "note"))
-    stars = "* not overhead: the networks' own run time, and with `state` the arm or its simulation with its cameras."
-    return section("Tick timing", text(words), figure(timing_figure(times)), text(stars, "note"))
+        return section("Tick timing", _tiles(facts), text("No stage of a tick was timed.", "note"))
+    stars = "* not overhead: the networks' own run time, and the arm's state, in simulation with its physics."
+    return section("Tick timing", _tiles(facts), figure(timing_figure(times)), text(stars, "note"))
 
 
 def _learner(summary: Mapping[str, Any]) -> str:
-    if "learner" not in summary:
+    if not summary.get("learner"):
         return section("Learner", text("No learner ran.", "note"))
-    facts = {"updates": ",.0f", "updates_per_s": ".1f", "accepted": ".0f", "refused": ".0f"}
-    names = ("gradient updates", "updates per second", "weights taken over", "weights refused")
-    values = (_number(_at(summary, "learner", key), form) for key, form in facts.items())
-    return section("Learner", tiles(zip(values, names, strict=True)))
+    facts = {
+        "gradient updates": _number(_at(summary, "learner", "updates"), ",.0f"),
+        "updates per second": _number(_at(summary, "learner", "updates_per_s"), ".1f"),
+        "weights taken over": _number(_at(summary, "learner", "accepted"), ".0f"),
+        "weights refused": _number(_at(summary, "learner", "refused"), ".0f"),
+    }
+    return section("Learner", _tiles(facts))
 
 
 def _replay(summary: Mapping[str, Any]) -> str:
@@ -165,9 +170,10 @@ def _replay(summary: Mapping[str, Any]) -> str:
 
 def _episodes(summary: Mapping[str, Any], episodes: Sequence[EpisodeDigest]) -> str:
     committed, incomplete = (_at(summary, "episodes", key) for key in ("committed", "incomplete"))
-    words = f"{_number(committed, '.0f')} episodes committed in all, {_number(incomplete, '.0f')} incomplete."
+    counted = committed is not None and incomplete is not None
+    words = f"{committed:.0f} episodes committed in all, {incomplete:.0f} incomplete." if counted else ""
     if not episodes:
-        return section("Episodes", text(words), text("No training episode is among them.", "note"))
+        return section("Episodes", text(words), text("No training episode was committed.", "note"))
     rows = [
         (
             str(episode.index),
@@ -200,31 +206,16 @@ def _provenance(summary: Mapping[str, Any], run: RunFolder) -> str:
     return section("Provenance", table(rows))
 
 
-def _rates(summary: Mapping[str, Any]) -> dict[str, Rate]:
-    """What was measured, by the name people read: base first, trained last."""
-    given = {_BASE: summary.get("base"), **(summary.get("controllers") or {}), _TRAINED: summary.get("trained")}
-    found: dict[str, Rate] = {}
-    for key, entry in given.items():
-        count = _at(entry, "episodes")
-        if not count:
-            continue
-        name = key.replace("_", " ")
-        successes, episodes = int(entry["successes"]), int(count)
-        low, high = entry.get("wilson95") or wilson95(successes, episodes)
-        found[name] = Rate(name=name, successes=successes, episodes=episodes, low=low, high=high)
-    return found
-
-
-def _evidence(rate: Rate) -> str:
-    return (
-        f"{rate.successes} of {rate.episodes} held-out layouts, "
-        f"{100 * rate.low:.0f} to {100 * rate.high:.0f} % with 95 % confidence"
-    )
-
-
-def _replayed(summary: Mapping[str, Any]) -> str:
+def _replayed(summary: Mapping[str, Any]) -> str | None:
     ticks, mismatches = _at(summary, "replay", "ticks"), _at(summary, "replay", "mismatches")
-    return _UNKNOWN if ticks is None else f"{_number(mismatches, ',.0f')} of {ticks:,.0f}"
+    return None if ticks is None or mismatches is None else f"{mismatches:,.0f} of {ticks:,.0f}"
+
+
+def _tiles(facts: Mapping[str, str | None]) -> str:
+    """Show what is known and name what is not."""
+    known = [(value, name) for name, value in facts.items() if value is not None]
+    unknown = [name for name, value in facts.items() if value is None]
+    return tiles(known) + (text(f"Not measured: {'; '.join(unknown)}.", "note") if unknown else "")
 
 
 def _at(summary: object, *keys: str) -> float | None:
@@ -234,12 +225,12 @@ def _at(summary: object, *keys: str) -> float | None:
     return summary if isinstance(summary, int | float) and math.isfinite(summary) else None
 
 
-def _number(value: float | None, form: str, unit: str = "") -> str:
-    return _UNKNOWN if value is None else f"{value:{form}}{unit}"
+def _number(value: float | None, form: str, unit: str = "") -> str | None:
+    return None if value is None else f"{value:{form}}{unit}"
 
 
-def _duration(seconds: float | None) -> str:
+def _duration(seconds: float | None) -> str | None:
     if seconds is None:
-        return _UNKNOWN
+        return None
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -20,10 +20,11 @@ SOURCE_KEY, VOICE_KEY = _COLOURS, _VOICES
 
 _CSS = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1b2028; --faint: #667080; --line: #d8dce3; --panel: #f4f5f8;
-  --warn: #a35c00; }
+  --warn: #a35c00; --policy-words: #2660b4; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171c; --ink: #eceff4; --faint: #929baa; --line: #343b47;
-  --panel: #1f242c; --warn: #f0b43c; } }
-@media print { :root { --page: #ffffff; --ink: #000000; --faint: #555555; --line: #cccccc; --panel: #f4f5f8; }
+  --panel: #1f242c; --warn: #f0b43c; --policy-words: #7aa7ec; } }
+@media print { :root { --page: #ffffff; --ink: #000000; --faint: #555555; --line: #cccccc; --panel: #f4f5f8;
+  --warn: #a35c00; --policy-words: #2660b4; }
   section, figure { break-inside: avoid; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 62rem; background: var(--page); color: var(--ink);
@@ -34,7 +35,8 @@ h2 { font-size: 1.15rem; margin: 2.6rem 0 .3rem; padding-top: 1rem; border-top: 
 p { margin: .3rem 0 .6rem; max-width: 50rem; }
 .note { color: var(--faint); }
 .warn { color: var(--warn); font-weight: 600; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .7rem; margin: 1.3rem 0 0; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(var(--least), 1fr)); gap: .7rem;
+  margin: 1.3rem 0 0; }
 .facts div { background: var(--panel); border-radius: 6px; padding: .7rem .9rem; }
 .facts b { display: block; font-size: 1.35rem; line-height: 1.25; }
 .facts span { color: var(--faint); font-size: .86rem; }
@@ -89,8 +91,9 @@ def colour_key(colours: dict[str, str]) -> str:
 
 def tiles(facts: Iterable[tuple[str, str]]) -> str:
     """Return figures to be seen at once: (value, what it is)."""
-    parts = (f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts)
-    return f'<div class="facts">{"".join(parts)}</div>'
+    parts = [f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in facts]
+    least_rem = 11 if len(parts) == 4 else 15  # one row of four, or rows of three
+    return f'<div class="facts" style="--least:{least_rem}rem">{"".join(parts)}</div>'
 
 
 def table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:

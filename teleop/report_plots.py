@@ -3,60 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from policy.manifest import TCP_DIMS, ActionSpec
 from robot.command import CommandKind
 from teleop.arbiter import Source
 from teleop.episode_digest import EpisodeDigest
-from teleop.report_svg import FAINT, INK, LINE, PAGE, RESIDUAL, SOURCE_HEX, new_figure, svg
+from teleop.report_rates import BASE, TRAINED, Rate
+from teleop.report_svg import FAINT, INK, LINE, PAGE, POLICY_WORDS, RESIDUAL, SOURCE_HEX, drawn, new_figure
 from teleop.source_colours import SOURCE_COLOURS
 from teleop.statistics import quarter_means
-from teleop.tick_times import NOT_OVERHEAD
 
 Floats = NDArray[np.floating]
 POLICY, HUMAN = SOURCE_HEX[Source.POLICY], SOURCE_HEX[Source.HUMAN]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """A measured success rate.
-
-    Attributes:
-        name: of the controller, for people.
-        successes, episodes: counts.
-        low, high: 95 % interval, in [0, 1].
-    """
-
-    name: str
-    successes: int
-    episodes: int
-    low: float
-    high: float
-
-    @property
-    def rate(self) -> float:
-        """Share of successes."""
-        return self.successes / self.episodes
-
-    @property
-    def words(self) -> str:
-        """The rate and what it rests on."""
-        return (
-            f"{100 * self.rate:.0f} %  ({self.successes} of {self.episodes}; "
-            f"{100 * self.low:.0f} to {100 * self.high:.0f} %)"
-        )
-
-
-def success_figure(rates: Sequence[Rate], *, base: str, trained: str) -> str:
+@drawn("Success rate of each controller with its 95 % interval")
+def success_figure(rates: Sequence[Rate]) -> Figure:
     """Return one row per controller: the rate as a dot, its interval as a bar. Base and trained stand out."""
     figure, (axes,) = new_figure(1, 0.6 + 0.34 * len(rates))
     for row, rate in enumerate(rates):
-        colour = {base: POLICY, trained: RESIDUAL}.get(rate.name, FAINT)
+        colour = {BASE: POLICY, TRAINED: RESIDUAL}.get(rate.name, FAINT)
         axes.plot([100 * rate.low, 100 * rate.high], [row, row], color=colour, linewidth=2.0)
         axes.plot(100 * rate.rate, row, "o", color=colour, markersize=7, markeredgecolor=PAGE)
         axes.text(103, row, rate.words, va="center", color=INK)
@@ -68,27 +39,31 @@ def success_figure(rates: Sequence[Rate], *, base: str, trained: str) -> str:
     axes.spines["left"].set_visible(False)
     axes.spines["bottom"].set_bounds(0, 100)
     axes.set_xlabel("success on held-out layouts, nobody helping [%]; bar: 95 % Wilson interval", loc="left")
-    _grid(axes, "x", range(0, 101, 20))
-    return svg(figure, "Success rate of each controller with its 95 % interval")
+    axes.grid(axis="x")
+    return figure
 
 
-def training_figure(episodes: Sequence[EpisodeDigest], base_rate: float | None) -> str:
+@drawn("Success and interventions over the training episodes")
+def training_figure(episodes: Sequence[EpisodeDigest], base_rate: float | None) -> Figure:
     """Return success (rolling, with and without help) over interventions (dots, rolling), against the episode."""
     figure, (above, below) = new_figure(2, 4.2, sharex=True)
     numbers = np.arange(1, len(episodes) + 1)
     success = np.array([episode.success for episode in episodes], float)
     helped = np.array([episode.helped for episode in episodes])
     window = max(1, min(20, len(episodes) // 4))
-    lines = [("all episodes", success, INK), ("without help", success * ~helped, POLICY)]
     if base_rate is not None:
-        above.axhline(100 * base_rate, color=POLICY, linewidth=1.0, linestyle=(0, (4, 3)))
-    ends = []
-    for name, values, colour in lines:
+        level = 100 * base_rate
+        above.plot([0, len(episodes) + 1], [level, level], color=POLICY, linewidth=1.0, linestyle=(0, (4, 3)))
+    ends: list[tuple[float, str, str]] = []
+    for name, values, colour, words in (
+        ("all episodes", success, INK, INK),
+        ("without help", success * ~helped, POLICY, POLICY_WORDS),
+    ):
         rolling = 100 * _rolling(values, window)
         above.plot(numbers, rolling, color=colour, linewidth=1.8)
-        ends.append((rolling[-1], name, colour))
+        ends.insert(0, (rolling[-1], name, words))
     if base_rate is not None:
-        ends.append((100 * base_rate, "base alone, measured", POLICY))
+        ends.append((100 * base_rate, "base alone, measured", POLICY_WORDS))
     _label_ends(above, len(episodes), ends, gap=11.0)
     for mask, level, colour in ((helped, -14.0, HUMAN), (success == 0.0, -26.0, FAINT)):
         above.plot(numbers[mask], np.full(int(mask.sum()), level), "|", color=colour, markersize=7, markeredgewidth=1.6)
@@ -97,7 +72,7 @@ def training_figure(episodes: Sequence[EpisodeDigest], base_rate: float | None) 
     above.set_yticks(range(0, 101, 25))
     above.spines["left"].set_bounds(0, 100)
     above.set_ylabel(f"success [%], mean of\nthe last {window} episodes")
-    _grid(above, "y", range(0, 101, 25))
+    _rules(above, range(0, 101, 25), len(episodes) + 1)
 
     count = np.array([episode.interventions for episode in episodes], float)
     below.plot(numbers, count, "o", color=HUMAN, markersize=3.6, alpha=0.55, markeredgewidth=0)
@@ -115,15 +90,16 @@ def training_figure(episodes: Sequence[EpisodeDigest], base_rate: float | None) 
     below.set_ylabel("takeovers in the episode")
     below.set_xlabel("training episode", loc="left")
     for axes in (above, below):
-        axes.set_xlim(0, 1.22 * len(episodes) + 1)
+        axes.set_xlim(0, 1.22 * (len(episodes) + 1))
         axes.spines["bottom"].set_bounds(0, len(episodes) + 1)
     ticks = [int(tick) for tick in below.get_xticks() if 0 <= tick <= len(episodes) and tick == int(tick)]
     below.set_xticks(ticks)
-    _grid(below, "y", below.get_yticks().tolist())
-    return svg(figure, "Success and interventions over the training episodes")
+    _rules(below, below.get_yticks().tolist(), len(episodes) + 1)
+    return figure
 
 
-def raster_figure(episodes: Sequence[EpisodeDigest]) -> str:
+@drawn("Source of every tick of every training episode")
+def raster_figure(episodes: Sequence[EpisodeDigest]) -> Figure:
     """Return who acted when: a row per episode, a cell per tick, its colour the source."""
     longest = max(len(episode.sources) for episode in episodes)
     cells = np.zeros((len(episodes), longest, 4), np.uint8)
@@ -136,12 +112,13 @@ def raster_figure(episodes: Sequence[EpisodeDigest]) -> str:
     axes.set_xlabel("time in the episode [s]", loc="left")
     axes.set_ylabel("training episode")
     axes.locator_params(axis="y", integer=True)
-    return svg(figure, "Source of every tick of every training episode")
+    return figure
 
 
+@drawn("Base, residual, human and commanded action of one corrected episode")
 def traces_figure(
     voices: Mapping[str, Floats], source: NDArray[np.uint8], spec: ActionSpec, bound: Sequence[float], rate_hz: float
-) -> str:
+) -> Figure:
     """Return base, residual, human and commanded action of one episode, a panel per dimension.
 
     Args:
@@ -171,46 +148,7 @@ def traces_figure(
         axes.yaxis.label.set_color(INK)
         axes.set_xlim(0.0, len(source) / rate_hz)
     panels[-1].set_xlabel("time in the episode [s]", loc="left")
-    return svg(figure, "Base, residual, human and commanded action of one corrected episode")
-
-
-def timing_figure(times: Mapping[str, Floats]) -> str:
-    """Return the overhead's histogram, and per stage the median, the 99th percentile and the worst tick [ms]."""
-    figure, (left, right) = new_figure(1, 3.0, columns=2)
-    overhead = np.sum([values for stage, values in times.items() if stage not in NOT_OVERHEAD], axis=0)
-    shown = np.maximum(overhead, 1e-3)
-    edges = np.geomspace(shown.min() * 0.95, shown.max() * 1.05, 50)
-    left.hist(shown, edges.tolist(), color=FAINT, alpha=0.6)
-    top = left.get_ylim()[1]
-    for percent, ha in ((50, "right"), (99, "left")):
-        value = float(np.percentile(shown, percent))
-        left.plot([value, value], [0, top], color=INK, linewidth=1.0)
-        left.text(value, top * 1.02, f" p{percent} {value:.2f} ms ", ha=ha, va="bottom")
-    left.set_xscale("log")
-    left.set_ylim(0, top * 1.14)
-    left.set_xlabel("overhead of a tick [ms]", loc="left")
-    left.set_ylabel("ticks")
-    left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    left.xaxis.set_minor_formatter(lambda *_: "")
-
-    for row, (stage, values) in enumerate(times.items()):
-        p50, p99, worst = (max(float(x), 1e-3) for x in (*np.percentile(values, [50, 99]), values.max()))
-        colour = LINE if stage in NOT_OVERHEAD else FAINT
-        right.plot([p50, p99], [row, row], color=colour, linewidth=5.0, solid_capstyle="butt")
-        right.plot(p50, row, "o", color=INK, markersize=5, markeredgecolor=PAGE)
-        right.plot(worst, row, "|", color=FAINT, markersize=8)
-        right.text(1.02, row, f"{p50:.3f} / {p99:.2f}", va="center", transform=right.get_yaxis_transform())
-    names = [f"{stage} *" if stage in NOT_OVERHEAD else stage for stage in times]
-    right.set_yticks(range(len(times)), names)
-    right.tick_params(axis="y", length=0, labelcolor=INK)
-    right.set_ylim(len(times) - 0.5, -0.5)
-    right.set_xscale("log")
-    right.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    right.xaxis.set_minor_formatter(lambda *_: "")
-    right.spines["left"].set_visible(False)
-    right.set_title("p50 / p99 [ms]", loc="right", color=FAINT)
-    right.set_xlabel("one stage [ms]: dot p50, bar to p99, tick worst", loc="left")
-    return svg(figure, "Time of a tick, whole and by stage")
+    return figure
 
 
 def _unit(spec: ActionSpec, dim: int) -> str:
@@ -241,13 +179,12 @@ def _spans(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
 def _label_ends(axes: Axes, last: int, ends: list[tuple[float, str, str]], *, gap: float) -> None:
     """Write each line's name at its right end, moved apart by at least `gap` so that none covers another."""
     height = -np.inf
-    for value, name, colour in sorted(ends):
+    for value, name, colour in sorted(ends, key=lambda end: round(end[0], 6)):  # of equals the first goes below
         height = max(value, height + gap)
-        axes.text(1.01 * last + 0.6, height, name, va="center", color=colour)
+        axes.text(last + 1 + 0.012 * last, height, name, va="center", color=colour)
 
 
-def _grid(axes: Axes, axis: str, at: Sequence[float] | range) -> None:
-    """Faint lines at the ticks, behind everything."""
-    for value in at:
-        line = axes.axvline if axis == "x" else axes.axhline
-        line(value, color=LINE, linewidth=0.6, zorder=0)
+def _rules(axes: Axes, levels: Sequence[float] | range, length: float) -> None:
+    """Faint horizontal lines behind everything, up to where the labels begin."""
+    for level in levels:
+        axes.plot([0.0, length], [level, level], color=LINE, linewidth=0.6, zorder=0)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -18,10 +21,12 @@ from numpy.typing import NDArray
 
 from teleop.source_colours import SOURCE_COLOURS
 
+P = ParamSpec("P")
+
 WIDTH_IN = 9.6
 # Stand for the page's own variables until the figure is text; no colour of ours is as dark.
-INK, FAINT, LINE, PAGE = "#000001", "#000002", "#000003", "#000004"
-_VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", LINE: "var(--line)", PAGE: "var(--page)"}
+INK, FAINT, LINE, PAGE, POLICY_WORDS = "#000001", "#000002", "#000003", "#000004", "#000005"
+_VARIABLES = {INK: "ink", FAINT: "faint", LINE: "line", PAGE: "page", POLICY_WORDS: "policy-words"}
 SOURCE_HEX = {source: "#{:02x}{:02x}{:02x}".format(*colour) for source, colour in SOURCE_COLOURS.items()}
 RESIDUAL = "#1a8c6e"
 
@@ -49,26 +54,39 @@ _STYLE = {
 
 
 def new_figure(rows: int, height_in: float, *, columns: int = 1, sharex: bool = False) -> tuple[Figure, list[Axes]]:
-    """Return a figure as wide as the page and its axes, row by row. Draws without a display."""
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-        axes = figure.subplots(rows, columns, sharex=sharex, squeeze=False)
-    return figure, list(axes.ravel())
+    """Return a figure as wide as the page and its axes, row by row. Needs no display."""
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, sharex=sharex, squeeze=False).ravel())
 
 
-def svg(figure: Figure, title: str) -> str:
-    """Return the figure as an inline SVG element; `title` is what a screen reader says of it."""
+def drawn(title: str) -> Callable[[Callable[P, Figure]], Callable[P, str]]:
+    """Make a function that draws a figure return it as an inline SVG element, drawn in the report's style.
+
+    `title` is what a screen reader says of it.
+    """
+
+    def decorate(draw: Callable[P, Figure]) -> Callable[P, str]:
+        @wraps(draw)
+        def inline(*args: P.args, **kwargs: P.kwargs) -> str:
+            # salted, or ids are random and the same run gives another page; by title, for an id must be unique in it
+            with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):  # type: ignore[arg-type]
+                return _svg(draw(*args, **kwargs), title)
+
+        return inline
+
+    return decorate
+
+
+def _svg(figure: Figure, title: str) -> str:
     text = io.StringIO()
-    # salted, or ids are random and the same run gives another page; by title, for an id must be unique in a page
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):  # type: ignore[arg-type]
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    drawn = text.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    markup = text.getvalue()
+    markup = markup[markup.index("<svg") :]
     for stand_in, variable in _VARIABLES.items():
-        drawn = drawn.replace(stand_in, variable)
-    drawn = re.sub(r"font: ([^;\"]*px)[^;\"]*", r"font-size: \1; font-family: inherit", drawn)
-    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # `axes_1` in every figure
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+        markup = markup.replace(stand_in, f"var(--{variable})")
+    markup = re.sub(r"font: ([^;\"]*px)[^;\"]*", r"font-size: \1; font-family: inherit", markup)
+    markup = re.sub(r'<g id="[^"]*"', "<g", markup)  # `axes_1` in every figure
+    return markup.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
 def picture(image: NDArray[np.uint8], *, most_pixels: int) -> str:
