@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from policy.episode_header import EpisodeHeader
 from policy.episode_reader import Episode, read_episode
@@ -21,13 +20,12 @@ from robot.strict import Strict
 from teleop.replay_checks import record_findings
 from teleop.replay_finding import Finding, differing
 from teleop.replay_look import LoggedLook
-from teleop.replay_parts import RunParts, run_above, start_state
+from teleop.replay_parts import RunParts, each_row, run_above, start_state
 from teleop.rig import episode_spec
 from teleop.tick import TickPipeline, TickState
 from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, read_inputs, read_state
 
 FIRST = 5  # mismatches told in full
-_BLOCK_BYTES = 32_000_000
 # no rounding reaches these from the state before a tick
 _EXACT = frozenset({"tick/chunk_tick", "tick/source", "tick/hold_reason", "tick/arbiter"})
 
@@ -156,7 +154,7 @@ def _tick_findings(
     redone: Row = np.zeros((), np.dtype([(name, kinds[name]) for name in OUTPUT_FIELDS]))
     state: TickState | None = start_state(episode.header)
     before = -1
-    for row in _rows(episode):
+    for row in each_row(episode):
         tick = int(row["tick/index"])
         if row_digest(row) != int(row[DIGEST_FIELD]):
             yield Finding(
@@ -204,15 +202,6 @@ def _differences(row: Row, redone: Row, tick: int) -> Iterator[Finding]:
         found = differing(name, row[name], redone[name], tick=tick, arithmetic=name not in _EXACT)
         if found:
             yield found
-
-
-def _rows(episode: Episode) -> Iterator[Row]:
-    """Yield the rows, read in blocks so that large pictures do not fill the memory."""
-    size = max(1, _BLOCK_BYTES // episode.header.spec.row_dtype().itemsize)
-    for start in range(0, episode.length, size):
-        block: NDArray[np.void] = episode.rows(start, start + size)
-        for place in range(len(block)):
-            yield block[place, ...]
 
 
 def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipeline) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from policy.action_space import ActionSpace
 from policy.bundle import Bundle, load_bundle
 from policy.episode_header import EpisodeHeader
 from policy.episode_reader import Episode
+from policy.episode_schema import Row
 from policy.onnx_session import Provider
 from policy.residual import Dims, ResidualHead
 from policy.run_folder import RunFolder
@@ -26,6 +28,7 @@ from teleop.rig import R_DOWN, make_safety
 from teleop.station import Station, station_from_json
 from teleop.tick import TickPipeline, TickState
 
+_BLOCK_BYTES = 32_000_000
 _PROVIDERS: dict[str, Provider] = {"CPUExecutionProvider": "cpu", "CUDAExecutionProvider": "auto"}
 
 
@@ -54,6 +57,15 @@ def episode_files(paths: list[Path]) -> list[Path]:
             raise BadInputError(f"{folder}: holds no episode (*.h5); name a run, its episodes folder or a file")
         found.update(dict.fromkeys(files))
     return list(found)
+
+
+def each_row(episode: Episode) -> Iterator[Row]:
+    """Yield the rows one by one, read in blocks so that large pictures do not fill the memory."""
+    size = max(1, _BLOCK_BYTES // episode.header.spec.row_dtype().itemsize)
+    for start in range(0, episode.length, size):
+        block: NDArray[np.void] = episode.rows(start, start + size)
+        for place in range(len(block)):
+            yield block[place, ...]
 
 
 def start_state(header: EpisodeHeader) -> TickState:
