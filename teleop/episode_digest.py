@@ -14,7 +14,7 @@ from policy.episode_reader import read_episode
 from teleop.arbiter import Source
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # an array has no one truth value to compare by
 class EpisodeDigest:
     """One committed episode in figures.
 

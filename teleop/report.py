@@ -123,7 +123,7 @@ def _corrected(episodes: Sequence[EpisodeDigest]) -> str:
     if shown is None:
         return section(title, text("There is none: the person drove in no committed episode.", "note"))
     try:
-        return section(title, *corrected_episode(shown))
+        return section(title, *corrected_episode(shown, list(episodes).index(shown) + 1))
     except BadInputError as error:
         return section(title, text(f"It can no longer be read: {error}", "warn"))
 
@@ -176,7 +176,7 @@ def _episodes(summary: Mapping[str, Any], episodes: Sequence[EpisodeDigest]) -> 
         return section("Episodes", text(words), text("No training episode was committed.", "note"))
     rows = [
         (
-            str(episode.index),
+            str(number),
             episode.outcome.value + ("" if episode.complete else ", ticks missing"),
             episode.label_source.value.replace("_", " "),
             str(episode.ticks),
@@ -184,7 +184,7 @@ def _episodes(summary: Mapping[str, Any], episodes: Sequence[EpisodeDigest]) -> 
             str(episode.interventions),
             episode.path.name,
         )
-        for episode in episodes
+        for number, episode in enumerate(episodes, 1)
     ]
     head = ("episode", "outcome", "said by", "ticks", "person's ticks", "takeovers", "file")
     return section("Episodes", text(words), folded(f"{len(rows)} training episodes", table(rows, head)))

@@ -16,8 +16,8 @@ _MOMENTS = 8
 _WIDE_PIXELS, _MANY_CAMERAS_PIXELS = 160, 96  # keep the page below 3 MB for three, and for more cameras
 
 
-def corrected_episode(digest: EpisodeDigest) -> list[str]:
-    """Return the parts of the section, as HTML.
+def corrected_episode(digest: EpisodeDigest, number: int) -> list[str]:
+    """Return the parts of the section, as HTML; `number` counts the training episodes from 1.
 
     Raises:
         BadInputError: the file is gone or damaged.
@@ -31,7 +31,7 @@ def corrected_episode(digest: EpisodeDigest) -> list[str]:
     first = int(np.argmax(digest.sources == Source.HUMAN))
     chosen = "that succeeded, " if digest.success else "(none succeeded) "
     words = (
-        f"Training episode {digest.index}: {digest.outcome.value} after {digest.ticks / rate_hz:.1f} s. The person"
+        f"Training episode {number}: {digest.outcome.value} after {digest.ticks / rate_hz:.1f} s. The person"
         f" took over {_times(digest.interventions)}, first at {first / rate_hz:.1f} s, and drove"
         f" {digest.human_ticks / rate_hz:.1f} s in all (shaded). Of the corrected episodes {chosen}"
         "it is the one in which the person drove for the median time."

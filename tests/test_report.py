@@ -167,6 +167,7 @@ def test_whole_run_says_every_figure_of_the_summary(run: RunFolder, whole: tuple
         "All 45,678 logged ticks were recomputed",
         "205 episodes committed in all, 1 incomplete",
         "The person took over in 3 of 5 episodes",
+        "Training episode 5: success after 0.6 s. The person took over once, first at 0.3 s, and drove 0.2 s in all",
         "6,200",
         "71.5",
         "./launch/demo.sh --seed 7",
