@@ -274,6 +274,17 @@ def test_joint_margin_rejects_and_the_third_rejection_in_a_row_latches() -> None
     assert margin_rad[6] >= 0.0
 
 
+def test_joints_armed_inside_the_margin_may_only_leave_it() -> None:
+    q_rad = HOME_Q.copy()
+    q_rad[6] = KINEMATICS.joint_limits.q_max_rad[6] - 0.5 * LIMITS.joint_margin_rad
+    limits = LIMITS.model_copy(update={"max_tracking_rad": 1.5})
+    bench = Bench(limits, at=arm_state(KINEMATICS.forward(q_rad), q_rad))
+    assert Reason.JOINT_LIMIT in bench.step(delta(yaw=-0.02))
+    for _ in range(10):
+        assert bench.step(delta(yaw=0.01)) is Reason.NONE
+    assert bench.state.q_rad[6] < q_rad[6] - 0.05
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
