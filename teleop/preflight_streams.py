@@ -1,0 +1,133 @@
+"""An opened arm and its cameras, watched for a second as the loop would see them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from perception.camera import Camera
+from perception.config import SimulatedCameraConfig
+from perception.observation import Verdict
+from perception.synchroniser import Synchroniser
+from robot.arm import Arm
+from robot.clock import Clock
+from robot.recording import Recording
+from teleop.station import Station
+
+_POLL_S = 0.005  # the fastest camera that a station may have gives 200 Hz
+_LEAST_S = 1.0
+_LEAST_FRAMES = 5
+
+
+@dataclass(kw_only=True)
+class CameraStream:
+    """What one camera gave.
+
+    Attributes:
+        expected_hz: its rate by the station or the recording [Hz].
+        captured_s: of each new frame, in order [s].
+        arrived_s: the same for arrival [s].
+        frame_ids: the same for ids.
+    """
+
+    name: str
+    height: int
+    width: int
+    expected_hz: float
+    captured_s: list[float] = field(default_factory=list)
+    arrived_s: list[float] = field(default_factory=list)
+    frame_ids: list[int] = field(default_factory=list)
+
+    @property
+    def rate_hz(self) -> float:
+        """Measured over the capture times [Hz]; needs two frames."""
+        return (len(self.captured_s) - 1) / (self.captured_s[-1] - self.captured_s[0])
+
+    @property
+    def latency_s(self) -> float:
+        """Median time from capture to arrival [s]."""
+        return float(np.median(np.subtract(self.arrived_s, self.captured_s)))
+
+    @property
+    def dropped(self) -> int:
+        """Ids that never came between the first and the last."""
+        return self.frame_ids[-1] - self.frame_ids[0] + 1 - len(self.frame_ids)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What a second of watching showed.
+
+    Attributes:
+        arm_age_s: greatest age of the arm's state at a tick [s].
+        arm_fault: what the arm reported, or None.
+        ticks: ticks since every camera had its first frame.
+        fresh: how many of them the loop would have acted on.
+        skew_s: greatest skew at a tick [s].
+        verdicts: name -> count over `ticks`.
+    """
+
+    cameras: tuple[CameraStream, ...]
+    arm_age_s: float
+    arm_fault: str | None
+    ticks: int
+    fresh: int
+    skew_s: float
+    verdicts: Mapping[str, int]
+
+
+def watch(station: Station, clock: Clock, arm: Arm, cameras: Sequence[Camera], recording: Recording | None) -> Watched:
+    """Watch entered parts for a second, or five frames of the slowest camera. Nothing is sent to the arm.
+
+    Raises:
+        HardwareError: the arm gives no state.
+    """
+    streams = _streams(station, cameras, recording)
+    synchroniser = Synchroniser(cameras, station.synchroniser, ())
+    verdicts: Counter[str] = Counter()
+    age_s, skew_s, fault = 0.0, 0.0, None
+    start_s = clock.now_s()
+    span_s = max([_LEAST_S, *(_LEAST_FRAMES / stream.expected_hz for stream in streams)])
+    polls_per_tick = max(1, round(station.period_s / _POLL_S))
+    for poll in range(round(span_s / _POLL_S)):
+        clock.sleep_until(start_s + poll * _POLL_S)
+        now_s, state = clock.now_s(), arm.state()
+        fault = state.fault or fault
+        for camera, stream in zip(cameras, streams, strict=True):
+            frame = camera.latest(now_s)
+            if frame is not None and (not stream.frame_ids or stream.frame_ids[-1] != frame.frame_id):
+                stream.captured_s.append(frame.captured_s)
+                stream.arrived_s.append(frame.arrived_s)
+                stream.frame_ids.append(frame.frame_id)
+        if poll % polls_per_tick == 0 and all(stream.frame_ids for stream in streams):
+            observation = synchroniser.observe(now_s, state)
+            verdicts[observation.verdict.name] += 1
+            age_s = max(age_s, now_s - state.measured_s)
+            skew_s = max(skew_s, observation.skew_s)
+    return Watched(
+        cameras=streams,
+        arm_age_s=age_s,
+        arm_fault=fault,
+        ticks=verdicts.total(),
+        fresh=verdicts[Verdict.FRESH.name],
+        skew_s=skew_s,
+        verdicts=verdicts,
+    )
+
+
+def _streams(station: Station, cameras: Sequence[Camera], recording: Recording | None) -> tuple[CameraStream, ...]:
+    by_name = {camera.name: camera for camera in station.camera}
+    streams = []
+    for camera in cameras:
+        config = by_name[camera.name]
+        if isinstance(config, SimulatedCameraConfig):
+            expected_hz = config.rate_hz
+        else:
+            assert recording is not None, "recorded cameras are made from a recording"
+            expected_hz = recording.rate_hz
+        height, width = camera.size
+        streams.append(CameraStream(name=camera.name, height=height, width=width, expected_hz=expected_hz))
+    return tuple(streams)
