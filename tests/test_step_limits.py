@@ -27,8 +27,8 @@ def test_position_is_inside_the_box_to_the_last_bit_whatever_is_added(p: Vector,
 
 
 def test_tilt_is_limited_on_the_way_and_not_only_at_its_end() -> None:
-    # the tool leans by nearly the limit; a turn about the base's vertical, tipped a little, swings it first inwards, then
-    # out over the limit and back in again
+    # the tool leans by nearly the limit; a turn about the base's vertical, tipped a little, swings it first inwards,
+    # then out over the limit and back in again
     limits = LIMITS.model_copy(
         update={"max_rotation_speed_rad_s": 2.0 * math.pi / PERIOD_S, "max_angular_acceleration_rad_s2": 1e5}
     )
