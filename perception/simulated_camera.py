@@ -77,7 +77,12 @@ class SimulatedCamera:
         arrived_s = captured_s + self._config.latency_s + jitter_s
         self._pending.append(
             Frame(
-                camera=self.name, frame_id=frame_id, captured_s=captured_s, arrived_s=arrived_s, rgb=rgb, depth_m=depth_m
+                camera=self.name,
+                frame_id=frame_id,
+                captured_s=captured_s,
+                arrived_s=arrived_s,
+                rgb=rgb,
+                depth_m=depth_m,
             )
         )
 

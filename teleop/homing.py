@@ -32,7 +32,7 @@ class Homing:
         self._actions, self._T_base_home = actions, T_base_home
         self._open_m = gripper_open_m
         spec = actions.spec
-        self._scale = {name: scale for name, scale in zip(spec.dims, spec.scale, strict=True)}
+        self._scale = dict(zip(spec.dims, spec.scale, strict=True))
 
     def done(self, state: ArmState) -> bool:
         """True when the measured arm is at home with an open gripper."""

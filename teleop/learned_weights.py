@@ -34,9 +34,7 @@ class LearnedWeights(WeightsInForce):
         self, link: RobotLink, run: RunFolder, bundle: Bundle, *, scale: Float, lock_step: bool, start: bytes | None
     ) -> None:
         manifest = bundle.manifest
-        self._dims = Dims(
-            features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size
-        )
+        self._dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
         self._expected = Expected(dims=self._dims, bundle_sha256=bundle.sha256, max_scale=float(scale.max()))
         self._initial = start or initial_weights(
             run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale

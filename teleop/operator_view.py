@@ -19,9 +19,7 @@ from teleop.window import OperatorWindow
 class OperatorView:
     """Watches the loop and draws when there is time left in the tick."""
 
-    def __init__(
-        self, window: OperatorWindow, clock: Clock, rate_hz: float, results: Sequence[EpisodeResult]
-    ) -> None:
+    def __init__(self, window: OperatorWindow, clock: Clock, rate_hz: float, results: Sequence[EpisodeResult]) -> None:
         self._window, self._clock, self._rate_hz, self._results = window, clock, rate_hz, results
         self._starts_s: deque[float] = deque(maxlen=20)
 

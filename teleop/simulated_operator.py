@@ -76,6 +76,8 @@ class SimulatedOperator:
         self._style = ExpertStyle()
         self._armed = False
         self._last_z_m: float | None = None
+        self._mood = _Mood.WATCHING
+        self._seen_m: Array | None = None
         self._calm()
 
     def __enter__(self) -> Self:
@@ -153,5 +155,5 @@ class SimulatedOperator:
         self._takes_over_s = 0.0
         self._held_at_start = False
         self._off_m = np.zeros(2)
-        self._seen_m: Array | None = None
+        self._seen_m = None
         self._seen_s = 0.0

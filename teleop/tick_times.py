@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from policy.episode_schema import STAGES
+
+Array = NDArray[np.float64]
 
 # The network's own run time, and in simulation the physics and rendering behind `state`.
 NOT_OVERHEAD = ("encode", "act", "state")
@@ -27,15 +30,16 @@ class TickTimes:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def stages_ms(self) -> dict[str, np.ndarray]:
+    def stages_ms(self) -> dict[str, Array]:
         """Stage -> time of each tick, shape (ticks,) [ms]."""
         table = np.array(self._rows).reshape(-1, len(STAGES))
         return {stage: table[:, i] for i, stage in enumerate(STAGES)}
 
-    def overhead_ms(self) -> np.ndarray:
+    def overhead_ms(self) -> Array:
         """Per tick, all stages but the network's run time, the arm's state and the simulation [ms]."""
         stages = self.stages_ms()
-        return np.sum([times for stage, times in stages.items() if stage not in NOT_OVERHEAD], axis=0)
+        overhead: Array = np.sum([times for stage, times in stages.items() if stage not in NOT_OVERHEAD], axis=0)
+        return overhead
 
     def summary(self) -> dict[str, object]:
         """Count, percentiles of the overhead and missed deadlines."""

@@ -83,7 +83,8 @@ def scene_xml(*, timestep_s: float) -> str:
   <compiler angle="radian" autolimits="true"/>
   <option timestep="{timestep_s}" integrator="implicitfast" cone="elliptic" impratio="10"/>
   <worldbody>
-    <geom name="table" type="box" size="0.6 0.7 0.05" pos="0.45 0 -0.05" rgba="{TABLE_RGBA}" friction="0.9 0.01 0.0005"/>
+    <geom name="table" type="box" size="0.6 0.7 0.05" pos="0.45 0 -0.05" rgba="{TABLE_RGBA}"
+          friction="0.9 0.01 0.0005"/>
     <geom name="pad" type="box" size="{PAD_HALF_M} {PAD_HALF_M} 0.0005" pos="0.45 0.1 0.0005" rgba="{PAD_RGBA}"
           contype="0" conaffinity="0"/>
     <body name="base"><geom name="base" type="cylinder" size="0.08 0.07" pos="0 0 0.07" rgba="0.92 0.92 0.94 1"

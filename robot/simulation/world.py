@@ -131,11 +131,12 @@ class SimulatedWorld:
 
     def block_position_m(self) -> Array:
         """Centre of the block in the base frame, shape (3,) [m]. Simulator truth: never for the learner."""
-        return self._data.qpos[self._block_q : self._block_q + 3].copy()
+        position_m: Array = self._data.qpos[self._block_q : self._block_q + 3].copy()
+        return position_m
 
     def block_up(self) -> float:
         """Cosine between the block's z axis and the vertical; 1 when it stands upright."""
-        w, x, y, z = self._data.qpos[self._block_q + 3 : self._block_q + 7]
+        _, x, y, _ = self._data.qpos[self._block_q + 3 : self._block_q + 7]
         return float(1.0 - 2.0 * (x * x + y * y))
 
     def block_speed_m_s(self) -> float:
@@ -144,7 +145,8 @@ class SimulatedWorld:
 
     def pad_position_m(self) -> Array:
         """Centre of the pad on the table, shape (2,) [m]."""
-        return self._model.geom_pos[self._pad, :2].copy()
+        position_m: Array = self._model.geom_pos[self._pad, :2].copy()
+        return position_m
 
     def _step_to(self, to_s: float) -> None:
         steps = round((to_s - self._start_s) / TIMESTEP_S) - self._steps
@@ -158,7 +160,7 @@ class SimulatedWorld:
     def _set_point(self, at_s: float) -> Array:
         span_s = self._ramp_end_s - self._ramp_start_s
         share = 1.0 if span_s <= 0.0 else min(1.0, max(0.0, (at_s - self._ramp_start_s) / span_s))
-        point = self._from + share * (self._to - self._from)
+        point: Array = self._from + share * (self._to - self._from)
         point[7:] = self._to[7:]  # the gripper has its own speed, it is not interpolated
         return point
 
