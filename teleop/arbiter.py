@@ -85,6 +85,7 @@ class Voices:
     Attributes:
         base: the base policy's action (A,), None without a proposal.
         residual: what is added to it (A,), zeros where the gate is closed.
+        noise: exploration (A,); part of the residual already, but for a perturbed person.
         human: the person's device.
         human_action: the person's wish as an action (A,).
         reset: the homing action (A,) while the episode is being reset, else None.
@@ -96,6 +97,7 @@ class Voices:
 
     base: Action | None
     residual: Action
+    noise: Action
     human: HumanCommand
     human_action: Action
     reset: Action | None
@@ -128,11 +130,13 @@ class Arbiter:
         mode: takeover replaces the policy's action, nudge adds to it.
         silence_s: how long the input poller may be silent before the arm holds [s].
         motion: mask (A,) of the dimensions that move the arm; a nudge adds to these, the gripper is replaced.
+        perturb: add the exploration noise to what the person drives.
     """
 
     mode: AssistMode
     silence_s: float
     motion: NDArray[np.bool_]
+    perturb: bool = False
 
     def step(self, state: ArbiterState, voices: Voices) -> tuple[ArbiterState, Decision]:
         """Return the next state and this tick's decision.
@@ -147,7 +151,10 @@ class Arbiter:
         elif voices.reset is not None:
             decision = Decision(action=voices.reset, source=Source.RESET, reason=reason)
         elif voices.human.engaged:
-            decision = Decision(action=self._human_action(voices), source=Source.HUMAN, reason=reason)
+            action = self._human_action(voices)
+            if self.perturb:
+                action = np.clip(action + voices.noise, -1.0, 1.0)
+            decision = Decision(action=action, source=Source.HUMAN, reason=reason)
         elif voices.base is None:
             decision = Decision(action=None, source=Source.HOLD, reason=HoldReason.NO_PROPOSAL)
         else:

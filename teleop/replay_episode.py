@@ -94,8 +94,11 @@ class EpisodeReplay:
             for found in _header_findings(episode.header, parts, pipeline):
                 tally.add(found)
             versions = set(episode.array("tick/residual_version").astype(np.int64).tolist())
+            heads = parts.heads(episode, versions | set(episode.header.weights))
+            for found in _scale_findings(episode.header, heads):
+                tally.add(found)
             look = LoggedLook(episode.header.spec, parts.synchroniser(episode.header))
-            for found in _tick_findings(episode, pipeline, parts.heads(episode, versions), look, gaps):
+            for found in _tick_findings(episode, pipeline, heads, look, gaps):
                 tally.add(found)
             for found in record_findings(episode):
                 tally.add(found)
@@ -215,16 +218,16 @@ def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipel
     ):
         if logged != expected:
             yield Finding(tick=None, field=field, logged=str(logged), expected=str(expected))
-    if station.residual and header.residual_scale:
-        for logged_scale, allowed in zip(header.residual_scale, station.residual.scale, strict=True):
-            if not logged_scale <= np.float32(allowed):
-                yield Finding(
-                    tick=None,
-                    field="header.residual_scale",
-                    logged=str(header.residual_scale),
-                    expected=f"at most the station's {station.residual.scale}",
-                )
-                break
+
+
+def _scale_findings(header: EpisodeHeader, heads: dict[int, ResidualHead]) -> Iterator[Finding]:
+    """Yield where the weights in force at the start have another bound than the header says."""
+    for version in header.weights:
+        expected = tuple(float(value) for value in heads[version].scale)
+        if header.residual_scale not in ((), expected):
+            yield Finding(
+                tick=None, field="header.residual_scale", logged=str(header.residual_scale), expected=str(expected)
+            )
 
 
 def _elsewhere(header: EpisodeHeader, provider: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -34,9 +34,12 @@ from robot.simulation.layout import Layout
 from robot.simulation.place_task import PlaceTask, TaskStatus
 from robot.simulation.simulated_arm import SimulatedArm
 from robot.simulation.world import SimulatedWorld
+from teleop.arbiter import Arbiter
 from teleop.homing import Homing
+from teleop.human_input import AssistMode
 from teleop.judge import Judge
 from teleop.station import LoadedStation, Station
+from teleop.tick import TickPipeline
 
 Array = NDArray[np.float64]
 R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
@@ -205,6 +208,21 @@ def make_safety(station: Station, joint_count: int, R_base_home: Array) -> Safet
     """The safety filter of a station; also what a replay rebuilds from a logged one."""
     kinematics = FR3Kinematics() if joint_count == 7 else None
     return SafetyFilter(station.safety, kinematics, station.period_s, R_base_home)
+
+
+def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> TickPipeline:
+    """The stages of a tick for a station; also what a replay rebuilds from a logged one."""
+    return TickPipeline(
+        bundle=bundle,
+        arbiter=Arbiter(
+            mode=AssistMode.TAKEOVER if station.operator.mode == "takeover" else AssistMode.NUDGE,
+            silence_s=station.operator.silence_s,
+            motion=ActionSpace(bundle.manifest.action).motion,
+            perturb=station.operator.perturb,
+        ),
+        safety=safety,
+        gate_enabled=station.residual is not None and station.residual.gate,
+    )
 
 
 def episode_spec(bundle: Bundle, joint_count: int) -> EpisodeSpec:

@@ -24,23 +24,23 @@ from robot.clock import Clock
 from robot.errors import BadInputError, HandrailError
 from robot.recording import Recording
 from robot.simulation.layout import Layout, Split, draw_layout
-from teleop.arbiter import Arbiter
 from teleop.exploration import Exploration
 from teleop.gamepad import Gamepad
-from teleop.human_input import AssistMode, HumanInput
+from teleop.human_input import HumanInput
 from teleop.keyboard import Keyboard
 from teleop.learned_weights import LearnedWeights
 from teleop.loop import ControlLoop, EpisodeResult, LoopParts, Watcher
-from teleop.recorder import Recorder, RecorderProcess
-from teleop.rig import Rig
+from teleop.recorder import RecorderProcess
+from teleop.rig import Rig, make_pipeline
+from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import SimulatedOperator
 from teleop.station import ExplorationConfig, LoadedStation
-from teleop.tick import TickPipeline, TickState
+from teleop.tick import TickState
 from teleop.unattended import Unattended
 from teleop.weights_in_force import WeightsInForce, fixed_weights
 from teleop.window import OperatorWindow
 
-OperatorKind = Literal["simulated", "gamepad", "keyboard", "none"]
+OperatorKind = Literal["simulated", "expert", "gamepad", "keyboard", "none"]
 _COMMIT_S = 60.0
 
 
@@ -150,21 +150,13 @@ class Run:
 
     def _parts(self) -> LoopParts:
         station, rig, options = self._loaded.station, self.rig, self._options
-        mode = AssistMode.TAKEOVER if station.operator.mode == "takeover" else AssistMode.NUDGE
-        pipeline = TickPipeline(
-            bundle=rig.bundle,
-            arbiter=Arbiter(mode=mode, silence_s=station.operator.silence_s, motion=rig.actions.motion),
-            safety=rig.safety(),
-            gate_enabled=station.residual is not None and station.residual.gate,
-        )
-        recorder: Recorder = self._recorder
         return LoopParts(
             clock=self._clock,
             arm=rig.arm,
             synchroniser=rig.synchroniser,
             human=self._human,
-            pipeline=pipeline,
-            recorder=recorder,
+            pipeline=make_pipeline(station, rig.bundle, rig.safety()),
+            recorder=self._recorder,
             weights=self.weights,
             exploration=Exploration(
                 station.exploration if options.explore else ExplorationConfig(), seed=options.seed
@@ -172,7 +164,7 @@ class Run:
             homing=rig.homing(),
             judge=rig.judge,
             watcher=self._watcher(),
-            labels=LabelSource.OPERATOR_SIMULATED if options.operator == "simulated" else LabelSource.PERSON,
+            labels=LabelSource.PERSON if options.operator in ("gamepad", "keyboard") else LabelSource.OPERATOR_SIMULATED,
             spec=rig.spec,
             period_s=station.period_s,
             timeout_s=station.episode.timeout_s,
@@ -187,21 +179,20 @@ class Run:
                 return OperatorWindow(Keyboard(station.operator.keyboard))
             case "none":
                 return Unattended()
-            case "simulated":
+            case "simulated" | "expert":
                 simulation = self.rig.simulation
                 if simulation is None:
                     raise BadInputError(
-                        f"station {self._loaded.path}: --operator simulated needs the simulated station; "
+                        f"station {self._loaded.path}: --operator {options.operator} needs the simulated station; "
                         "use gamepad, keyboard or none"
                     )
                 spec = self.rig.bundle.manifest.action
-                scale_m = tuple(dict(zip(spec.dims, spec.scale, strict=True)).get(axis, 1.0) for axis in "xyz")
+                full = dict(zip(spec.dims, spec.scale, strict=True))
+                scale_m = (full.get("x", 1.0), full.get("y", 1.0), full.get("z", 1.0))
+                if options.operator == "expert":
+                    return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
                 return SimulatedOperator(
-                    simulation.world,
-                    simulation.task,
-                    scale_m=(scale_m[0], scale_m[1], scale_m[2]),
-                    period_s=station.period_s,
-                    seed=options.seed,
+                    simulation.world, simulation.task, scale_m=scale_m, period_s=station.period_s, seed=options.seed
                 )
 
     def _open_weights(self, stack: ExitStack) -> WeightsInForce:

@@ -45,18 +45,28 @@ class ResidualConfig(Strict):
 
 
 class ExplorationConfig(Strict):
-    """Noise on the residual while training, share of its scale; 0 after `until_tick` ticks of the run."""
+    """Noise on the residual while training, share of its scale, from `start` to `end` over `until_tick` ticks.
+
+    `burst_share` is the share of the ticks in which it is there at all, in bursts of some `burst_ticks`.
+    """
 
     start: Share = 0.0
     end: Share = 0.0
     until_tick: Annotated[int, Field(ge=1)] = 10_000
+    burst_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    burst_ticks: Annotated[int, Field(ge=1, le=200)] = 6
     gate_pass_share: Share = 0.1
 
 
 class OperatorConfig(Strict):
-    """The person's device and how their action meets the policy's."""
+    """The person's device and how their action meets the policy's.
+
+    `perturb` adds the exploration noise to what the person drives, so that demonstrations also show the way back
+    (DART, Laskey et al. 2017); the log keeps what the person wanted.
+    """
 
     mode: Literal["takeover", "nudge"] = "takeover"
+    perturb: bool = False
     silence_s: Annotated[float, Field(ge=0.02, le=1.0)]
     gamepad: GamepadConfig = GamepadConfig()
     keyboard: KeyboardConfig = KeyboardConfig()

@@ -138,6 +138,7 @@ class TickPipeline:
             Voices(
                 base=base,
                 residual=residual,
+                noise=inputs.noise,
                 human=inputs.human,
                 human_action=human_action,
                 reset=inputs.reset,

@@ -1,0 +1,138 @@
+"""One process of an evaluation: `python -m teleop.evaluation_worker`, a job as JSON on stdin, a line per episode out.
+
+A process of its own and not a fork: MuJoCo, ONNX Runtime and the evaluation's own threads do not survive one.
+"""
+
+from __future__ import annotations
+
+import base64
+import gc
+import sys
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel
+
+from policy.episode_header import EpisodeHeader, LabelSource
+from policy.provenance import Provenance, collect_provenance, utc_now
+from policy.residual import Dims
+from policy.weights import Expected, initial_weights, unpack
+from robot.clock import VirtualClock
+from robot.errors import HandrailError
+from robot.simulation.layout import Split, draw_layout
+from teleop.exploration import Exploration
+from teleop.loop import ControlLoop, LoopParts
+from teleop.rig import Rig, make_pipeline
+from teleop.station import ExplorationConfig, LoadedStation, Station
+from teleop.tick import TickState
+from teleop.unattended import Unattended
+from teleop.unrecorded import Unrecorded
+from teleop.weights_in_force import WeightsInForce
+
+
+class Job(BaseModel):
+    """What a worker does.
+
+    Attributes:
+        station: values in force.
+        path: the station file, for the bundle's relative path and for messages.
+        weights: base64 of a weights message; None for the base policy alone.
+        split, seed: family of layouts.
+        layouts: indices of the layouts, in this order.
+    """
+
+    station: Station
+    path: Path
+    weights: str | None
+    split: Split
+    seed: int
+    layouts: list[int]
+
+
+class Line(BaseModel):
+    """One finished episode."""
+
+    layout: int
+    outcome: str
+    ticks: int
+
+
+def evaluate_layouts(job: Job) -> None:
+    """Run the job's layouts in lock-step without a person and print a `Line` for each."""
+    loaded = LoadedStation(station=job.station, path=job.path)
+    station, clock = job.station, VirtualClock()
+    with Rig(loaded, clock, seed=job.seed) as rig:
+        manifest = rig.bundle.manifest
+        dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
+        scale = np.array(station.residual.scale if station.residual else [0.0] * dims.action, np.float32)
+        message = base64.b64decode(job.weights) if job.weights else None
+        message = message or initial_weights(run_id="none", bundle_sha256=rig.bundle.sha256, dims=dims, scale=scale)
+        expected = Expected(dims=dims, bundle_sha256=rig.bundle.sha256, max_scale=max(float(scale.max()), 1e-6))
+        weights = unpack(message, expected)
+        loop = ControlLoop(
+            LoopParts(
+                clock=clock,
+                arm=rig.arm,
+                synchroniser=rig.synchroniser,
+                human=Unattended(),
+                pipeline=make_pipeline(station, rig.bundle, rig.safety()),
+                recorder=Unrecorded(),
+                weights=WeightsInForce(weights.head, weights.version, weights.sha256),
+                exploration=Exploration(ExplorationConfig(), seed=0),
+                homing=rig.homing(),
+                judge=rig.judge,
+                watcher=None,
+                labels=LabelSource.TASK,
+                spec=rig.spec,
+                period_s=station.period_s,
+                timeout_s=station.episode.timeout_s,
+            )
+        )
+        provenance = collect_provenance(clock, operator=None)
+        gc.freeze()
+        gc.disable()
+        for index in job.layouts:
+            loop.wait_armed()
+            layout = draw_layout(job.split, job.seed, index)
+            result = loop.run_episode(
+                lambda state, index=index: _header(rig, index, state, provenance),  # type: ignore[misc]
+                lambda start_s, layout=layout: rig.lay(layout, None, start_s),  # type: ignore[misc]
+            )
+            assert result.outcome is not None
+            print(
+                Line(layout=index, outcome=result.outcome.outcome.value, ticks=result.ticks).model_dump_json(), flush=True
+            )
+            gc.collect()
+
+
+def _header(rig: Rig, index: int, state: TickState, provenance: Provenance) -> EpisodeHeader:
+    """A header that nobody keeps."""
+    return EpisodeHeader(
+        run_id="evaluation",
+        episode=index,
+        started_utc=utc_now(),
+        rate_hz=rig.station.loop.rate_hz,
+        spec=rig.spec,
+        env_args={},
+        station_sha256="0" * 64,
+        bundle_sha256=rig.bundle.sha256,
+        action=rig.bundle.manifest.action,
+        filter_state={},
+        arbiter_state={},
+        open_loop=False,
+        provenance=provenance,
+    )
+
+
+def main() -> int:
+    """Read the job and run it; errors are one line on stderr."""
+    try:
+        evaluate_layouts(Job.model_validate_json(sys.stdin.read()))
+    except HandrailError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

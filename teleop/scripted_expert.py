@@ -1,0 +1,48 @@
+"""The scripted expert as a person's device: holds the drive button throughout and says when it is done."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from robot.simulation.expert import ExpertStyle, expert_motion
+from robot.simulation.place_task import PlaceTask, TaskStatus
+from robot.simulation.world import SimulatedWorld
+from teleop.human_input import HumanCommand, HumanEvent
+
+
+class ScriptedExpert:
+    """Demonstrates the simulated task from the scene's truth.
+
+    Args:
+        scale_m: the TCP's step at full deflection [m].
+    """
+
+    def __init__(self, world: SimulatedWorld, task: PlaceTask, *, scale_m: tuple[float, float, float]) -> None:
+        self._world, self._task, self._scale_m = world, task, np.array(scale_m)
+        self._style = ExpertStyle()
+        self._armed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def poll(self, now_s: float) -> HumanCommand:
+        """Arm first, then show one more tick of the task."""
+        if not self._armed:
+            self._armed = True
+            return HumanCommand(events=HumanEvent.ARM, polled_s=now_s)
+        state = self._world.arm_state()
+        motion = expert_motion(self._task.truth(state), state, self._style)
+        twist = np.zeros(6)
+        twist[:3] = np.clip(motion.delta_m / self._scale_m, -1.0, 1.0)
+        label = {TaskStatus.SUCCESS: HumanEvent.SUCCESS, TaskStatus.FAILURE: HumanEvent.FAILURE}.get(
+            self._task.status(state), HumanEvent.NONE
+        )
+        return HumanCommand(twist=twist, gripper=motion.gripper, engaged=True, events=label, polled_s=now_s)
