@@ -49,8 +49,8 @@ def verify(words: Sequence[str]) -> int:
     """Recompute every tick and compare bit for bit."""
     parser = _parser(
         "verify",
-        "Recomputes every tick from its run folder with the loop's own stages and compares it\nwith the log, bit for bit. "
-        "Exits with 0 when nothing differs, with 1 when something does.",
+        "Recomputes every tick from its run folder with the loop's own stages and compares it\nwith the log, "
+        "bit for bit. Exits with 0 when nothing differs, with 1 when something does.",
         ["runs/demo", "runs/demo/episodes/*-000003.h5 --json verified.json", "runs/demo --jobs 4"],
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes (default 2)")
@@ -68,8 +68,8 @@ def compare(words: Sequence[str]) -> int:
     """Run another policy on the logged observations."""
     parser = _parser(
         "compare",
-        "Runs another policy on the logged observations, tick by tick, and says where it\ndisagrees with the one that ran, "
-        "how much of that the residual could reach, and when it\nfirst disagreed before each takeover.",
+        "Runs another policy on the logged observations, tick by tick, and says where it\ndisagrees with the one "
+        "that ran, how much of that the residual could reach, and when it\nfirst disagreed before each takeover.",
         [
             "--bundle policy/bundles/sim_place runs/demo",
             "--bundle newer_bundle runs/demo --threshold 0.3 --json c.json",
@@ -122,8 +122,8 @@ def recover(words: Sequence[str]) -> int:
     """Finish the recordings that a crash left."""
     parser = _parser(
         "recover",
-        "Finishes the recordings that a crash or a power cut left (*.h5.partial). Doing it\nagain does no harm. Exits with "
-        "1 when one cannot be finished; that file stays as it is.",
+        "Finishes the recordings that a crash or a power cut left (*.h5.partial). Doing it\nagain does no harm. "
+        "Exits with 1 when one cannot be finished; that file stays as it is.",
         ["runs/demo", "runs/demo/episodes/20261101T101530.123456Z-demo-1a2b3c4d-000012.h5.partial"],
     )
     options = parser.read(words)

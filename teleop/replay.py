@@ -87,7 +87,7 @@ def summarise(reports: Sequence[EpisodeReport]) -> VerifyReport:
 def _in_processes(files: Sequence[Path], jobs: int, progress: Progress) -> list[EpisodeReport]:
     """Replay in `jobs` processes, each of which takes the next file when it has done one."""
     reports: list[EpisodeReport | None] = [None] * len(files)
-    waiting = iter(enumerate(files))
+    waiting = (pair for pair in enumerate(files))
     lock = threading.Lock()
 
     def work() -> None:
@@ -97,7 +97,12 @@ def _in_processes(files: Sequence[Path], jobs: int, progress: Progress) -> list[
                     place, file = next(waiting, (-1, None))
                 if file is None:
                     return
-                report = worker.verify(file)
+                try:
+                    report = worker.verify(file)
+                except HandrailError:
+                    with lock:
+                        waiting.close()  # the others need not go on
+                    raise
                 with lock:
                     reports[place] = report
                     progress(report)

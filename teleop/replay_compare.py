@@ -34,12 +34,12 @@ class _Compared:
     base: Actions
     decided: Actions
     human: Actions
-    engaged: NDArray[np.bool_]
+    person_drives: NDArray[np.bool_]
     policy_drives: NDArray[np.bool_]
 
 
 class Takeover(Strict):
-    """One time that a person took over, and when the other policy had first disagreed.
+    """One time that a person took over from the policy, and when the other policy had first disagreed.
 
     Attributes:
         tick: first tick of the takeover.
@@ -173,7 +173,7 @@ def _proposals(episode: Episode, parts: RunParts, other: Bundle) -> Actions:
 
 
 def _columns(episode: Episode, other: Actions) -> _Compared:
-    columns = episode.arrays(["tick/index", "tick/base", "actions", "tick/human", "tick/engaged", "tick/source"])
+    columns = episode.arrays(["tick/index", "tick/base", "actions", "tick/human", "tick/source"])
     source = columns["tick/source"].astype(np.int64)
     driven = np.isin(source, (Source.POLICY, Source.HUMAN))
     return _Compared(
@@ -183,7 +183,7 @@ def _columns(episode: Episode, other: Actions) -> _Compared:
         base=columns["tick/base"].astype(np.float64),
         decided=np.where(driven[:, None], columns["actions"].astype(np.float64), np.nan),
         human=columns["tick/human"].astype(np.float64),
-        engaged=columns["tick/engaged"].astype(bool),
+        person_drives=source == Source.HUMAN,
         policy_drives=source == Source.POLICY,
     )
 
@@ -228,24 +228,16 @@ def _mean_gap(one: Actions, two: Actions) -> float | None:
 
 
 def _takeovers(one: _Compared, threshold: float, rate_hz: float) -> list[Takeover]:
-    """Return each rising edge of `engaged` with the first disagreement since the policy had begun to drive."""
+    """Return each time that the person took over from the policy, with the first disagreement since it had begun."""
     found = []
     disagrees = (np.abs(one.other - one.base) > threshold).any(axis=1) & one.policy_drives
     since = 0
-    for row in range(len(one.index)):
-        if not one.engaged[row]:
-            continue
-        if row == 0 or not one.engaged[row - 1]:
+    for row in np.flatnonzero(one.person_drives).tolist():
+        if one.policy_drives[since:row].any():
             places = np.flatnonzero(disagrees[since:row])
             first = int(one.index[since + places[0]]) if len(places) else None
             tick = int(one.index[row])
-            found.append(
-                Takeover(
-                    episode=one.name,
-                    tick=tick,
-                    disagreed=first,
-                    lead_s=None if first is None else (tick - first) / rate_hz,
-                )
-            )
+            lead_s = None if first is None else (tick - first) / rate_hz
+            found.append(Takeover(episode=one.name, tick=tick, disagreed=first, lead_s=lead_s))
         since = row + 1
     return found

@@ -1,0 +1,238 @@
+"""A miniature real run for tests of the replay: the simulated station with a tiny policy, in lock-step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.episode_commit import Committed, commit_episode
+from policy.episode_header import EpisodeHeader, EpisodeOutcome, LabelSource
+from policy.episode_reader import read_episode
+from policy.episode_schema import DIGEST_FIELD, Row, row_digest
+from policy.episode_writer import EpisodeWriter
+from policy.provenance import collect_provenance
+from policy.residual import Dims
+from policy.run_folder import RunFolder
+from policy.weights import Expected, pack, unpack
+from robot.clock import VirtualClock
+from robot.simulation.layout import Split, draw_layout
+from teleop.arbiter import Arbiter
+from teleop.exploration import Exploration
+from teleop.human_input import AssistMode, HumanCommand, HumanEvent
+from teleop.loop import ControlLoop, LoopParts
+from teleop.rig import Rig
+from teleop.station import LoadedStation, load_station
+from teleop.tick import TickPipeline, TickState
+from teleop.weights_in_force import WeightsInForce
+from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_weights import tiny_tensors
+
+STATION = Path(__file__).parents[1] / "launch" / "stations" / "sim_place.toml"
+SCALE = np.array([0.4, 0.4, 0.3, 0.0, 0.0], np.float32)
+# poll number of the run -> what the person does; an episode has some 40 polls
+ARM_AT, HOLD_AT, TAKEOVER, GRIPPER_FROM = 3, (29, 31), range(22, 27), 24
+SECOND_TAKEOVER, SUCCESS_AT, STOP_AT = range(60, 63), 66, 88
+
+
+class ScriptedHuman:
+    """Arms, takes over, holds, labels and stops at fixed polls."""
+
+    def __init__(self) -> None:
+        self.polls = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def poll(self, now_s: float) -> HumanCommand:
+        poll, self.polls = self.polls, self.polls + 1
+        events = HumanEvent.NONE
+        for event, polls in (
+            (HumanEvent.ARM, (ARM_AT,)),
+            (HumanEvent.HOLD, HOLD_AT),
+            (HumanEvent.SUCCESS, (SUCCESS_AT,)),
+            (HumanEvent.STOP, (STOP_AT,)),
+        ):
+            events |= event if poll in polls else HumanEvent.NONE
+        engaged = poll in TAKEOVER or poll in SECOND_TAKEOVER
+        return HumanCommand(
+            twist=np.array([0.5, -0.4, 0.3 - 0.01 * poll, 0.0, 0.0, 0.2]) if engaged else np.zeros(6),
+            gripper=-1.0 if engaged and poll >= GRIPPER_FROM else None,
+            engaged=engaged,
+            events=events,
+            polled_s=now_s,
+        )
+
+
+class RecorderHere:
+    """Writes and commits in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: EpisodeWriter | None = None
+        self.committed: list[Committed] = []
+
+    def begin(self, header: EpisodeHeader) -> None:
+        self._writer = EpisodeWriter(self._folder, header)
+
+    def put(self, row: Row) -> bool:
+        assert self._writer is not None
+        self._writer.append(row)
+        return True
+
+    def end(self, outcome: EpisodeOutcome) -> None:
+        assert self._writer is not None
+        self.committed.append(commit_episode(self._writer.finish(outcome)))
+
+    def close(self) -> None:
+        return None
+
+
+class ScheduledWeights(WeightsInForce):
+    """Takes the next message over at fixed refreshes."""
+
+    def __init__(self, run: RunFolder, expected: Expected, messages: Mapping[int, bytes]) -> None:
+        self._run, self._expected, self._messages = run, expected, messages
+        self._refreshes = 0
+        self._taken: dict[int, str] = {}
+        first = unpack(messages[0], expected)
+        super().__init__(first.head, first.version, run.store_weights(first.version, messages[0]))
+
+    def refresh(self) -> None:
+        self._refreshes += 1
+        message = self._messages.get(self._refreshes)
+        if message is not None:
+            weights = unpack(message, self._expected)
+            self.head, self.version = weights.head, weights.version
+            self.sha256 = self._run.store_weights(weights.version, message)
+            self._taken[weights.version] = self.sha256
+
+    def taken_over(self) -> dict[int, str]:
+        taken, self._taken = self._taken, {}
+        return taken
+
+
+def weights_message(version: int, bundle_sha256: str, *, seed: int) -> bytes:
+    """Weights for the tiny bundle with a gate, another residual for each seed."""
+    dims = Dims(features=6, proprio=4, action=5)
+    tensors = tiny_tensors(dims, seed=seed) | {"scale": SCALE}
+    return pack(version=version, run_id="run-1", bundle_sha256=bundle_sha256, dims=dims, tensors=tensors)
+
+
+def load_tiny_station(bundle: Path) -> LoadedStation:
+    """The simulated station with small pictures, a camera that drops frames, a gate and exploration."""
+    return load_station(
+        STATION,
+        [
+            ("policy.bundle", json.dumps(str(bundle))),
+            ("policy.provider", '"cpu"'),
+            ("arm.home_m", "[0.33, 0.0, 0.42]"),
+            *((f"camera.{name}.{edge}", size) for name in ("front", "wrist") for edge, size in _SIZE),
+            ("camera.wrist.drop_rate", "0.15"),
+            ("synchroniser.max_repeats", "0"),
+            ("residual.gate", "true"),
+            ("exploration.start", "0.5"),
+            ("exploration.end", "0.5"),
+            ("exploration.gate_pass_share", "0.5"),
+            ("episode.timeout_s", "1.0"),
+        ],
+    )
+
+
+_SIZE = (("height", "32"), ("width", "40"))
+
+
+def make_run(folder: Path) -> list[Path]:
+    """Record three episodes into `folder / "run"` and return their files.
+
+    Episode 0 begins with the arm verb, gets new weights in its middle, is taken over, held and times out; 1 gets new
+    weights, too, and is labelled a success; 2 is stopped by the person.
+    """
+    loaded = load_tiny_station(make_tiny_bundle(folder / "bundle"))
+    clock, station = VirtualClock(100.0), loaded.station
+    run = RunFolder.create(folder / "run", collect_provenance(clock, operator="ada"), min_free_mb=0)
+    recorder = RecorderHere(run.episodes)
+    with Rig(loaded, clock, seed=5) as rig, ScriptedHuman() as human:
+        expected = Expected(dims=Dims(features=6, proprio=4, action=5), bundle_sha256=rig.bundle.sha256, max_scale=0.4)
+        messages = {
+            refresh: weights_message(version, rig.bundle.sha256, seed=version)
+            for refresh, version in ((0, 0), (20, 1), (60, 2))
+        }
+        weights = ScheduledWeights(run, expected, messages)
+        loop = ControlLoop(
+            LoopParts(
+                clock=clock,
+                arm=rig.arm,
+                synchroniser=rig.synchroniser,
+                human=human,
+                pipeline=TickPipeline(
+                    bundle=rig.bundle,
+                    arbiter=Arbiter(mode=AssistMode.TAKEOVER, silence_s=0.1, motion=rig.actions.motion),
+                    safety=rig.safety(),
+                    gate_enabled=True,
+                ),
+                recorder=recorder,
+                weights=weights,
+                exploration=Exploration(station.exploration, seed=5),
+                homing=rig.homing(),
+                judge=None,
+                watcher=None,
+                labels=LabelSource.PERSON,
+                spec=rig.spec,
+                period_s=station.period_s,
+                timeout_s=station.episode.timeout_s,
+            )
+        )
+        station_sha256 = run.store_station(loaded.text)
+        run.store_bundle(rig.bundle.sha256, rig.bundle.files())
+        for index in range(3):
+
+            def header(state: TickState, index: int = index) -> EpisodeHeader:
+                return EpisodeHeader(
+                    run_id=run.run_id,
+                    episode=index,
+                    started_utc=f"20261101T10153{index}.000000Z",
+                    rate_hz=station.loop.rate_hz,
+                    spec=rig.spec,
+                    env_args={"env_name": station.name},
+                    station_sha256=station_sha256,
+                    bundle_sha256=rig.bundle.sha256,
+                    weights={weights.version: weights.sha256},
+                    action=rig.bundle.manifest.action,
+                    residual_scale=tuple(float(value) for value in weights.head.scale),
+                    filter_state=json.loads(state.filter.to_json()),
+                    arbiter_state={"packed": state.arbiter.packed()},
+                    inference_provider=rig.bundle.provider,
+                    seed=5,
+                    open_loop=False,
+                    provenance=collect_provenance(clock, operator="ada"),
+                )
+
+            assert loop.wait_armed()
+            layout = draw_layout(Split.TRAINING, 5, index)
+            loop.run_episode(header, lambda start_s, layout=layout: rig.lay(layout, None, start_s))
+    return [committed.path for committed in recorder.committed]
+
+
+@contextmanager
+def changed(path: Path, *, reseal: bool) -> Iterator[h5py.Group]:
+    """Open a committed episode for writing; afterwards bring the rows' digests up to date where asked to."""
+    with h5py.File(path, "r+") as file:
+        yield file["data/demo_0"]
+    if reseal:
+        rows = read_episode(path).rows()
+        digests: NDArray[np.uint64] = np.array([row_digest(rows[place, ...]) for place in range(len(rows))], np.uint64)
+        with h5py.File(path, "r+") as file:
+            file["data/demo_0"][DIGEST_FIELD][:] = digests
