@@ -39,7 +39,7 @@ class LearnedWeights(WeightsInForce):
         self._initial = start or initial_weights(
             run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale
         )
-        self._message = self._initial
+        self.message = self._initial
         self._link, self._run, self._lock_step = link, run, lock_step
         self._gate: WeightsGate | None = None
         self._taken: dict[int, str] = {}
@@ -90,14 +90,13 @@ class LearnedWeights(WeightsInForce):
                 )
                 self._gate = WeightsGate(self._initial, expected=self._expected, golden=golden)
 
-    def finish(self, done: int) -> bytes:
-        """Lock-step: wait for the last version. Return the message in force at the end."""
+    def finish(self, done: int) -> None:
+        """Lock-step: wait for the versions that are still to come."""
         if self._lock_step and done:
             for version in range(max(1, done - 1), done + 1):
                 message = self._link.wait_weights(version, _LEARNER_STALL_S)
                 if message is not None:
                     self._consider(version, message)
-        return self._message
 
     def _consider(self, version: int, message: bytes) -> None:
         """Take weights over or refuse them; a refusal changes nothing and the learner hears of it."""
@@ -118,7 +117,7 @@ class LearnedWeights(WeightsInForce):
 
     def _use(self, weights: ResidualWeights, message: bytes) -> None:
         self.head, self.version = weights.head, weights.version
-        self._message = message
+        self.message = message
         self.sha256 = self._run.store_weights(weights.version, message)
         self._taken[weights.version] = self.sha256
         self.notice = f"weights {weights.version} in force"

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from perception.config import CameraConfig, SynchroniserConfig
 from robot.config import ArmConfig
@@ -78,10 +78,18 @@ class EpisodeConfig(Strict):
     timeout_s: Annotated[float, Field(ge=0.5, le=3600.0)]
 
 
-class LearnerLinkConfig(Strict):
-    """Where the learner listens and how hard it works."""
+class LearningConfig(Strict):
+    """How the learner works; `algorithm` overrides fields of `policy.residual_learner.LearnerConfig`.
+
+    `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects.
+    """
 
     endpoint: str = "tcp://127.0.0.1:5701"
+    updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 150
+    n_step: Annotated[int, Field(ge=1, le=50)] = 5
+    discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
+    batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
+    algorithm: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class Station(Strict):
@@ -98,7 +106,7 @@ class Station(Strict):
     exploration: ExplorationConfig = ExplorationConfig()
     operator: OperatorConfig
     episode: EpisodeConfig
-    learner: LearnerLinkConfig = LearnerLinkConfig()
+    learner: LearningConfig = LearningConfig()
 
     @model_validator(mode="after")
     def _one_world(self) -> Self:

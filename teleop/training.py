@@ -1,0 +1,153 @@
+"""Human-in-the-loop training in lock-step: the robot's loop and a learner beside it, one episode apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policy.bundle import load_bundle
+from policy.learner_child import LearnerChild
+from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
+from policy.provenance import collect_provenance
+from policy.run_folder import RunFolder
+from robot.clock import Clock
+from robot.errors import BadInputError
+from robot.simulation.layout import Split
+from teleop.learned_weights import LearnedWeights
+from teleop.loop import EpisodeResult
+from teleop.run import OperatorKind, Run, RunOptions
+from teleop.station import LoadedStation
+from teleop.tick_times import TickTimes
+
+Progress = Callable[[int, EpisodeResult, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """What a training run gave.
+
+    Attributes:
+        run: its folder.
+        weights: message of the last weights in force.
+        results: one per episode.
+        times: stage times of every tick.
+        wall_s: from the first episode to the last weights [s].
+        learner: the learner's last status.
+        accepted, refused: versions of the weights.
+        incomplete: episodes whose recording has gaps.
+    """
+
+    run: RunFolder
+    weights: bytes
+    results: list[EpisodeResult]
+    times: TickTimes
+    wall_s: float
+    learner: dict[str, Any]
+    accepted: int
+    refused: int
+    incomplete: int
+
+    @property
+    def env_steps(self) -> int:
+        """Control ticks of all episodes, resets included."""
+        return sum(result.ticks + result.reset_ticks for result in self.results)
+
+
+def learner_settings(
+    loaded: LoadedStation, *, state_dir: Path, run_id: str, seed: int, lock_step: bool, endpoint: str | None
+) -> LearnerSettings:
+    """What a learner for this station is told.
+
+    Raises:
+        BadInputError: the station has no residual, or its bundle is bad.
+    """
+    station = loaded.station
+    if station.residual is None:
+        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
+    bundle = load_bundle(loaded.bundle_path, station.policy.provider, station.policy.threads)
+    manifest, learning = bundle.manifest, station.learner
+    return LearnerSettings(
+        state_dir=state_dir,
+        run_id=run_id,
+        bundle_sha256=bundle.sha256,
+        feature_size=manifest.feature_size,
+        proprio_size=manifest.proprio_size,
+        action_size=manifest.action.size,
+        endpoint=endpoint,
+        seed=seed,
+        schedule=LockStep(updates_per_episode=learning.updates_per_episode) if lock_step else FreeRunning(),
+        n_step=learning.n_step,
+        discount=learning.discount,
+        batch_size=learning.batch_size,
+        algorithm={"scale": list(station.residual.scale), **learning.algorithm},
+    )
+
+
+def train_online(
+    loaded: LoadedStation,
+    clock: Clock,
+    *,
+    out: Path,
+    episodes: int,
+    seed: int,
+    operator: OperatorKind,
+    progress: Progress,
+    max_steps: int | None = None,
+) -> TrainingResult:
+    """Run `episodes` episodes with a person and a learner of its own, in `out`.
+
+    Args:
+        progress: called after each episode with its number, its result and news.
+        max_steps: ends before an episode that would begin beyond so many control ticks.
+
+    Raises:
+        BadInputError: something a person can mend.
+        HandrailError: the learner died or diverged.
+    """
+    run_folder = RunFolder.create(out, collect_provenance(clock, operator=operator))
+    settings = learner_settings(
+        loaded,
+        state_dir=out / "learner",
+        run_id=run_folder.run_id,
+        seed=seed,
+        lock_step=clock.virtual,
+        endpoint="tcp://127.0.0.1:*",
+    )
+    with LearnerChild(settings) as learner:
+        endpoint = learner.endpoint()
+        options = RunOptions(
+            out=out, operator=operator, seed=seed, split=Split.TRAINING, learner=endpoint, explore=True, resume=True
+        )
+        with Run(loaded, clock, options) as run:
+            started_s = time.perf_counter()
+            steps = 0
+            for number in range(episodes):
+                if max_steps is not None and steps >= max_steps:
+                    break
+                result = run.episode()
+                if result is None:
+                    break
+                steps += result.ticks + result.reset_ticks
+                assert isinstance(run.weights, LearnedWeights)
+                progress(number, result, run.weights.notice)
+                if result.quit:
+                    break
+            run.finish()
+            wall_s = time.perf_counter() - started_s
+            assert isinstance(run.weights, LearnedWeights)
+            weights = run.weights
+            return TrainingResult(
+                run=run.folder,
+                weights=weights.message,
+                results=run.results,
+                times=run.loop.times,
+                wall_s=wall_s,
+                learner=learner.status(),
+                accepted=weights.accepted,
+                refused=weights.refused,
+                incomplete=sum(not committed.outcome.complete for committed in run.committed),
+            )
+
