@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ class Ensemble(nn.Module):
         self.layer_norm = layer_norm
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in itertools.pairwise(sizes):
             bound = 1.0 / math.sqrt(before)  # as torch.nn.Linear draws them
             self.weights.append(nn.Parameter(torch.empty(count, before, after).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(count, 1, after).uniform_(-bound, bound)))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 from policy.learner_link import LearnerLink, ReceivedEpisode
 from policy.learner_settings import LearnerSettings, load_settings
@@ -41,7 +41,8 @@ def make_residual_learner(settings: LearnerSettings) -> Learner:
 
     torch.set_num_threads(settings.threads)
     try:
-        config = LearnerConfig(**settings.algorithm)
+        fields: dict[str, Any] = dict(settings.algorithm)
+        config = LearnerConfig(**fields)
     except (TypeError, ValueError) as error:
         raise BadInputError(f"learner settings: algorithm: {' '.join(str(error).split())}") from error
     dims = LearnerDims(

@@ -19,6 +19,9 @@ class Keypoints(nn.Module):
     is shifted as a whole (a bumped camera) shifts them smoothly. Source: Levine et al. 2016, section 5.1.
     """
 
+    x: Tensor
+    y: Tensor
+
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 16, 5, stride=2, padding=2)
@@ -44,6 +47,9 @@ class Keypoints(nn.Module):
 class Encode(nn.Module):
     """Entry point `encode`: (front, wrist, proprio) to features, the trunk's and the two targets."""
 
+    proprio_mean: Tensor
+    proprio_std: Tensor
+
     def __init__(self, height: int, width: int, proprio_mean: Tensor, proprio_std: Tensor) -> None:
         super().__init__()
         self.front, self.wrist = Keypoints(height, width), Keypoints(height, width)
@@ -65,6 +71,9 @@ class Encode(nn.Module):
 class Act(nn.Module):
     """Entry point `act`: (features, proprio) to a chunk (B, H, A) within the base's share of the action range."""
 
+    proprio_mean: Tensor
+    proprio_std: Tensor
+
     def __init__(self, chunk_length: int, action_size: int, bound: float, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.shape, self.bound = (chunk_length, action_size), bound
@@ -80,5 +89,5 @@ class Act(nn.Module):
 
     def forward(self, features: Tensor, proprio: Tensor) -> Tensor:
         """Return the chunk, clipped to the bound that leaves headroom for a residual; the gripper uses it all."""
-        flat = self.head(torch.cat([features, (proprio - self.proprio_mean) / self.proprio_std], dim=1))
+        flat: Tensor = self.head(torch.cat([features, (proprio - self.proprio_mean) / self.proprio_std], dim=1))
         return flat.reshape(-1, *self.shape).clamp(-self.bound, self.bound)

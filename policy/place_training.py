@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from policy.episode_reader import Episode, latest_revisions
 from policy.export import Sample, export_bundle
-from policy.manifest import ActionSpec, CameraCalibration, CameraInput, ProprioInput
+from policy.manifest import CameraCalibration, CameraInput, ProprioInput
 from policy.place_network import TARGETS, Act, Encode
 from robot.errors import BadInputError
 
@@ -105,9 +105,7 @@ def _ticks(episode: Episode) -> dict[str, NDArray[np.generic]]:
     human = np.asarray(arrays["tick/human"], np.float32)[rows]
     ahead = np.minimum(np.arange(len(rows))[:, None] + np.arange(CHUNK), len(rows) - 1)
     position = np.asarray(arrays["tick/T_base_tcp"], np.float64)[rows, :3, 3]
-    ticks: dict[str, NDArray[np.generic]] = {
-        name: arrays[f"obs/{name}_image"][rows] for name, _, _ in spec.cameras
-    }
+    ticks: dict[str, NDArray[np.generic]] = {name: arrays[f"obs/{name}_image"][rows] for name, _, _ in spec.cameras}
     ticks["proprio"] = np.concatenate(
         [np.reshape(arrays[f"obs/{key}"], (len(arrays["tick/source"]), -1))[rows] for key, _ in spec.proprio], axis=1
     )
@@ -209,7 +207,7 @@ def _fit(
         loss = functional.l1_loss(chunk.float(), chunks[rows])
         loss = loss + plan.target_weight * _target_loss(features[:, -TARGETS:].float(), wanted[rows])
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         schedule.step()

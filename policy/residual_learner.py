@@ -193,7 +193,8 @@ class ResidualLearner:
         loss.backward()
         self._critic_optimiser.step()
         with torch.no_grad():
-            slow, fast = list(self._slow.parameters()), list(self._critic.parameters())
+            slow: list[Tensor] = [*self._slow.parameters()]
+            fast: list[Tensor] = [*self._critic.parameters()]
             torch._foreach_lerp_(slow, fast, config.target_share)
         if self._updates % 50 == 0:
             self._figures |= {"critic_loss": float(loss.detach()), "value": float(target.mean())}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from robot.errors import HandrailError
 from robot.simulation.layout import Split
 from teleop.evaluation_worker import Job, Line
-from teleop.statistics import wilson95
 from teleop.station import LoadedStation
+from teleop.statistics import wilson95
 
 _WORKERS = 2  # fixed, so that results do not depend on the number of cores
 
@@ -99,7 +99,9 @@ def _run(job: Job, progress: Callable[[Line], None]) -> list[Line]:
         text=True,
         env=environment,
     ) as process:
-        assert process.stdin and process.stdout and process.stderr
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
         process.stdin.write(job.model_dump_json())
         process.stdin.close()
         for text in process.stdout:

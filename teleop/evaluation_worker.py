@@ -99,9 +99,8 @@ def evaluate_layouts(job: Job) -> None:
                 lambda start_s, layout=layout: rig.lay(layout, None, start_s),  # type: ignore[misc]
             )
             assert result.outcome is not None
-            print(
-                Line(layout=index, outcome=result.outcome.outcome.value, ticks=result.ticks).model_dump_json(), flush=True
-            )
+            line = Line(layout=index, outcome=result.outcome.outcome.value, ticks=result.ticks)
+            print(line.model_dump_json(), flush=True)
             gc.collect()
 
 

@@ -57,6 +57,7 @@ class RunOptions:
         weights: message of the weights to start from, None for a residual of zero.
         explore: add exploration noise (training only).
         resume: go on with the run in `out`.
+        recorded: of a recorded arm, which of the recording's episodes are played, in the order of the run's own.
     """
 
     out: Path
@@ -67,6 +68,7 @@ class RunOptions:
     weights: bytes | None = None
     explore: bool = False
     resume: bool = False
+    recorded: tuple[int, ...] = ()
 
 
 class Run:
@@ -150,6 +152,7 @@ class Run:
 
     def _parts(self) -> LoopParts:
         station, rig, options = self._loaded.station, self.rig, self._options
+        by_person = options.operator in ("gamepad", "keyboard")
         return LoopParts(
             clock=self._clock,
             arm=rig.arm,
@@ -158,13 +161,11 @@ class Run:
             pipeline=make_pipeline(station, rig.bundle, rig.safety()),
             recorder=self._recorder,
             weights=self.weights,
-            exploration=Exploration(
-                station.exploration if options.explore else ExplorationConfig(), seed=options.seed
-            ),
+            exploration=Exploration(station.exploration if options.explore else ExplorationConfig(), seed=options.seed),
             homing=rig.homing(),
             judge=rig.judge,
             watcher=self._watcher(),
-            labels=LabelSource.PERSON if options.operator in ("gamepad", "keyboard") else LabelSource.OPERATOR_SIMULATED,
+            labels=LabelSource.PERSON if by_person else LabelSource.OPERATOR_SIMULATED,
             spec=rig.spec,
             period_s=station.period_s,
             timeout_s=station.episode.timeout_s,
@@ -225,7 +226,7 @@ class Run:
         self.rig.lay(layout, self._recorded_episode(index), start_s)
 
     def _recorded_episode(self, index: int) -> int | None:
-        return index if self._recording is not None else None
+        return self._options.recorded[index] if self._recording is not None else None
 
     def _header(self, index: int, layout: Layout | None, state: TickState) -> EpisodeHeader:
         station, rig = self._loaded.station, self.rig
@@ -244,7 +245,7 @@ class Run:
             weights={self.weights.version: self.weights.sha256},
             action=rig.bundle.manifest.action,
             residual_scale=tuple(float(value) for value in self.weights.head.scale),
-            filter_state=json.loads(state.filter.to_json()),
+            filter_state=json.loads(state.filter.to_json()) | {"R_base_home": rig.T_base_home[:3, :3].tolist()},
             arbiter_state={"packed": state.arbiter.packed()},
             inference_provider=rig.bundle.provider,
             seed=self._options.seed,

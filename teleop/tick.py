@@ -100,9 +100,10 @@ class TickPipeline:
     """The stages between observation and arm. Owns no state of its own but the loaded policy."""
 
     def __init__(
-        self, *, bundle: Bundle, arbiter: Arbiter, safety: SafetyFilter, gate_enabled: bool
+        self, *, bundle: Bundle, arbiter: Arbiter, safety: SafetyFilter, gate_enabled: bool, open_loop: bool
     ) -> None:
         self.bundle = bundle
+        self._open_loop = open_loop
         self.actions = ActionSpace(bundle.manifest.action)
         self._arbiter, self.safety = arbiter, safety
         self._gate_enabled = gate_enabled
@@ -125,6 +126,8 @@ class TickPipeline:
         residual, gate, gate_open = self._correct(inputs, features, base, head)
         lap("residual")
         filter_state = state.filter
+        if self._open_loop:
+            filter_state = self.safety.anchored(filter_state, inputs.observation.state)
         if HumanEvent.ARM in inputs.human.events:
             filter_state = self.safety.rearm(filter_state, inputs.observation.state)
         human_action = self.actions.from_human(
@@ -185,9 +188,9 @@ class TickPipeline:
             return None
         chunk = state.chunk
         used = self._execute_steps if chunk is None else inputs.index - chunk.requested
-        if chunk is not None and used < self._execute_steps and not inputs.human.engaged:
-            if state.arbiter.previous is Source.POLICY:
-                return chunk
+        policy_drives = state.arbiter.previous is Source.POLICY and not inputs.human.engaged
+        if chunk is not None and used < self._execute_steps and policy_drives:
+            return chunk
         actions = self.bundle.act(features, inputs.observation.proprio)
         return Chunk(actions=actions, requested=inputs.index)
 

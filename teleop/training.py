@@ -150,4 +150,3 @@ def train_online(
                 refused=weights.refused,
                 incomplete=sum(not committed.outcome.complete for committed in run.committed),
             )
-
