@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.config import SynchroniserConfig
-from policy.action_space import ActionSpace
 from policy.bundle import Bundle, load_bundle
 from policy.episode_header import EpisodeHeader
 from policy.episode_reader import Episode
@@ -22,9 +21,8 @@ from policy.weights import Expected, WeightsRefused, unpack
 from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.filter_state import FilterState
-from teleop.arbiter import Arbiter, ArbiterState
-from teleop.human_input import AssistMode
-from teleop.rig import R_DOWN, make_safety
+from teleop.arbiter import ArbiterState
+from teleop.rig import R_DOWN, make_pipeline, make_safety
 from teleop.station import Station, station_from_json
 from teleop.tick import TickPipeline, TickState
 
@@ -114,16 +112,8 @@ class RunParts:
         """Return the stages of a tick; `bundle` takes the place of the one that ran. Raises BadInputError."""
         station = self.station(header)
         bundle = bundle or self.bundle(header)
-        return TickPipeline(
-            bundle=bundle,
-            arbiter=Arbiter(
-                mode=AssistMode.TAKEOVER if station.operator.mode == "takeover" else AssistMode.NUDGE,
-                silence_s=station.operator.silence_s,
-                motion=ActionSpace(bundle.manifest.action).motion,
-            ),
-            safety=make_safety(station, header.spec.joint_count, _home_rotation(header, station)),
-            gate_enabled=station.residual is not None and station.residual.gate,
-        )
+        safety = make_safety(station, header.spec.joint_count, _home_rotation(header, station))
+        return make_pipeline(station, bundle, safety)
 
     def synchroniser(self, header: EpisodeHeader) -> SynchroniserConfig:
         """Return when an observation was to be trusted. Raises BadInputError."""

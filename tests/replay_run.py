@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +25,12 @@ from policy.run_folder import RunFolder
 from policy.weights import Expected, pack, unpack
 from robot.clock import VirtualClock
 from robot.simulation.layout import Split, draw_layout
-from teleop.arbiter import Arbiter
 from teleop.exploration import Exploration
-from teleop.human_input import AssistMode, HumanCommand, HumanEvent
+from teleop.human_input import HumanCommand, HumanEvent
 from teleop.loop import ControlLoop, LoopParts
-from teleop.rig import Rig
-from teleop.station import LoadedStation, load_station
-from teleop.tick import TickPipeline, TickState
+from teleop.rig import Rig, make_pipeline
+from teleop.station import LoadedStation, Station, load_station
+from teleop.tick import TickState
 from teleop.weights_in_force import WeightsInForce
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_weights import tiny_tensors
@@ -177,12 +177,7 @@ def make_run(folder: Path) -> list[Path]:
                 arm=rig.arm,
                 synchroniser=rig.synchroniser,
                 human=human,
-                pipeline=TickPipeline(
-                    bundle=rig.bundle,
-                    arbiter=Arbiter(mode=AssistMode.TAKEOVER, silence_s=0.1, motion=rig.actions.motion),
-                    safety=rig.safety(),
-                    gate_enabled=True,
-                ),
+                pipeline=make_pipeline(station, rig.bundle, rig.safety()),
                 recorder=recorder,
                 weights=weights,
                 exploration=Exploration(station.exploration, seed=5),
@@ -224,6 +219,24 @@ def make_run(folder: Path) -> list[Path]:
             layout = draw_layout(Split.TRAINING, 5, index)
             loop.run_episode(header, lambda start_s, layout=layout: rig.lay(layout, None, start_s))
     return [committed.path for committed in recorder.committed]
+
+
+def open_loop_station() -> LoadedStation:
+    """Recorded cameras and a recorded arm under the repository's policy for them, without a limit that bites."""
+    data = tomllib.loads(STATION.read_text())
+    names = ("view_0", "view_1", "view_2")
+    data |= {
+        "name": "recorded",
+        "loop": {"rate_hz": 5.0},
+        "arm": {"kind": "recorded", "gripper_open_m": 0.08, "gripper_closed_m": 0.0},
+        "camera": [{"kind": "recorded", "name": name, "view": name.replace("view", "image")} for name in names],
+        "policy": {"bundle": "../../policy/bundles/bridge", "provider": "cpu"},
+        "episode": {"timeout_s": 1.6},
+    }
+    data["synchroniser"]["max_age_s"] = 0.5
+    data["safety"] |= {"workspace_min_m": [-1.0] * 3, "workspace_max_m": [1.0] * 3, "max_tilt_rad": 1.5}
+    del data["residual"]
+    return LoadedStation(station=Station.model_validate(data), path=STATION)
 
 
 @contextmanager

@@ -229,6 +229,7 @@ def test_a_limit_changed_in_the_stored_station_is_refused(run: Path) -> None:
         (b'"max_repeats": 0', b'"max_repeats": 3', "tick/verdict"),
         (b'"gate": true', b'"gate": false', "tick/gate_open"),
         (b'"mode": "takeover"', b'"mode": "nudge"', "actions"),
+        (b'"perturb": false', b'"perturb": true', "actions"),
     ],
 )
 def test_another_station_is_found_by_recomputation(run: Path, old: bytes, new: bytes, field: str) -> None:

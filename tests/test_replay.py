@@ -15,12 +15,15 @@ from policy.episode_reader import read_episode
 from policy.episode_recovery import recover_folder
 from policy.episode_schema import DIGEST_FIELD
 from policy.episode_writer import EpisodeWriter
+from robot.clock import VirtualClock
 from robot.errors import BadInputError
+from robot.recording import Recording
 from teleop.arbiter import Source
 from teleop.replay import verify_run
 from teleop.replay_episode import EpisodeReplay, EpisodeReport
 from teleop.replay_text import verified_lines
-from tests.replay_run import changed, make_run
+from teleop.run import Run, RunOptions
+from tests.replay_run import changed, make_run, open_loop_station
 
 SCRIPT = Path(__file__).parents[1] / "launch" / "replay_episode.py"
 
@@ -64,6 +67,19 @@ def test_processes_give_the_same_report_as_one_and_tell_their_progress(recorded:
     report = verify_run([recorded], jobs=2, progress=seen.append)
     assert report == verify_run(recorded, jobs=0)
     assert sorted(one.path for one in seen) == [one.path for one in report.details]
+
+
+def test_every_episode_of_an_arm_that_plays_a_recording_verifies(tmp_path: Path) -> None:
+    recording = Recording.open(Path(__file__).parent / "data" / "bridge_excerpt.h5")
+    options = RunOptions(out=tmp_path / "run", operator="none")
+    with Run(open_loop_station(), VirtualClock(), options, recording=recording) as played:
+        for _ in range(2):
+            played.episode()
+        played.finish()
+    report = verify_run(tmp_path / "run", jobs=0)
+    assert (report.episodes, report.mismatches) == (2, 0)
+    sources = [read_episode(path).array("tick/source") for path in files(tmp_path / "run")]
+    assert all((source == Source.POLICY).any() for source in sources)
 
 
 def test_a_single_file_finds_its_run(recorded: Path) -> None:
