@@ -6,6 +6,7 @@ Not a safety-rated function: it bounds what software sends, it does not replace 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,15 @@ class SafetyFilter:
             return state
         stop = self._stop_reasons(arm_state)
         return self._seed(arm_state, latched=bool(stop), reasons=stop | Reason.FAULTED if stop else Reason.NONE)
+
+    def anchored(self, state: FilterState, arm_state: ArmState) -> FilterState:
+        """Return the state with its pose, width and joints where the arm is measured, at rest.
+
+        For an arm that plays a recording: it goes where it went whatever is sent, so each command is judged as the
+        first one from where the arm is. Latch, reasons and rejections stay. Raises HardwareError as `start`.
+        """
+        seeded = self._seed(arm_state, latched=state.latched, reasons=state.reasons)
+        return replace(seeded, rejections=state.rejections)
 
     def step(
         self, state: FilterState, arm_state: ArmState, command: Command | None

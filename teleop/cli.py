@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HandrailError
 from teleop.station import LoadedStation, load_station
 
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -121,6 +121,14 @@ def check_writable(path: Path, option: str) -> None:
         raise BadInputError(f"{option} {path}: cannot be written ({error.strerror}); name another file") from None
 
 
+def count(text: str) -> int:
+    """Read a number of things, 1 or more, for `add_argument(type=count)`."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
 def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
     """Write one JSON document, whole or not at all; nothing when `path` is None.
 
@@ -144,6 +152,8 @@ def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a script's `main` and exit: its own code (0 or 1), 2 for bad input with one line, 130 when interrupted.
 
+    What went wrong and is no bad input (a learner that died, a device) is one line and 1.
+
     SIGTERM unwinds as Ctrl-C does, so that an arm is left in order. What is our own fault keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _terminate)
@@ -153,6 +163,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     except BadInputError as error:
         _last_words(" ".join(str(error).split()))
         code = BAD_INPUT
+    except HandrailError as error:
+        _last_words(" ".join(str(error).split()))
+        code = FAILED_CHECK
     except KeyboardInterrupt:
         _last_words("stopped by Ctrl-C")
         code = INTERRUPTED

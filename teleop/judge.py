@@ -16,5 +16,5 @@ class Judge(Protocol):
         ...
 
     def outcome(self, state: ArmState) -> Outcome | None:
-        """Return SUCCESS or FAILURE once that is plain, None while the task goes on; called once per tick."""
+        """Return the outcome once that is plain, None while the task goes on; called once per tick."""
         ...

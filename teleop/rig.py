@@ -38,6 +38,7 @@ from teleop.arbiter import Arbiter
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
 from teleop.judge import Judge
+from teleop.playback_judge import PlaybackJudge
 from teleop.station import LoadedStation, Station
 from teleop.tick import TickPipeline
 
@@ -96,6 +97,8 @@ class Rig:
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
         arm, cameras = self.parts()
+        if self._recording is not None:
+            self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
         with ExitStack() as stack:
             self.arm: Arm = stack.enter_context(arm)
             self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
@@ -134,6 +137,9 @@ class Rig:
             pose[:3, :3] = R_DOWN
             pose[:3, 3] = self.station.arm.home_m
             return pose
+        if self._recording is not None:
+            T_base_start: Array = self._recording.episodes[0].T_base_tcp[0]
+            return T_base_start  # where the recording begins, whatever plays now
         return self.arm.state().T_base_tcp
 
     def safety(self) -> SafetyFilter:
@@ -172,6 +178,7 @@ class Rig:
                     raise BadInputError(
                         f"station {self.loaded.path}: plays a recording and none was given; add --recording PATH"
                     )
+                self.judge = PlaybackJudge(self._recording, self.clock)
                 arm = RecordedArm(
                     self._recording,
                     self.clock,
@@ -222,6 +229,7 @@ def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> Tic
         ),
         safety=safety,
         gate_enabled=station.residual is not None and station.residual.gate,
+        open_loop=isinstance(station.arm, RecordedArmConfig),
     )
 
 

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Runs a station's policy, lets a person take over at any tick, and logs every tick."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from environment import cli
+
+from policy.bridge_data import unseen
+from policy.episode_reader import read_episode
+from policy.manifest_file import read_manifest
+from policy.weights_file import read_weights
+from robot.clock import VirtualClock, WallClock
+from robot.config import RecordedArmConfig
+from robot.errors import BadInputError
+from robot.recording import Recording
+from teleop.learned_weights import LearnedWeights
+from teleop.open_loop_report import open_loop_report
+from teleop.run import Run, RunOptions
+from teleop.run_report import HOW_TO_ARM, episode_line, process_age_s, run_summary, summary_lines
+
+_EPISODES = 10
+
+
+def main() -> int:
+    """Run episodes until there are enough or the person closes the run; 1 when a recording has gaps."""
+    args = _parser().read()
+    station = args.station.station
+    recorded = isinstance(station.arm, RecordedArmConfig)
+    by_hand = args.operator in ("gamepad", "keyboard")
+    manifest, _ = read_manifest(args.station.bundle_path)
+    recording = _recording(args.recording, recorded, str(args.station.path))
+    scale = station.residual.scale if station.residual else (0.0,)
+    options = RunOptions(
+        out=args.out or Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{station.name}",
+        operator=args.operator or ("none" if recorded else "simulated"),
+        seed=args.seed,
+        learner=args.learner,
+        weights=read_weights(args.weights, manifest, scale)[0] if args.weights else None,
+        explore=args.learner is not None,
+        resume=args.resume,
+        recorded=tuple(unseen(recording, manifest.training)) if recording else (),
+    )
+    clock = WallClock() if args.real_time or by_hand else VirtualClock()
+    with Run(args.station, clock, options, recording=recording) as run:
+        first = run.folder.next_episode()
+        total = args.episodes or (None if by_hand else _EPISODES)
+        if recording:
+            total = min(args.episodes or len(options.recorded), len(options.recorded) - first)
+        print(f"ready in {process_age_s():.2f} s; {HOW_TO_ARM[options.operator]}", flush=True)
+        while total is None or len(run.results) < total:
+            result = run.episode()
+            if result is None:
+                break
+            notice = run.weights.notice if isinstance(run.weights, LearnedWeights) else ""
+            print(episode_line(len(run.results), total, result, notice), flush=True)
+            if result.quit:
+                break
+        run.finish()
+
+    document = run_summary(run)
+    print("\n".join(summary_lines(run, document)))
+    if recording and run.committed:
+        report = open_loop_report([read_episode(episode.path) for episode in run.committed], recording, manifest)
+        print(report.text())
+        document |= {**report.summary(), "verdict": report.verdict(), "recording": recording.path}
+    cli.write_json(args.json, document)
+    return cli.FAILED_CHECK if document["incomplete"] else cli.OK
+
+
+def _parser() -> cli.ScriptParser:
+    parser = cli.script(
+        __doc__ or "",
+        [
+            "run_robot.py launch/stations/sim_place.toml",
+            "run_robot.py launch/stations/sim_place.toml --operator gamepad --out runs/today",
+            "run_robot.py launch/stations/sim_place.toml --weights runs/learner/weights.safetensors --operator none",
+            "run_robot.py launch/stations/bridge_recorded.toml --recording bridge_real_robot.h5 --json bridge.json",
+        ],
+        station=True,
+    )
+    parser.add_argument("--out", type=Path, help="run folder (default runs/<time>-<station>)")
+    parser.add_argument(
+        "--operator",
+        choices=["gamepad", "keyboard", "simulated", "none"],
+        help="whose hands are on it; gamepad and keyboard imply --real-time "
+        "(default simulated; none for a recorded station)",
+    )
+    parser.add_argument(
+        "--episodes",
+        type=cli.count,
+        metavar="N",
+        help=f"how many (default {_EPISODES}; until you close the window; all unseen episodes of a recording)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of layouts, exploration and the simulated person")
+    parser.add_argument("--real-time", action="store_true", help="wall clock instead of lock-step")
+    parser.add_argument(
+        "--learner",
+        metavar="ENDPOINT",
+        help="learn online with run_learner.py there, such as tcp://127.0.0.1:5701; in lock-step start that with "
+        "--lock-step",
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the residual to start from")
+    parser.add_argument("--recording", type=Path, metavar="PATH", help="for a station that plays a recording")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    return parser
+
+
+def _recording(path: Path | None, recorded: bool, station: str) -> Recording | None:
+    if recorded and path is None:
+        raise BadInputError(f"station {station}: plays a recording and none was given; add --recording PATH")
+    if path is not None and not recorded:
+        raise BadInputError(f"--recording {path}: station {station} has an arm of its own; leave it out")
+    return Recording.open(path) if path else None
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,43 @@
+"""Weights messages as files: from a run's folder or a learner's, checked against the base policy before use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from policy.manifest import Manifest
+from policy.residual import Dims
+from policy.run_folder import RunFolder
+from policy.weights import Expected, ResidualWeights, WeightsRefused, unpack
+from robot.errors import BadInputError
+
+
+def read_weights(path: Path, manifest: Manifest, scale: Sequence[float]) -> tuple[bytes, ResidualWeights]:
+    """Return the message in a file and what is in it.
+
+    Args:
+        path: the file.
+        manifest: of the base policy that it must have been made for.
+        scale: bounds that the station allows, (A,); a message may not exceed the greatest.
+
+    Raises:
+        BadInputError: it cannot be read or is refused.
+    """
+    try:
+        message = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"weights {path}: cannot be read ({error.strerror}); name a weights file") from None
+    dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
+    expected = Expected(dims=dims, bundle_sha256=manifest.content_sha256, max_scale=max(*scale, 1e-6))
+    try:
+        return message, unpack(message, expected)
+    except WeightsRefused as refusal:
+        raise BadInputError(f"weights {path}: {str(refusal).removeprefix('weights ')}; name others") from None
+
+
+def newest_weights(run: Path) -> Path:
+    """Return the file with the highest version of a run's folder. Raises BadInputError when there is none."""
+    files = sorted((RunFolder.open(run).path / "weights").glob("[0-9]*-*"))
+    if not files:
+        raise BadInputError(f"run {run}: has no weights; name a run that had a learner, or a file with --weights")
+    return files[-1]

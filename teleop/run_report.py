@@ -1,0 +1,101 @@
+"""What a run tells the person who started it: how to arm, a line per episode, a summary."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from policy.episode_header import Outcome
+from policy.episode_reader import read_episode
+from robot.command import Reason
+from teleop.learned_weights import LearnedWeights
+from teleop.loop import EpisodeResult
+from teleop.run import OperatorKind, Run
+
+HOW_TO_ARM: dict[OperatorKind, str] = {
+    "gamepad": "disarmed: press Start to arm, hold RB to drive, B holds, Back stops",
+    "keyboard": "disarmed: click on the window and press F1 to arm, hold Space to drive, H holds, Escape stops",
+    "simulated": "the simulated operator arms and supervises",
+    "expert": "the scripted expert arms and drives",
+    "none": "nobody supervises; this script arms",
+}
+
+
+def process_age_s() -> float:
+    """Return how long ago this process was started, to 10 ms [s]; Linux only."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    ticks_per_s = 100  # USER_HZ, the unit of /proc, is 100 on every architecture that Linux runs on for long now
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / ticks_per_s
+
+
+def episode_line(number: int, total: int | None, result: EpisodeResult, notice: str) -> str:
+    """One line about a finished episode; `notice` is news of the weights."""
+    assert result.outcome is not None
+    of = "" if total is None else f"/{total}"
+    line = f"episode {number}{of}: {result.outcome.outcome.value}, {result.ticks} ticks"
+    if result.interventions:
+        line += f", {result.interventions} interventions ({result.human_ticks} ticks)"
+    if result.outcome.reason:
+        line += f"; {result.outcome.reason}"
+    return f"{line}; {notice}" if notice else line
+
+
+def run_summary(run: Run) -> dict[str, object]:
+    """Return the JSON document of a finished run."""
+    results, committed = run.results, run.committed
+    outcomes = Counter(result.outcome.outcome.value for result in results if result.outcome)
+    document: dict[str, object] = {
+        "run": str(run.folder.path),
+        "run_id": run.folder.run_id,
+        "episodes": len(results),
+        "ticks": sum(result.ticks for result in results),
+        "reset_ticks": sum(result.reset_ticks for result in results),
+        "outcomes": dict(outcomes),
+        "interventions": sum(result.interventions for result in results),
+        "human_ticks": sum(result.human_ticks for result in results),
+        "timing": run.loop.times.summary(),
+        "safety": safety_reasons([episode.path for episode in committed]),
+        "committed": len(committed),
+        "incomplete": sum(not episode.outcome.complete for episode in committed),
+        "weights_version": run.weights.version,
+    }
+    if isinstance(run.weights, LearnedWeights):
+        document["weights"] = {"accepted": run.weights.accepted, "refused": run.weights.refused}
+    return document
+
+
+def safety_reasons(paths: Sequence[Path]) -> dict[str, int]:
+    """Count in how many ticks of the logged episodes the safety filter had each reason."""
+    counts: Counter[str] = Counter()
+    for path in paths:
+        masks = read_episode(path).array("tick/safety").astype(np.int64)
+        for reason in Reason:
+            found = int(np.count_nonzero(masks & int(reason)))
+            if found:
+                counts[reason.name or str(int(reason))] += found
+    return dict(counts)
+
+
+def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
+    """Return the summary for people."""
+    results, times = run.results, run.loop.times
+    successes = sum(result.outcome is not None and result.outcome.outcome is Outcome.SUCCESS for result in results)
+    outcomes = Counter(result.outcome.outcome.value for result in results if result.outcome)
+    told = ", ".join(f"{count} {name}" for name, count in outcomes.most_common()) or "none"
+    p50_ms, p99_ms = np.percentile(times.overhead_ms(), [50, 99]) if len(times) else (0.0, 0.0)
+    lines = [
+        f"{len(results)} episodes: {told}" + (f" ({successes / len(results):.0%} success)" if successes else ""),
+        f"{sum(r.interventions for r in results)} interventions, {sum(r.human_ticks for r in results)} of "
+        f"{sum(r.ticks for r in results)} ticks by the person",
+        f"tick overhead p50 {p50_ms:.2f} ms, p99 {p99_ms:.2f} ms; {times.deadline_misses} deadlines missed",
+    ]
+    reasons = document["safety"]
+    if isinstance(reasons, dict) and reasons:
+        lines.append("safety filter: " + ", ".join(f"{name.lower()} {count} ticks" for name, count in reasons.items()))
+    if document["incomplete"]:
+        lines.append(f"{document['incomplete']} episodes have gaps in their recording")
+    return [*lines, f"run: {run.folder.path}"]
