@@ -25,9 +25,7 @@ from robot.errors import BadInputError, HandrailError
 from robot.recording import Recording
 from robot.simulation.layout import Layout, Split, draw_layout
 from teleop.exploration import Exploration
-from teleop.gamepad import Gamepad
 from teleop.human_input import HumanInput
-from teleop.keyboard import Keyboard
 from teleop.learned_weights import LearnedWeights
 from teleop.loop import ControlLoop, EpisodeResult, LoopParts, Watcher
 from teleop.recorder import RecorderProcess
@@ -38,7 +36,6 @@ from teleop.station import ExplorationConfig, LoadedStation
 from teleop.tick import TickState
 from teleop.unattended import Unattended
 from teleop.weights_in_force import WeightsInForce, fixed_weights
-from teleop.window import OperatorWindow
 
 OperatorKind = Literal["simulated", "expert", "gamepad", "keyboard", "none"]
 _COMMIT_S = 60.0
@@ -57,7 +54,7 @@ class RunOptions:
         weights: message of the weights to start from, None for a residual of zero.
         explore: add exploration noise (training only).
         resume: go on with the run in `out`.
-        recorded: of a recorded arm, which of the recording's episodes are played, in the order of the run's own.
+        recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all when empty.
     """
 
     out: Path
@@ -111,6 +108,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         gc.enable()
+        gc.unfreeze()
         self._stack.close()
 
     def episode(self) -> EpisodeResult | None:
@@ -174,9 +172,14 @@ class Run:
     def _open_human(self) -> HumanInput:
         station, options = self._loaded.station, self._options
         match options.operator:
-            case "gamepad":
-                return OperatorWindow(Gamepad(station.operator.gamepad))
-            case "keyboard":
+            case "gamepad" | "keyboard":
+                # SDL and its window take time to load, which a run without them is not to wait for
+                from teleop.gamepad import Gamepad
+                from teleop.keyboard import Keyboard
+                from teleop.window import OperatorWindow
+
+                if options.operator == "gamepad":
+                    return OperatorWindow(Gamepad(station.operator.gamepad))
                 return OperatorWindow(Keyboard(station.operator.keyboard))
             case "none":
                 return Unattended()
@@ -209,10 +212,12 @@ class Run:
         )
 
     def _watcher(self) -> Watcher | None:
-        from teleop.operator_view import OperatorView
-
-        if not isinstance(self._human, OperatorWindow):
+        if self._options.operator not in ("gamepad", "keyboard"):
             return None
+        from teleop.operator_view import OperatorView
+        from teleop.window import OperatorWindow
+
+        assert isinstance(self._human, OperatorWindow)
         return OperatorView(self._human, self._clock, self._loaded.station.loop.rate_hz, self.results)
 
     def _layout(self, index: int) -> Layout | None:
@@ -226,7 +231,9 @@ class Run:
         self.rig.lay(layout, self._recorded_episode(index), start_s)
 
     def _recorded_episode(self, index: int) -> int | None:
-        return self._options.recorded[index] if self._recording is not None else None
+        if self._recording is None:
+            return None
+        return self._options.recorded[index] if self._options.recorded else index
 
     def _header(self, index: int, layout: Layout | None, state: TickState) -> EpisodeHeader:
         station, rig = self._loaded.station, self.rig
