@@ -16,7 +16,6 @@ from robot.errors import BadInputError
 from teleop.replay import verify_run
 from teleop.replay_compare import compare_bundle
 from teleop.replay_parts import episode_files
-from teleop.replay_picture import draw
 from teleop.replay_show import describe
 from teleop.replay_text import compared_lines, verified_lines
 
@@ -112,6 +111,8 @@ def show(words: Sequence[str]) -> int:
         print("\n".join(lines), end="\n\n")
         documents.append(document)
     if options.png is not None:
+        from teleop.replay_picture import draw  # matplotlib takes half a second to import
+
         draw(files[0], options.png)
         print(f"drawn: {options.png}")
     cli.write_json(options.json, {"episodes": documents})

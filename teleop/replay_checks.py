@@ -38,11 +38,12 @@ def record_findings(episode: Episode) -> Iterator[Finding]:
 
 def _gaps(index: NDArray[np.int64], outcome: EpisodeOutcome) -> Iterator[Finding]:
     """Ticks count up by one; what is missing was declared."""
-    missing = 0
-    for before, now in zip(np.r_[-1, index[:-1]].tolist(), index.tolist(), strict=True):
+    before, missing = -1, 0
+    for now in index.tolist():
         if now <= before:
             yield Finding(tick=now, field="tick/index", logged=str(now), expected=f"more than {before}")
         missing += max(0, now - before - 1)
+        before = now
     if missing > outcome.dropped_ticks:
         yield Finding(
             tick=None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ from teleop.exploration import Exploration
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.loop import ControlLoop, LoopParts
 from teleop.rig import Rig, make_pipeline
-from teleop.station import LoadedStation, Station, load_station
+from teleop.station import LoadedStation, load_station
 from teleop.tick import TickState
 from teleop.weights_in_force import WeightsInForce
 from tests.tiny_bundle import make_tiny_bundle
@@ -219,24 +218,6 @@ def make_run(folder: Path) -> list[Path]:
             layout = draw_layout(Split.TRAINING, 5, index)
             loop.run_episode(header, lambda start_s, layout=layout: rig.lay(layout, None, start_s))
     return [committed.path for committed in recorder.committed]
-
-
-def open_loop_station() -> LoadedStation:
-    """Recorded cameras and a recorded arm under the repository's policy for them, without a limit that bites."""
-    data = tomllib.loads(STATION.read_text())
-    names = ("view_0", "view_1", "view_2")
-    data |= {
-        "name": "recorded",
-        "loop": {"rate_hz": 5.0},
-        "arm": {"kind": "recorded", "gripper_open_m": 0.08, "gripper_closed_m": 0.0},
-        "camera": [{"kind": "recorded", "name": name, "view": name.replace("view", "image")} for name in names],
-        "policy": {"bundle": "../../policy/bundles/bridge", "provider": "cpu"},
-        "episode": {"timeout_s": 1.6},
-    }
-    data["synchroniser"]["max_age_s"] = 0.5
-    data["safety"] |= {"workspace_min_m": [-1.0] * 3, "workspace_max_m": [1.0] * 3, "max_tilt_rad": 1.5}
-    del data["residual"]
-    return LoadedStation(station=Station.model_validate(data), path=STATION)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -20,10 +21,13 @@ from robot.errors import BadInputError
 from robot.recording import Recording
 from teleop.arbiter import Source
 from teleop.replay import verify_run
+from teleop.replay_compare import compare_bundle
 from teleop.replay_episode import EpisodeReplay, EpisodeReport
+from teleop.replay_show import describe
 from teleop.replay_text import verified_lines
 from teleop.run import Run, RunOptions
-from tests.replay_run import changed, make_run, open_loop_station
+from teleop.station import load_station
+from tests.replay_run import STATION, changed, make_run
 
 SCRIPT = Path(__file__).parents[1] / "launch" / "replay_episode.py"
 
@@ -71,9 +75,10 @@ def test_processes_give_the_same_report_as_one_and_tell_their_progress(recorded:
 
 def test_every_episode_of_an_arm_that_plays_a_recording_verifies(tmp_path: Path) -> None:
     recording = Recording.open(Path(__file__).parent / "data" / "bridge_excerpt.h5")
-    options = RunOptions(out=tmp_path / "run", operator="none")
-    with Run(open_loop_station(), VirtualClock(), options, recording=recording) as played:
-        for _ in range(2):
+    station = load_station(STATION.with_name("bridge_recorded.toml"), [("policy.provider", '"cpu"')])
+    options = RunOptions(out=tmp_path / "run", operator="none", recorded=(0, 2))
+    with Run(station, VirtualClock(), options, recording=recording) as played:
+        for _ in options.recorded:
             played.episode()
         played.finish()
     report = verify_run(tmp_path / "run", jobs=0)
@@ -138,6 +143,18 @@ def test_a_recovered_episode_verifies_although_its_header_misses_later_weights(r
     recover_folder(run)
     report = EpisodeReplay().verify(episode.path)
     assert (report.ticks, report.mismatches) == (len(rows) - 4, 0)
+
+
+def test_an_episode_without_a_tick_verifies_and_can_be_told_and_compared(run: Path) -> None:
+    episode = read_episode(files(run)[0])
+    episode.path.unlink()
+    with EpisodeWriter(episode.path.parent, episode.header) as writer:
+        writer.flush()
+    recover_folder(run)
+    report = EpisodeReplay().verify(episode.path)
+    assert (report.ticks, report.mismatches) == (0, 0)
+    assert "incomplete" in describe(episode.path)[0][1]
+    assert compare_bundle(run / "bundles" / (episode.header.bundle_sha256 or ""), [episode.path]).ticks == 0
 
 
 def test_on_another_processor_differences_are_told_and_are_no_mismatches(run: Path) -> None:
@@ -224,36 +241,70 @@ def test_a_damaged_file_ends_the_processes_with_its_line(run: Path) -> None:
         verify_run(run, 2)
 
 
-def script(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The script's own `main` in this process."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    main: Callable[[], int] = runpy.run_path(str(SCRIPT))["main"]
+
+    def call(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+        return main()
+
+    return call
 
 
-def test_the_script_writes_json_and_its_exit_code_is_the_verdict(run: Path, tmp_path: Path) -> None:
-    document = tmp_path / "verified.json"
-    path = files(run)[0]
-    good = script("verify", path, "--jobs", 1, "--json", document)
-    assert (good.returncode, good.stderr) == (0, "")
-    assert json.loads(document.read_text())["mismatches"] == 0
+def test_the_script_exits_with_the_verdict_and_writes_it(run: Path, tmp_path: Path) -> None:
+    path, document = files(run)[0], tmp_path / "verified.json"
     with changed(path, reseal=True) as demo:
         demo["tick/commanded"][14, 0] += 1.0
-    bad = script("verify", path, "--jobs", 1, "--json", document)
-    assert bad.returncode == 1
-    assert "tick/commanded[0]" in bad.stdout
+    command = [sys.executable, str(SCRIPT), "verify", str(path), "--jobs", "1", "--json", str(document)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "tick/commanded[0]" in done.stdout
     assert json.loads(document.read_text())["mismatches"] == 1
-    missing = script("verify", tmp_path / "nowhere")
-    assert missing.returncode == 2
-    assert len(missing.stderr.splitlines()) == 1
 
 
-def test_the_script_recovers_what_a_crash_left(run: Path) -> None:
+def test_the_script_says_what_is_wrong_with_its_options(script: Callable[..., int], recorded: Path) -> None:
+    for words, line in (
+        (("verify", recorded / "nowhere"), "no such file"),
+        (("verify", recorded, "--jobs", 0), "--jobs 0: allowed 1 to 256"),
+        (("verify", recorded, "--jbos", 2), "did you mean --jobs"),
+        (("compare", recorded), "--bundle"),
+        (("compare", recorded, "--bundle", recorded, "--threshold", 3), "--threshold 3.0: allowed 0 to 2"),
+        (("show", recorded, "--png", recorded / "a.png"), "draws one episode, 3 are named"),
+        (("rerun", recorded), "invalid choice"),
+        ((), "required"),
+    ):
+        with pytest.raises(BadInputError, match=line):
+            script(*words)
+
+
+def test_the_script_shows_and_compares(
+    script: Callable[..., int], recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    png, document = tmp_path / "episode.png", tmp_path / "shown.json"
+    assert script("show", files(recorded)[0], "--png", png, "--tick", 19, "--json", document) == 0
+    assert png.stat().st_size > 10_000
+    assert json.loads(document.read_text())["episodes"][0]["tick"]["source"] == "human"
+    assert script("compare", "--bundle", recorded.parent / "bundle", recorded) == 0
+    assert "within the residual's bound in every dimension: 100 %" in capsys.readouterr().out
+
+
+def test_the_script_recovers_what_a_crash_left(
+    script: Callable[..., int], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     episode = read_episode(files(run)[2])
     rows = episode.rows()
     episode.path.unlink()
     with EpisodeWriter(episode.path.parent, episode.header) as writer:
         writer.append(rows[0, ...])
         writer.flush()
-    recovered = script("recover", run)
-    assert recovered.returncode == 0
-    assert f"{episode.path}: 1 ticks, incomplete" in recovered.stdout
-    assert "recovered 1, not recovered 0" in recovered.stdout
+    junk = episode.path.with_name("junk.h5.partial")
+    junk.write_bytes(b"junk")
+    assert script("recover", run) == 1
+    told = capsys.readouterr().out
+    assert f"{episode.path}: 1 ticks, incomplete" in told
+    assert "recovered 1, not recovered 1" in told
+    junk.unlink()
+    assert script("recover", run) == 0
