@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -66,7 +68,8 @@ class ActionSpace:
     ) -> Action:
         """Return the action (A,) for a person's base-frame twist (6,) in [-1, 1] and gripper wish.
 
-        Full deflection is full scale of each dimension. `gripper` None keeps `gripper_width_m`.
+        Full deflection is full scale of each dimension, a centred stick is no motion whatever the offset. `gripper`
+        None keeps `gripper_width_m`.
         """
         if self.spec.kind is not CommandKind.TCP_DELTA:
             raise ValueError(f"a person drives TCP deltas; this bundle's actions are {self.spec.kind.value}")
@@ -75,7 +78,7 @@ class ActionSpace:
         if self.spec.frame == "tcp":
             R_tcp_base = T_base_target[:3, :3].T
             wanted = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]])
-        action[self._motion] = wanted[self._slots]
+        action[self._motion] = wanted[self._slots] - (self._offset / self._scale)[self._motion]
         if self._gripper is not None:
             action[self._gripper] = gripper if gripper is not None else self._gripper_action(gripper_width_m)
         return np.clip(action, -1.0, 1.0).astype(np.float32)
@@ -103,7 +106,9 @@ class ActionSpace:
         return action.astype(np.float32)
 
     def _width(self, action: float) -> float:
-        """Gripper width [m] for a gripper action: +1 open, -1 closed."""
+        """Gripper width [m] for a gripper action: +1 open, -1 closed; NaN for what is not finite, which is rejected."""
+        if not math.isfinite(action):
+            return math.nan
         closed_m, open_m = self.spec.gripper_closed_m, self.spec.gripper_open_m
         if self.spec.gripper == "binary":
             return open_m if action >= 0.0 else closed_m

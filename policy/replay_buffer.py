@@ -27,7 +27,7 @@ class Batch:
         human: a person's action was at work, (B,) bool.
         human_action: what the person asked for, (B, A); 0 where `engaged` is False.
         engaged: `human_action` holds something, (B,) bool.
-        successful: the episode ended in success, (B,) bool.
+        unaided: the episode ended in success and no person drove in it, (B,) bool.
         demonstration: the episode was a demonstration, (B,) bool.
     """
 
@@ -43,7 +43,7 @@ class Batch:
     human: Mask
     human_action: Floats
     engaged: Mask
-    successful: Mask
+    unaided: Mask
     demonstration: Mask
 
 
@@ -113,7 +113,7 @@ class ReplayBuffer:
             "human": _Rows((), np.bool_),
             "human_action": _Rows((action_size,), np.float32),
             "engaged": _Rows((), np.bool_),
-            "successful": _Rows((), np.bool_),
+            "unaided": _Rows((), np.bool_),
             "demonstration": _Rows((), np.bool_),
         }
         self._live = _Rows((), np.int64)  # transitions that may be drawn

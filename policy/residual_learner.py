@@ -8,6 +8,7 @@ where the critic agrees from Q-filtered demonstrations (Nair et al. 2018).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,9 @@ class LearnerConfig:
         imitation_weight, imitation_half_life: weight of the imitation of the person and the updates that halve it.
         imitation_floor: share of it that stays.
         q_filter: imitate only where the critic rates the person's action above the actor's.
-        approval_weight: weight of imitating what the robot did by itself in episodes that ended in success.
+        actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
+            which does not jump as the actor does.
+        approval_weight: weight of imitating what the robot did by itself in episodes that ended in success without a person.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
         use_features: False hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
@@ -76,6 +79,7 @@ class LearnerConfig:
     imitation_half_life: float = 5000.0
     imitation_floor: float = 0.1
     q_filter: bool = True
+    actor_average: float = 0.005
     approval_weight: float = 0.1
     clip_unreachable: bool = False
     use_features: bool = True
@@ -109,6 +113,7 @@ class ResidualLearner:
             self._slow = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
             self._actor = Ensemble(1, width, config.hidden, dims.action_size, layer_norm=config.layer_norm)
         self._actor.zero_output()
+        self._mean_actor = copy.deepcopy(self._actor).requires_grad_(False)
         self._slow.load_state_dict(self._critic.state_dict())
         self._slow.requires_grad_(False)
         self._normaliser = RunningNormaliser(observation, batches=config.normaliser_batches, clip=config.input_clip)
@@ -141,7 +146,7 @@ class ResidualLearner:
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """What the robot runs, named as in `policy.residual`."""
-        named = self._actor.tensors(0, "actor")
+        named = self._mean_actor.tensors(0, "actor")
         for head in range(min(self._config.gate_heads, self._config.critics)):
             named |= self._slow.tensors(head, f"gate.{head}")
         named |= {
@@ -159,6 +164,7 @@ class ResidualLearner:
             "critic": self._critic.state_dict(),
             "slow": self._slow.state_dict(),
             "actor": self._actor.state_dict(),
+            "mean_actor": self._mean_actor.state_dict(),
             "normaliser": self._normaliser.state_dict(),
             "critic_optimiser": self._critic_optimiser.state_dict(),
             "actor_optimiser": self._actor_optimiser.state_dict(),
@@ -171,6 +177,7 @@ class ResidualLearner:
         self._critic.load_state_dict(state["critic"])
         self._slow.load_state_dict(state["slow"])
         self._actor.load_state_dict(state["actor"])
+        self._mean_actor.load_state_dict(state["mean_actor"])
         self._normaliser.load_state_dict(state["normaliser"])
         self._critic_optimiser.load_state_dict(state["critic_optimiser"])
         self._actor_optimiser.load_state_dict(state["actor_optimiser"])
@@ -219,12 +226,15 @@ class ResidualLearner:
         fade = 0.5 ** (self._updates / config.imitation_half_life)
         weight = config.imitation_weight * (config.imitation_floor + (1.0 - config.imitation_floor) * fade)
         human = self._imitation(residual, batch.human_action - batch.base, batch.human.float() * worse)
-        approved = batch.successful.float() * (1.0 - batch.human.float()) * worse
+        approved = batch.unaided.float() * (1.0 - batch.human.float()) * worse
         robot = self._imitation(residual, batch.action - batch.base, approved)
         loss = loss + weight * human + config.approval_weight * robot
         self._actor_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._actor_optimiser.step()
+        with torch.no_grad():
+            mean, fresh = list(self._mean_actor.parameters()), list(self._actor.parameters())
+            torch._foreach_lerp_(mean, fresh, config.actor_average)
         if self._updates % 50 == 0:
             self._figures |= {"imitation": float(human.detach()), "approval": float(robot.detach())}
 
@@ -254,4 +264,4 @@ class _Tensors:
         self.next_proprio = torch.from_numpy(batch.next_proprio)
         self.next_base = torch.from_numpy(batch.next_base)
         self.human_action = torch.from_numpy(batch.human_action)
-        self.human, self.successful = torch.from_numpy(batch.human), torch.from_numpy(batch.successful)
+        self.human, self.unaided = torch.from_numpy(batch.human), torch.from_numpy(batch.unaided)

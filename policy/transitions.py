@@ -40,7 +40,8 @@ class Transitions:
         human: True where a person's action was at work, (N,).
         human_action: what the person asked for, (N, A); 0 where `engaged` is False.
         engaged: True where `human_action` holds something, (N,).
-        demonstration, successful: of the episode.
+        demonstration: of the episode.
+        unaided: the episode ended in success and no person drove in it.
     """
 
     features: Floats
@@ -55,7 +56,7 @@ class Transitions:
     human_action: Floats
     engaged: Mask
     demonstration: bool
-    successful: bool
+    unaided: bool
 
     @property
     def size(self) -> int:
@@ -102,7 +103,7 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float) -> Tran
         human_action=np.where(engaged[:, None], episode.human[rows], np.float32(0.0)),
         engaged=engaged,
         demonstration=episode.demonstration,
-        successful=episode.outcome is Outcome.SUCCESS,
+        unaided=episode.outcome is Outcome.SUCCESS and not episode.engaged.any(),
     )
 
 

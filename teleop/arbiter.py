@@ -141,8 +141,9 @@ class Arbiter:
     def step(self, state: ArbiterState, voices: Voices) -> tuple[ArbiterState, Decision]:
         """Return the next state and this tick's decision.
 
-        Faults come before the person, the person before the reset's homing, homing before the policy. A person
-        never drives an arm that is not armed, and an unplugged or silent device always holds.
+        Faults come before the reset's homing, homing before the person, the person before the policy. A person never
+        drives an arm that is not armed, and an unplugged or silent device always holds. Homing is stopped by the hold
+        and stop verbs, not by the drive button: whoever still holds that when an episode ends has let go of nothing.
         """
         state = self._heed(state, voices.human.events)
         reason = self._hold_reason(state, voices)
@@ -182,7 +183,7 @@ class Arbiter:
             reason |= HoldReason.PERSON_HOLD
         if not voices.human.connected:
             reason |= HoldReason.DEVICE_UNPLUGGED
-        elif voices.now_s - voices.human.polled_s > self.silence_s:
+        elif not voices.now_s - voices.human.polled_s <= self.silence_s:  # NaN is silence, too
             reason |= HoldReason.DEVICE_SILENT
         if voices.overrun:
             reason |= HoldReason.OVERRUN

@@ -61,6 +61,7 @@ def evaluate_layouts(job: Job) -> None:
     """Run the job's layouts in lock-step without a person and print a `Line` for each."""
     loaded = LoadedStation(station=job.station, path=job.path)
     station, clock = job.station, VirtualClock()
+    person = Unattended()
     with Rig(loaded, clock, seed=job.seed) as rig:
         manifest = rig.bundle.manifest
         dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
@@ -74,7 +75,7 @@ def evaluate_layouts(job: Job) -> None:
                 clock=clock,
                 arm=rig.arm,
                 synchroniser=rig.synchroniser,
-                human=Unattended(),
+                human=person,
                 pipeline=make_pipeline(station, rig.bundle, rig.safety()),
                 recorder=Unrecorded(),
                 weights=WeightsInForce(weights.head, weights.version, weights.sha256),
@@ -92,6 +93,8 @@ def evaluate_layouts(job: Job) -> None:
         gc.freeze()
         gc.disable()
         for index in job.layouts:
+            if not loop.armed:  # also after an episode that ended in a latched fault
+                person.arm()
             loop.wait_armed()
             layout = draw_layout(job.split, job.seed, index)
             result = loop.run_episode(

@@ -209,7 +209,7 @@ class ControlLoop:
             if not resetting and result.ticks > 0:
                 result.outcome = self._ending(human, state, result.ticks)
                 if result.outcome is not None:
-                    self._carried |= human.events & ~_ALL_LABELS
+                    self._carried |= human.events & ~_ALL_LABELS  # no tick has heeded them
                     break
             previous = self.state.arbiter.previous
             tick = self.tick(index, human, state, resetting=resetting)
@@ -219,16 +219,20 @@ class ControlLoop:
                 parts.watcher.tick(tick, self._slack_s())
             result.outcome = self._stopped(tick)
         self._end_row(result.outcome)
+        self._come_to_rest()
         parts.recorder.end(result.outcome.model_copy(update={"weights": parts.weights.taken_over()}))
         self.state = replace(self.state, chunk=None)
         return result
 
+    @property
+    def armed(self) -> bool:
+        """True when the arm may move: the person armed it and nothing latched since."""
+        return self.state.arbiter.armed and not self.state.filter.latched
+
     def wait_armed(self) -> bool:
         """Poll the person until they arm, without moving or recording; False when they quit instead."""
         self._deadline_s = self._parts.clock.now_s()
-        while self.state.filter.latched or not self.state.arbiter.armed:
-            if HumanEvent.ARM in self._carried:
-                break
+        while not self.armed and HumanEvent.ARM not in self._carried:
             human, state = self._next_tick()
             if HumanEvent.QUIT in human.events:
                 return False
@@ -266,11 +270,16 @@ class ControlLoop:
             self._parts.arm.hold()
 
     def _ending(self, human: HumanCommand, state: ArmState, ticks: int) -> EpisodeOutcome | None:
-        """Judge the scene that the tick before led to: the person's word, then the task's, then the clock's."""
-        if not human.events & (HumanEvent.STOP | HumanEvent.QUIT):
-            for event, outcome in _LABELS.items():
-                if event in human.events:
-                    return EpisodeOutcome(outcome=outcome, label_source=self._parts.labels)
+        """Judge the scene that the tick before led to: the person's word, then the task's, then the clock's.
+
+        Not when the person stops or the filter is latched: then ticks go on until the arm is at rest, see `_stopped`.
+        """
+        stops = bool(human.events & (HumanEvent.STOP | HumanEvent.QUIT))
+        if stops or self.state.arbiter.stopped or self.state.filter.latched:
+            return None
+        for event, outcome in _LABELS.items():
+            if event in human.events:
+                return EpisodeOutcome(outcome=outcome, label_source=self._parts.labels)
         judged = self._parts.judge.outcome(state) if self._parts.judge else None
         if judged is not None:
             return EpisodeOutcome(outcome=judged, label_source=LabelSource.TASK)
@@ -292,6 +301,19 @@ class ControlLoop:
                 outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=f"safety filter latched: {reason!s}"
             )
         return None
+
+    def _come_to_rest(self) -> None:
+        """Brake within the limits after an episode: nobody sends anything until the next one.
+
+        A filter left in motion would take the arm, standing by then, for one that still moves.
+        """
+        parts = self._parts
+        while not (parts.arm.open_loop or self.state.filter.at_rest):
+            self._deadline_s += parts.period_s
+            parts.clock.sleep_until(self._deadline_s)
+            after, command = parts.pipeline.safety.step(self.state.filter, parts.arm.state(), None)
+            self.state = replace(self.state, filter=after)
+            self._send(command)
 
     def _put_row(self) -> None:
         """Hand over the row of the tick before: only now is it known that the episode went on."""

@@ -23,7 +23,7 @@ class ScriptedExpert:
     def __init__(self, world: SimulatedWorld, task: PlaceTask, *, scale_m: tuple[float, float, float]) -> None:
         self._world, self._task, self._scale_m = world, task, np.array(scale_m)
         self._style = ExpertStyle()
-        self._armed = False
+        self._arms = True
 
     def __enter__(self) -> Self:
         return self
@@ -33,10 +33,14 @@ class ScriptedExpert:
     ) -> None:
         return None
 
+    def arm(self) -> None:
+        """Arm again at the next poll, as the window asks a person to."""
+        self._arms = True
+
     def poll(self, now_s: float) -> HumanCommand:
         """Arm first, then show one more tick of the task."""
-        if not self._armed:
-            self._armed = True
+        if self._arms:
+            self._arms = False
             return HumanCommand(events=HumanEvent.ARM, polled_s=now_s)
         state = self._world.arm_state()
         motion = expert_motion(self._task.truth(state), state, self._style)

@@ -22,6 +22,7 @@ from robot.simulation.world import SimulatedWorld
 from teleop.human_input import HumanCommand, HumanEvent
 
 Array = NDArray[np.float64]
+_NEAR_PAD_M = 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class SimulatedOperator:
         self._rng = np.random.default_rng([seed, 77])
         self._traits = traits or OperatorTraits()
         self._style = ExpertStyle()
-        self._armed = False
+        self._arms = True
         self._last_z_m: float | None = None
         self._mood = _Mood.WATCHING
         self._seen_m: Array | None = None
@@ -92,10 +93,14 @@ class SimulatedOperator:
         """They have laid the table anew and step back."""
         self._calm()
 
+    def arm(self) -> None:
+        """Arm again at the next poll, as the window asks a person to."""
+        self._arms = True
+
     def poll(self, now_s: float) -> HumanCommand:
         """Look at the scene and say what they do now."""
-        if not self._armed:
-            self._armed = True
+        if self._arms:
+            self._arms = False
             return HumanCommand(events=HumanEvent.ARM, polled_s=now_s)
         state = self._world.arm_state()
         truth = self._task.truth(state)
@@ -106,8 +111,8 @@ class SimulatedOperator:
         if self._mood is _Mood.WATCHING and wrong:
             self._mood, self._takes_over_s = _Mood.REACTING, now_s + self._rng.uniform(*self._traits.reaction_s)
         if self._mood is _Mood.REACTING and now_s >= self._takes_over_s:
-            # A person who has made up their mind takes over even if the last instant looked better.
-            self._mood, self._held_at_start = _Mood.DRIVING, truth.held
+            self._mood = _Mood.DRIVING if wrong else _Mood.WATCHING
+            self._held_at_start = truth.held
             self._off_m = self._rng.normal(0.0, self._traits.sight_m, 2)
         if self._mood is _Mood.DRIVING and truth.held != self._held_at_start and self._settled(truth, state):
             self._calm()
@@ -140,7 +145,8 @@ class SimulatedOperator:
             return False
         if truth.held:
             off_m = np.linalg.norm(truth.block_m[:2] - truth.pad_xy_m)
-            return bool(off_m > traits.place_off_m + traits.slack * height_m)
+            # far from the pad it is not a placing yet: the hand settles on the block as it grasps
+            return bool(traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M)
         if state.gripper_width_m < 0.06:
             return False
         off_m = np.linalg.norm(truth.block_m[:2] - tcp_m[:2])

@@ -1,4 +1,4 @@
-"""Nobody at the robot: arms once, as whoever started the run asked for, and never interferes."""
+"""Nobody at the robot: arms when whoever started the run asks for it, and never interferes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Unattended:
     """For simulation, replays and evaluation. A run with it on a real arm has nobody to stop the arm."""
 
     def __init__(self) -> None:
-        self._armed = False
+        self._arms = True
 
     def __enter__(self) -> Self:
         return self
@@ -22,8 +22,12 @@ class Unattended:
     ) -> None:
         return None
 
+    def arm(self) -> None:
+        """Arm again at the next poll."""
+        self._arms = True
+
     def poll(self, now_s: float) -> HumanCommand:
-        """Arm at the first call, then nothing."""
-        events = HumanEvent.NONE if self._armed else HumanEvent.ARM
-        self._armed = True
+        """Arm at the first call and after `arm`, then nothing."""
+        events = HumanEvent.ARM if self._arms else HumanEvent.NONE
+        self._arms = False
         return HumanCommand(events=events, polled_s=now_s)

@@ -11,7 +11,9 @@ from robot.simulation.place_task import SceneTruth
 
 GRASP_Z_M = 0.02
 HOVER_M = 0.08  # above the grasp or place height
-CAPTURE_M = 0.004  # lateral error inside which it descends
+CAPTURE_M = 0.005  # lateral error inside which it descends all the way
+FUNNEL = 4.0  # height that it keeps per metre of lateral error beyond that
+READY_M = 0.016  # lateral error up to which it closes or opens once it is down: the descent has done the aiming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +38,14 @@ class ExpertStyle:
         lateral_step_m: greatest lateral step [m].
         down_step_m: greatest descent [m]; slow enough that a person can react before contact.
         up_step_m: greatest rise [m].
+        correct_up_step_m: greatest rise to put a descent right [m]; gentle, so that a correction can outweigh it.
     """
 
     gain: float = 0.25
     lateral_step_m: float = 0.015
     down_step_m: float = 0.005
     up_step_m: float = 0.012
+    correct_up_step_m: float = 0.004
 
 
 def expert_motion(truth: SceneTruth, state: ArmState, style: ExpertStyle) -> Motion:
@@ -61,15 +65,16 @@ def expert_motion(truth: SceneTruth, state: ArmState, style: ExpertStyle) -> Mot
     # Held: bring the block, not the hand, over the pad.
     error_m = truth.pad_xy_m - truth.block_m[:2] if truth.held else truth.block_m[:2] - tcp_m[:2]
     distance_m = float(np.linalg.norm(error_m))
-    height_m = GRASP_Z_M + min(HOVER_M, 6.0 * max(0.0, distance_m - CAPTURE_M))
+    height_m = GRASP_Z_M + min(HOVER_M, FUNNEL * max(0.0, distance_m - CAPTURE_M))
     step_m = min(style.lateral_step_m, style.gain * distance_m)
-    if truth.held:
-        step_m *= float(np.clip((tcp_m[2] - GRASP_Z_M - 0.004) / 0.04, 0.0, 1.0)) if distance_m > 0.02 else 1.0
+    near = distance_m < 0.04
+    if truth.held and not near:  # lift off before leaving
+        step_m *= float(np.clip((tcp_m[2] - GRASP_Z_M - 0.004) / 0.04, 0.0, 1.0))
     lateral_m = error_m / max(distance_m, 1e-9) * step_m
-    down_m = float(np.clip(height_m - tcp_m[2], -style.down_step_m, style.up_step_m))
+    up_m = style.correct_up_step_m if near else style.up_step_m
+    down_m = float(np.clip(height_m - tcp_m[2], -style.down_step_m, up_m))
     if truth.held:
-        gripper = 1.0 if tcp_m[2] < GRASP_Z_M + 0.004 and distance_m < 0.008 else -1.0
+        gripper = 1.0 if tcp_m[2] < GRASP_Z_M + 0.004 and distance_m < READY_M else -1.0
     else:
-        ready = tcp_m[2] < GRASP_Z_M + 0.006 and distance_m < 0.008
-        gripper = -1.0 if ready else 1.0
+        gripper = -1.0 if tcp_m[2] < GRASP_Z_M + 0.006 and distance_m < READY_M else 1.0
     return Motion(delta_m=np.array([lateral_m[0], lateral_m[1], down_m]), gripper=gripper)
