@@ -32,6 +32,12 @@ _STYLE = {
     "xtick.color": _GREY,
     "ytick.color": _GREY,
 }
+_DRIVERS = {
+    Source.POLICY: "policy drives",
+    Source.HUMAN: "human drives",
+    Source.HOLD: "hold",
+    Source.RESET: "reset",
+}
 _VOICES = (("base", SOURCE_HEX[Source.POLICY]), ("residual", RESIDUAL), ("human", SOURCE_HEX[Source.HUMAN]))
 
 
@@ -108,7 +114,7 @@ def _key(figure: Figure, sources: NDArray[np.int64], y: float) -> None:
     lines = [Line2D([], [], color=colour, linewidth=1.6, label=name) for name, colour in _VOICES]
     lines.append(Line2D([], [], color=_GREY, linewidth=4.0, alpha=0.45, label="commanded"))
     there = [source for source in Source if (sources == source).any()]
-    patches = [Patch(color=SOURCE_HEX[source], label=f"{source.name.lower()} drives") for source in there]
+    patches = [Patch(color=SOURCE_HEX[source], label=_DRIVERS[source]) for source in there]
     figure.legend(
         handles=[*lines, *patches], loc="center left", bbox_to_anchor=(_LEFT_IN / _WIDTH_IN - 0.006, y),
         ncols=len(lines) + len(patches), frameon=False, handlelength=1.6, columnspacing=1.4,
