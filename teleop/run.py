@@ -54,7 +54,8 @@ class RunOptions:
         weights: message of the weights to start from, None for a residual of zero.
         explore: add exploration noise (training only).
         resume: go on with the run in `out`.
-        recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all when empty.
+        recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all
+            when empty.
     """
 
     out: Path
@@ -109,13 +110,14 @@ class Run:
     ) -> None:
         gc.enable()
         gc.unfreeze()
-        self._stack.close()
+        self._stack.__exit__(kind, error, trace)
 
     def episode(self) -> EpisodeResult | None:
         """Run one episode and commit it; None when the person closed the run before it began.
 
         In lock-step it returns after the commit, with the episode handed to the learner.
         """
+        self._ask_to_arm()
         if not self.loop.wait_armed():
             return None
         if isinstance(self.weights, LearnedWeights):
@@ -139,6 +141,22 @@ class Run:
             self._take_commits(wait_for=self._next - 1)
         if isinstance(self.weights, LearnedWeights):
             self.weights.finish(self._done)
+
+    def _ask_to_arm(self) -> None:
+        """Ask a stand-in for a person to arm again after a stop or a fault, as the window asks a person.
+
+        Raises:
+            HandrailError: nobody is there, and the arm is one that could hurt.
+        """
+        if not isinstance(self._human, (SimulatedOperator, ScriptedExpert, Unattended)):
+            return
+        if self._done and not self.loop.armed:
+            if self.rig.simulation is None and not self.rig.arm.open_loop:
+                raise HandrailError(
+                    f"run {self.folder.run_id}: the robot latched in episode {self._next - 1} and nobody is there to "
+                    "arm it; look at the robot and start again with a gamepad or the keyboard"
+                )
+            self._human.arm()
 
     def _take_commits(self, wait_for: int | None) -> None:
         if wait_for is not None:
