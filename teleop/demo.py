@@ -1,0 +1,167 @@
+"""The whole way in one go: measure the base, train with a person, measure again, verify, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from policy.episode_header import Outcome
+from robot.clock import Clock, VirtualClock, WallClock
+from robot.simulation.layout import Split
+from teleop.episode_digest import digest_episode
+from teleop.evaluation import Evaluation, evaluate
+from teleop.loop import EpisodeResult
+from teleop.replay import verify_run
+from teleop.run import OperatorKind
+from teleop.statistics import quarter_means
+from teleop.station import LoadedStation
+from teleop.training import TrainingResult, train_online
+
+_BAR = "{desc:<34} {percentage:3.0f} % |{bar}| {n_fmt}/{total_fmt} {elapsed} {postfix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoPlan:
+    """How much of everything.
+
+    Attributes:
+        layouts: held-out layouts of each measurement.
+        episodes: training episodes.
+        max_steps: control ticks after which no further training episode begins.
+    """
+
+    layouts: int
+    episodes: int
+    max_steps: int
+
+
+FULL = DemoPlan(layouts=60, episodes=150, max_steps=18_000)
+QUICK = DemoPlan(layouts=10, episodes=8, max_steps=2_000)
+
+
+def run_demo(
+    loaded: LoadedStation,
+    *,
+    out: Path,
+    plan: DemoPlan,
+    seed: int,
+    operator: OperatorKind,
+    real_time: bool,
+    command: str,
+) -> dict[str, Any]:
+    """Run the demo into `out`, write summary.json and report.html there and return the summary.
+
+    Raises:
+        BadInputError: something a person can mend.
+        HandrailError: a part failed.
+    """
+    began_s = time.perf_counter()
+    base = _measure(loaded, "1 base policy, alone", None, plan, seed)
+    clock: Clock = WallClock() if real_time or operator in ("gamepad", "keyboard") else VirtualClock()
+    training = _train(loaded, clock, out, plan, seed, operator)
+    trained = _measure(loaded, "3 base + residual, alone", training.weights, plan, seed)
+    summary = _summary(base, trained, training)
+    summary["replay"] = _verify(training)
+    summary |= {"seed": seed, "command": command, "operator": operator}
+    summary["wall_s"] = round(time.perf_counter() - began_s, 1)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _report(out, summary, training)
+    return summary
+
+
+def _measure(loaded: LoadedStation, name: str, weights: bytes | None, plan: DemoPlan, seed: int) -> Evaluation:
+    with tqdm(total=plan.layouts, desc=name, bar_format=_BAR) as bar:
+        wins = 0
+
+        def progress(line: Any) -> None:
+            nonlocal wins
+            wins += line.outcome == "success"
+            bar.update()
+            bar.set_postfix_str(f"{wins}/{bar.n} succeeded", refresh=False)
+
+        return evaluate(
+            loaded, weights=weights, episodes=plan.layouts, seed=seed, split=Split.HELD_OUT, progress=progress
+        )
+
+
+def _train(
+    loaded: LoadedStation, clock: Clock, out: Path, plan: DemoPlan, seed: int, operator: OperatorKind
+) -> TrainingResult:
+    with tqdm(total=plan.episodes, desc="2 training with a person", bar_format=_BAR) as bar:
+        recent: list[EpisodeResult] = []
+
+        def progress(number: int, result: EpisodeResult, notice: str) -> None:
+            recent.append(result)
+            last = recent[-20:]
+            alone = sum(r.outcome is not None and r.outcome.success and not r.interventions for r in last)
+            helped = sum(r.interventions > 0 for r in last)
+            bar.update()
+            bar.set_postfix_str(f"last {len(last)}: {alone} alone, {helped} helped; {notice}", refresh=False)
+
+        return train_online(
+            loaded,
+            clock,
+            out=out,
+            episodes=plan.episodes,
+            seed=seed,
+            operator=operator,
+            progress=progress,
+            max_steps=plan.max_steps,
+        )
+
+
+def _summary(base: Evaluation, trained: Evaluation, training: TrainingResult) -> dict[str, Any]:
+    results = training.results
+    quarters = quarter_means([float(result.interventions) for result in results]) or (0.0, 0.0)
+    allowed = sum(
+        result.outcome is not None and result.outcome.outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
+        for result in results
+    )
+    return {
+        "base": base.summary(),
+        "trained": trained.summary(),
+        "env_steps": training.env_steps,
+        "training_wall_s": round(training.wall_s, 1),
+        "interventions": {
+            "first_quarter_per_episode": round(quarters[0], 3),
+            "last_quarter_per_episode": round(quarters[1], 3),
+            "failures_allowed": allowed,
+        },
+        "ticks": training.times.summary(),
+        "episodes": {"committed": len(results), "incomplete": training.incomplete},
+        "learner": {
+            "updates": training.learner.get("updates", 0),
+            "updates_per_s": round(float(training.learner.get("updates_per_s", 0.0)), 1),
+            "accepted": training.accepted,
+            "refused": training.refused,
+        },
+    }
+
+
+def _verify(training: TrainingResult) -> dict[str, int]:
+    with tqdm(total=len(training.results), desc="4 replaying every decision", bar_format=_BAR) as bar:
+        report = verify_run(training.run.path, jobs=2, progress=lambda episode: bar.update() and None)
+    return {"ticks": report.ticks, "mismatches": report.mismatches}
+
+
+def _report(out: Path, summary: dict[str, Any], training: TrainingResult) -> None:
+    from teleop.report import write_report  # loads matplotlib, which only this needs
+
+    files = sorted((out / "episodes").glob("*.h5"))
+    log = [_line(number, result) for number, result in enumerate(training.results)]
+    digests = [digest_episode(path) for path in files]
+    write_report(out / "report.html", summary, digests, training.run, training.times.stages_ms(), log)
+
+
+def _line(number: int, result: EpisodeResult) -> str:
+    outcome = result.outcome.outcome.value if result.outcome else "-"
+    return (
+        f"episode {number + 1}: {outcome}, {result.ticks} ticks, "
+        f"{result.human_ticks} driven by the person in {result.interventions} interventions"
+    )
+
