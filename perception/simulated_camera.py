@@ -28,8 +28,7 @@ class SimulatedCamera:
 
     def __init__(self, config: SimulatedCameraConfig, world: SimulatedWorld, *, seed: int) -> None:
         self._config, self._world = config, world
-        focal_px = config.height / 2.0 / math.tan(math.radians(config.vertical_fov_deg) / 2.0)
-        self.intrinsics_px = (focal_px, focal_px, (config.width - 1) / 2.0, (config.height - 1) / 2.0)
+        self.intrinsics_px = intrinsics_px(config)
         fx, fy, cx, cy = self.intrinsics_px
         self._caster = RayCaster(height=config.height, width=config.width, fx=fx, fy=fy, cx=cx, cy=cy)
         self._T_mount_camera = nominal_pose(config) @ bump_pose(config)
@@ -96,6 +95,12 @@ class SimulatedCamera:
         """Colour and depth of the world as it stands."""
         T_base_mount = self._world.arm_state().T_base_tcp if self._config.mount == "tcp" else np.eye(4)
         return self._caster.render(self._world.model, self._world.data, T_base_mount @ self._T_mount_camera)
+
+
+def intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, float]:
+    """Focal lengths and principal point fx, fy, cx, cy of the pinhole camera [px]."""
+    focal_px = config.height / 2.0 / math.tan(math.radians(config.vertical_fov_deg) / 2.0)
+    return focal_px, focal_px, (config.width - 1) / 2.0, (config.height - 1) / 2.0
 
 
 def nominal_pose(config: SimulatedCameraConfig) -> Array:

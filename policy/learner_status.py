@@ -53,10 +53,13 @@ class LearnerStatus:
 
 
 class StatusFile:
-    """Writes the status where others may read it at any time; the first one also goes to stdout, as one line."""
+    """Writes the status where others may read it at any time; the first one also goes to stdout, as one line.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._said = path, False
+    `announce` False leaves stdout alone.
+    """
+
+    def __init__(self, path: Path, *, announce: bool = True) -> None:
+        self._path, self._said = path, not announce
 
     def __call__(self, status: LearnerStatus) -> None:
         """Replace the file; after a crash of the machine it may be an older one."""

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Learns a residual for a station: beside a robot that sends its episodes, or offline from recorded ones."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+from environment import cli
+
+from tqdm import tqdm
+
+from policy.learner_process import run_learner, stop_when_asked
+from policy.learner_settings import LearnerSettings
+from policy.learner_status import LearnerStatus, StatusFile
+from robot.errors import BadInputError
+from teleop.station import LoadedStation
+from teleop.training import learner_settings
+
+_UPDATES = 2000
+
+
+def main() -> int:
+    """Learn until stopped or, offline, until all updates are made."""
+    args = _parser().read()
+    settings = _settings(args.station, args)
+    stop = stop_when_asked()
+    write = StatusFile(settings.state_dir / "status.json", announce=False)
+    with _Progress(settings) as progress:
+
+        def report(status: LearnerStatus) -> None:
+            write(status)
+            progress(status)
+
+        status = run_learner(settings, stop=stop, report=report)
+    weights = settings.state_dir / "weights.safetensors"
+    print(status.line())
+    print(f"weights {status.version}: {weights}" if weights.exists() else "no weights yet", flush=True)
+    document = dataclasses.asdict(status) | {"state": settings.state_dir, "run_id": settings.run_id}
+    cli.write_json(args.json, document | {"weights": weights if weights.exists() else None})
+    return cli.OK
+
+
+class _Progress:
+    """A bar over the updates offline, a line about every change beside a robot."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self._bar = (
+            tqdm(total=settings.offline_updates, unit="update", disable=None) if settings.endpoint is None else None
+        )
+        self._said: tuple[object, ...] = ()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, status: LearnerStatus) -> None:
+        """Show what is new."""
+        if self._bar is not None:
+            self._bar.set_description(status.phase)
+            self._bar.update(status.updates - self._bar.n)
+            return
+        news = (status.phase == "loading", status.episodes, status.version, status.refused, status.problem)
+        if news != self._said and status.phase != "stopped":
+            where = f"{status.endpoint}, " if status.phase == "loading" else ""
+            print(f"{where}{status.line()}", flush=True)
+            self._said = news
+
+
+def _settings(loaded: LoadedStation, args: argparse.Namespace) -> LearnerSettings:
+    station = loaded.station
+    offline = bool(args.episodes or args.demonstrations) and args.endpoint is None
+    if offline and args.lock_step:
+        raise BadInputError("--lock-step: is for a robot beside the learner; add --endpoint or leave it out")
+    now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    default = Path("runs") / (f"{now}-learner-{station.name}" if offline else f"learner-{station.name}")
+    settings = learner_settings(
+        loaded,
+        state_dir=args.state or default,
+        run_id=f"learner-{station.name}",
+        seed=args.seed,
+        lock_step=args.lock_step,
+        endpoint=None if offline else args.endpoint or station.learner.endpoint,
+    )
+    updates = args.updates if args.updates is not None else _UPDATES if args.episodes or args.demonstrations else 0
+    more = {
+        "episodes": tuple(_episodes(path) for path in args.episodes),
+        "demonstrations": tuple(_episodes(path) for path in args.demonstrations),
+        "offline_updates": updates,
+        "threads": args.threads,
+    }
+    return settings.model_copy(update=more)
+
+
+def _episodes(folder: Path) -> Path:
+    """The episodes folder of a run, or the folder itself."""
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: no such folder of episodes; name a run or its episodes folder")
+    return folder / "episodes" if (folder / "episodes").is_dir() else folder
+
+
+def _parser() -> cli.ScriptParser:
+    parser = cli.script(
+        __doc__ or "",
+        [
+            "run_learner.py launch/stations/sim_place.toml",
+            "run_learner.py launch/stations/sim_place.toml --endpoint tcp://127.0.0.1:5701 --lock-step",
+            "run_learner.py launch/stations/sim_place.toml --episodes runs/today --updates 4000",
+        ],
+        station=True,
+    )
+    parser.add_argument("--endpoint", help="where to listen (default: the station's learner.endpoint)")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="checkpoint, stored episodes and weights; started there again, the learner goes on "
+        "(default runs/learner-<station>; offline a new folder)",
+    )
+    parser.add_argument(
+        "--episodes",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="recorded episodes to start from; without --endpoint the learner works offline and ends",
+    )
+    parser.add_argument(
+        "--demonstrations",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="the same, of a person showing the task",
+    )
+    parser.add_argument(
+        "--updates", type=cli.count, metavar="N", help=f"to make on those episodes (default {_UPDATES})"
+    )
+    parser.add_argument(
+        "--lock-step", action="store_true", help="one version per episode, for a robot that runs in lock-step"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the networks and of what is drawn")
+    parser.add_argument("--threads", type=cli.count, default=1, help="of torch (default 1)")
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)
