@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from policy.bridge_data import ActionStatistics, Steps, play, unseen
+from policy.bridge_judge import bundle_actions
 from policy.bridge_training import CHUNK_LENGTH, fit
 from policy.bundle import Bundle, load_bundle
 from policy.open_loop import baseline_actions, open_loop_error
@@ -66,21 +67,6 @@ def main() -> None:
 def bundle_statistics(bundle: Bundle) -> ActionStatistics:
     """Return the statistics that the bundle was trained with."""
     return ActionStatistics.from_training(bundle.manifest.training, f"bundle {bundle.folder}")
-
-
-def bundle_actions(bundle: Bundle, steps: Steps, rows: Mask) -> Array:
-    """Return the bundle's first actions on the steps `rows`, (n, 7), SI units and opening 0 to 1."""
-    actions = np.stack(
-        [
-            bundle.act(
-                bundle.encode({name: values[row] for name, values in steps.images.items()}, steps.proprio[row]),
-                steps.proprio[row],
-            )[0]
-            for row in np.flatnonzero(rows)
-        ]
-    ).astype(np.float64)
-    scale = np.array(bundle.manifest.action.scale[:6])
-    return np.concatenate([actions[:, :6] * scale, (actions[:, 6:] + 1.0) / 2.0], axis=1)
 
 
 def cross_validated(recording: Recording, steps: Steps, folds: Sequence[Mask], seed: int) -> dict[str, object]:

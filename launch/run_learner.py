@@ -89,19 +89,12 @@ def _settings(loaded: LoadedStation, args: argparse.Namespace) -> LearnerSetting
     )
     updates = args.updates if args.updates is not None else _UPDATES if args.episodes or args.demonstrations else 0
     more = {
-        "episodes": tuple(_episodes(path) for path in args.episodes),
-        "demonstrations": tuple(_episodes(path) for path in args.demonstrations),
+        "episodes": tuple(cli.episodes_folder(path) for path in args.episodes),
+        "demonstrations": tuple(cli.episodes_folder(path) for path in args.demonstrations),
         "offline_updates": updates,
         "threads": args.threads,
     }
     return settings.model_copy(update=more)
-
-
-def _episodes(folder: Path) -> Path:
-    """The episodes folder of a run, or the folder itself."""
-    if not folder.is_dir():
-        raise BadInputError(f"{folder}: no such folder of episodes; name a run or its episodes folder")
-    return folder / "episodes" if (folder / "episodes").is_dir() else folder
 
 
 def _parser() -> cli.ScriptParser:

@@ -129,6 +129,13 @@ def count(text: str) -> int:
     return number
 
 
+def episodes_folder(folder: Path) -> Path:
+    """Return the episodes folder of a run, or `folder` itself. Raises BadInputError when there is no such folder."""
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: no such folder; name a run or its episodes folder")
+    return folder / "episodes" if (folder / "episodes").is_dir() else folder
+
+
 def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
     """Write one JSON document, whole or not at all; nothing when `path` is None.
 

@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Exports a policy as a bundle: `place` from a training's checkpoint, `blank` a policy that holds still."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from environment import cli
+
+from perception.config import SimulatedCameraConfig
+from policy.bundle import load_bundle
+from policy.manifest import CameraInput
+from robot.errors import BadInputError
+from teleop.nominal_calibration import nominal_calibration
+
+_EXAMPLES = [
+    "export_policy.py place runs/base.checkpoint.safetensors --out runs/base",
+    "export_policy.py blank launch/stations/sim_place.toml --out runs/blank",
+]
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    words = sys.argv[1:]
+    if words[:1] == ["place"]:
+        return place(words[1:])
+    if words[:1] == ["blank"]:
+        return blank(words[1:])
+    parser = cli.script(f"{__doc__}\n\n`place --help` and `blank --help` tell more.", _EXAMPLES)
+    parser.add_argument("what", choices=["place", "blank"])
+    parser.read(words[:1])
+    return cli.OK
+
+
+def place(words: Sequence[str]) -> int:
+    """Write the bundle of a checkpoint of train_base_policy.py, finished or not."""
+    parser = cli.script("Exports a checkpoint of train_base_policy.py place, finished or not.", [_EXAMPLES[0]])
+    parser.prog = "export_policy.py place"
+    parser.add_argument("checkpoint", type=Path, help="safetensors file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    args = parser.read(words)
+    if not args.checkpoint.is_file():
+        raise BadInputError(f"checkpoint {args.checkpoint}: no such file; train_base_policy.py place writes one")
+
+    from policy.place_export import export_checkpoint  # torch takes seconds to load
+
+    return _finish(args.out, args.json, export_checkpoint(args.checkpoint, args.out))
+
+
+def blank(words: Sequence[str]) -> int:
+    """Write a policy that holds still, with which demonstrations can be recorded on a new station."""
+    parser = cli.script(
+        "Exports a policy that holds still, for a station that has no policy yet: with it, its demonstrations\n"
+        "can be recorded. Its actions are TCP deltas x, y, z, yaw and an open or closed gripper.",
+        [_EXAMPLES[1], f"{_EXAMPLES[1]} --policy.bundle anything   # which need not exist"],
+        station=True,
+    )
+    parser.prog = "export_policy.py blank"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    args = parser.read(words)
+    station = args.station.station
+    cameras = [
+        CameraInput(name=camera.name, height=camera.height, width=camera.width)
+        for camera in station.camera
+        if isinstance(camera, SimulatedCameraConfig)
+    ]
+    if not cameras:
+        raise BadInputError(f"station {args.station.path}: its cameras play a recording, nobody can drive its arm")
+
+    from policy.blank_bundle import write_blank_bundle  # needs onnx, which only export does
+
+    write_blank_bundle(
+        args.out,
+        name=args.out.name,
+        rate_hz=station.loop.rate_hz,
+        cameras=cameras,
+        calibration=nominal_calibration(station),
+        gripper_open_m=station.safety.gripper_max_m,
+        gripper_closed_m=station.safety.gripper_min_m,
+    )
+    return _finish(args.out, args.json, {"training": "none, holds still"})
+
+
+def _finish(out: Path, json_path: Path | None, facts: dict[str, object]) -> int:
+    bundle = load_bundle(out, provider="cpu")
+    print(f"bundle {out}: '{bundle.manifest.name}' {bundle.sha256[:12]}, {bundle.manifest.feature_size} features")
+    cli.write_json(json_path, {"bundle": out, "sha256": bundle.sha256, **facts})
+    return cli.OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
