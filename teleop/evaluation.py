@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from robot.errors import HandrailError
+from robot.errors import BadInputError, HandrailError
 from robot.simulation.layout import Split
 from teleop.evaluation_worker import Job, Line
 from teleop.station import LoadedStation
@@ -67,6 +67,7 @@ def evaluate(
         progress: called after each episode, from worker threads.
 
     Raises:
+        BadInputError: the bundle or the weights do not fit the station.
         HandrailError: a worker failed; the text is its own last words.
     """
     layouts = [list(range(first, episodes, _WORKERS)) for first in range(_WORKERS)]
@@ -108,6 +109,8 @@ def _run(job: Job, progress: Callable[[Line], None]) -> list[Line]:
             lines.append(Line.model_validate_json(text))
             progress(lines[-1])
         problem = process.stderr.read().strip()
+    if process.returncode == 2:
+        raise BadInputError(problem)
     if process.returncode != 0 or len(lines) != len(job.layouts):
         last = problem.splitlines()[-1] if problem else f"exit code {process.returncode}"
         raise HandrailError(f"evaluation: a worker stopped after {len(lines)} of {len(job.layouts)} episodes: {last}")

@@ -18,7 +18,7 @@ from policy.provenance import Provenance, collect_provenance, utc_now
 from policy.residual import Dims
 from policy.weights import Expected, initial_weights, unpack
 from robot.clock import VirtualClock
-from robot.errors import HandrailError
+from robot.errors import BadInputError, HandrailError
 from robot.simulation.layout import Split, draw_layout
 from teleop.exploration import Exploration
 from teleop.loop import ControlLoop, LoopParts
@@ -132,7 +132,7 @@ def main() -> int:
         evaluate_layouts(Job.model_validate_json(sys.stdin.read()))
     except HandrailError as error:
         print(error, file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, BadInputError) else 1
     return 0
 
 

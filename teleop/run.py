@@ -82,13 +82,14 @@ class Run:
 
     def __enter__(self) -> Self:
         """Open everything. Raises BadInputError for what a person can mend."""
-        with ExitStack() as stack:
+        with ExitStack() as stack, ExitStack() as hardware:
             options, clock = self._options, self._clock
+            # before the folder, so that what a person has to mend leaves none behind
+            self.rig = hardware.enter_context(Rig(self._loaded, clock, seed=options.seed, recording=self._recording))
+            self._human = hardware.enter_context(self._open_human())
             provenance = collect_provenance(clock, operator=options.operator)
             self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
             self._recorder = stack.enter_context(RecorderProcess(self.folder.episodes, lock_step=clock.virtual))
-            self.rig = stack.enter_context(Rig(self._loaded, clock, seed=options.seed, recording=self._recording))
-            self._human = stack.enter_context(self._open_human())
             self.weights = self._open_weights(stack)
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._bundle_sha256 = self.rig.bundle.sha256
@@ -96,6 +97,7 @@ class Run:
             if not self._recorder.wait_ready(_COMMIT_S):
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start; {self._recorder.failures()}")
             self.loop = ControlLoop(self._parts())
+            stack.push(hardware.pop_all())  # closed first, whatever the recorder still has to write
             self._stack = stack.pop_all()
         self._next = self.folder.next_episode()
         self._done = 0

@@ -212,7 +212,8 @@ def _item(items: list[Any], part: str, dotted: str) -> Any:
 
 def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     """The first problem as one line: where, what, got, allowed, cure."""
-    first = error.errors(include_url=False)[0]
+    # a misspelt key is also a missing one, and the misspelling is what helps
+    first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
     # the tag of a union stands in `loc` though no file has it
     where = ".".join(str(part) for part in first["loc"] if part not in ("simulated", "recorded"))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

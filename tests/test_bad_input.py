@@ -1,0 +1,288 @@
+"""Whatever is wrong with what a person gives, a script says it in one line and exits with 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+from policy.episode_reader import read_episode
+from policy.learner_episode import EpisodeArrays
+from policy.residual import Dims
+from policy.weights import pack
+from robot.clock import VirtualClock
+from teleop import run as run_module
+from teleop.learned_weights import LearnedWeights
+from teleop.run import Run, RunOptions
+from tests.replay_run import SCALE, load_tiny_station
+from tests.scripts import BRIDGE, LAUNCH, STATION, Scripts
+from tests.test_recording import EXCERPT
+from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_weights import tiny_tensors
+
+CAMERAS = {"front": (84, 84), "wrist": (84, 84)}
+DIMS = Dims(features=6, proprio=4, action=5)
+
+
+@pytest.fixture
+def scripts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    return Scripts(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny", cameras=CAMERAS)
+
+
+@pytest.fixture(scope="module")
+def recorded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run of one episode, made by the real script."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    words = [sys.executable, LAUNCH / "run_robot.py", BRIDGE, "--recording", EXCERPT, "--out", out, "--episodes", "1"]
+    subprocess.run(words, check=True, capture_output=True)
+    return out
+
+
+def test_station_that_is_missing_names_those_that_are_there(scripts: Scripts, tmp_path: Path) -> None:
+    line = scripts.refused("run_robot", tmp_path / "sim_plce.toml")
+    assert "no such file; did you mean" in line
+    assert "sim_place.toml" in line
+
+
+@pytest.mark.parametrize("script", ["run_robot", "run_learner", "record_demos", "evaluate_policy", "check_station"])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("rate_hz = 20.0\n\n[arm]", "rate_hx = 20.0\n\n[arm]", "unknown key 'loop.rate_hx'; did you mean 'rate_hz'?"),
+        (
+            "max_speed_m_s = 0.5",
+            "max_speed_mm_s = 500.0",
+            "unknown key 'safety.max_speed_mm_s'; did you mean 'max_speed_m_s'?",
+        ),
+        (
+            "max_speed_m_s = 0.5",
+            "max_speed_m_s = 500.0",
+            "safety.max_speed_m_s: Input should be less than",
+        ),
+        (
+            "max_tilt_rad = 0.35",
+            "max_tilt_rad = 20.0",
+            "safety.max_tilt_rad: Input should be less than",
+        ),
+        ("[loop]", "[loop", "is not TOML"),
+    ],
+)
+def test_station_with_a_wrong_key_unit_or_limit(
+    scripts: Scripts, tmp_path: Path, script: str, old: str, new: str, said: str
+) -> None:
+    text = STATION.read_text()
+    assert old in text
+    path = tmp_path / "station.toml"
+    path.write_text(text.replace(old, new))
+    more = {
+        "record_demos": ["--out", str(tmp_path / "o"), "--operator", "expert"],
+        "evaluate_policy": ["--controller", "base"],
+    }
+    line = scripts.refused(script, path, *more.get(script, []))
+    assert str(path) in line
+    assert said in line
+
+
+@pytest.mark.parametrize("script", ["run_robot", "evaluate_policy"])
+@pytest.mark.parametrize(
+    ("cameras", "said"),
+    [
+        ({"front": (84, 84), "side": (84, 84)}, "needs camera 'side', which station 'sim_place' lacks"),
+        ({"front": (84, 84), "wrist": (64, 64)}, "takes camera 'wrist' at 64x64, station 'sim_place' gives 84x84"),
+    ],
+)
+def test_bundle_with_another_camera_or_size(
+    scripts: Scripts, tmp_path: Path, script: str, cameras: dict[str, tuple[int, int]], said: str
+) -> None:
+    bundle, out = make_tiny_bundle(tmp_path / "other", cameras=cameras), tmp_path / "run"
+    more = ["--out", out] if script == "run_robot" else ["--controller", "base", "--episodes", "1"]
+    assert said in scripts.refused(script, STATION, "--policy.bundle", bundle, *more)
+    assert not out.exists()  # so that the same command works once the bundle fits
+
+
+@pytest.mark.parametrize("script", ["run_robot", "run_learner"])
+def test_bundle_with_a_changed_byte(scripts: Scripts, bundle: Path, tmp_path: Path, script: str) -> None:
+    changed = shutil.copytree(bundle, tmp_path / "changed")
+    data = bytearray((changed / "act.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (changed / "act.onnx").write_bytes(data)
+    line = scripts.refused(script, STATION, "--policy.bundle", changed)
+    assert "act.onnx was changed or damaged" in line
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def of_another_schema(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 99
+
+
+def no_hdf5(path: Path) -> None:
+    path.write_text("tick,action\n0,1.0\n" * 100)
+
+
+@pytest.mark.parametrize("spoil", [cut, empty, of_another_schema, no_hdf5])
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_episode_file_that_is_none(
+    scripts: Scripts, recorded_run: Path, tmp_path: Path, command: str, spoil: Callable[[Path], None]
+) -> None:
+    run = shutil.copytree(recorded_run, tmp_path / "run")
+    episode = next(run.glob("episodes/*.h5"))
+    assert scripts("replay_episode", command, episode).code == 0
+    spoil(episode)
+    line = scripts.refused("replay_episode", command, episode)
+    assert episode.name in line
+
+
+def test_no_gamepad_plugged_in(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    line = scripts.refused("run_robot", STATION, "--policy.bundle", bundle, "--operator", "gamepad", "--out", out)
+    assert "gamepad: none to supervise with" in line
+    assert not out.exists()
+
+
+def test_port_in_use(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        words = ["--policy.bundle", bundle, "--state", tmp_path / "l", "--endpoint", endpoint]
+        line = scripts.refused("run_learner", STATION, *words)
+    assert f"{endpoint}: address already in use" in line
+
+
+def test_output_folder_without_rights(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
+    # root may write anywhere, but neither into a file nor into /proc
+    (tmp_path / "file").write_text("in the way")
+    for out in (tmp_path / "file" / "run", Path("/proc/handrail")):
+        line = scripts.refused("run_robot", STATION, "--policy.bundle", bundle, "--out", out)
+        assert f"{out}: cannot hold a run" in line
+        line = scripts.refused("run_robot", STATION, "--json", out / "a.json")
+        assert f"--json {out / 'a.json'}: cannot be written" in line
+        line = scripts.refused("run_learner", STATION, "--policy.bundle", bundle, "--state", out)
+        assert f"{out}: cannot be written to" in line
+
+
+def test_output_folder_without_space(
+    scripts: Scripts, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9, free=20_000_000))
+    line = scripts.refused("run_robot", STATION, "--policy.bundle", bundle, "--out", tmp_path / "run")
+    assert "20 MB free on its disk, a run needs 256 MB; make room" in line
+
+
+def test_recording_that_is_missing_or_not_wanted(scripts: Scripts) -> None:
+    assert "add --recording PATH" in scripts.refused("run_robot", BRIDGE)
+    assert "no such file" in scripts.refused("run_robot", BRIDGE, "--recording", "nowhere.h5")
+    assert "has an arm of its own" in scripts.refused("run_robot", STATION, "--recording", EXCERPT)
+
+
+def spoilt_messages(bundle_sha256: str) -> dict[int, tuple[bytes, str]]:
+    """Version at which it comes -> a weights message, and the word by which it is refused, "" for a good one."""
+
+    def message(version: int, *, seed: int = 1, dims: Dims = DIMS, nan: bool = False) -> bytes:
+        tensors = tiny_tensors(dims, seed=seed, heads=0) | {"scale": SCALE[: dims.action]}
+        if nan:
+            tensors["actor.out.bias"] = np.full_like(tensors["actor.out.bias"], np.nan)
+        return pack(version=version, run_id="run-1", bundle_sha256=bundle_sha256, dims=dims, tensors=tensors)
+
+    torn = bytearray(message(5, seed=5))
+    torn[-3] ^= 1
+    return {
+        1: (message(1), ""),
+        2: (message(2, dims=Dims(features=5, proprio=4, action=5)), "(shape)"),
+        3: (message(1, seed=3), "(older)"),
+        4: (message(4, nan=True), "(not_finite)"),
+        5: (bytes(torn), "(checksum)"),
+        6: (message(6, seed=6), ""),
+    }
+
+
+class SpoilingLink:
+    """A learner's end that delivers `spoilt_messages` and keeps the robot's answers."""
+
+    messages: dict[int, tuple[bytes, str]]
+    answers: dict[int, str]
+
+    def __init__(self, endpoint: str, *, run_id: str) -> None:
+        type(self).answers = {}
+
+    def __enter__(self) -> SpoilingLink:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def send_episode(self, episode: EpisodeArrays) -> None:
+        return None
+
+    def wait_weights(self, version: int, timeout_s: float) -> bytes | None:
+        found = self.messages.get(version)
+        return found[0] if found else None
+
+    def answer(self, version: int, *, accepted: bool, reason: str = "") -> None:
+        self.answers[version] = "" if accepted else reason
+
+
+def test_weights_that_a_learner_should_not_have_sent_are_refused_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_tiny_station(make_tiny_bundle(tmp_path / "bundle"))
+    bundle_sha256 = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["content_sha256"]
+    SpoilingLink.messages = spoilt_messages(bundle_sha256)
+    monkeypatch.setattr(run_module, "RobotLink", SpoilingLink)
+    options = RunOptions(out=tmp_path / "run", operator="none", learner="tcp://127.0.0.1:1")
+    with Run(loaded, VirtualClock(), options) as run:
+        for _ in range(8):  # version n is taken before episode n + 1
+            assert run.episode() is not None
+        assert isinstance(run.weights, LearnedWeights)
+        assert (run.weights.accepted, run.weights.refused, run.weights.version) == (2, 4, 6)
+    expected = {version: word for version, (_, word) in SpoilingLink.messages.items()}
+    assert SpoilingLink.answers.keys() == expected.keys()
+    for version, word in expected.items():
+        assert word in SpoilingLink.answers[version]
+        assert bool(SpoilingLink.answers[version]) == bool(word)
+    versions = [read_episode(committed.path).array("tick/residual_version") for committed in run.committed]
+    assert [set(column.tolist()) for column in versions] == [{0}, {0}, {1}, {1}, {1}, {1}, {1}, {6}]
+
+
+@pytest.mark.parametrize("script", ["run_robot", "evaluate_policy"])
+@pytest.mark.parametrize("version", [2, 4, 5])
+def test_weights_file_that_is_refused(
+    scripts: Scripts, bundle: Path, tmp_path: Path, script: str, version: int
+) -> None:
+    sha256 = json.loads((bundle / "manifest.json").read_text())["content_sha256"]
+    message, word = spoilt_messages(sha256)[version]
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(message)
+    more = ["--controller", "residual"] if script == "evaluate_policy" else []
+    line = scripts.refused(script, STATION, "--policy.bundle", bundle, "--weights", path, *more)
+    assert f"weights {path}: refused {word}" in line
+
+
+def test_a_bad_option_is_one_line_from_the_process_too(tmp_path: Path) -> None:
+    words = [sys.executable, LAUNCH / "run_robot.py", STATION, "--operater", "gamepad"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "run_robot.py: unknown option --operater; did you mean --operator?\n"
+    assert list(tmp_path.iterdir()) == []
