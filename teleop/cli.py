@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from robot.errors import BadInputError, HandrailError
+from robot.errors import BadInputError, HandrailError, HardwareError
 from teleop.station import LoadedStation, load_station
 
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -159,7 +159,7 @@ def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a script's `main` and exit: its own code (0 or 1), 2 for bad input with one line, 130 when interrupted.
 
-    What went wrong and is no bad input (a learner that died, a device) is one line and 1.
+    What went wrong and is no bad input (a learner that died, say) is one line and 1; a device keeps its traceback.
 
     SIGTERM unwinds as Ctrl-C does, so that an arm is left in order. What is our own fault keeps its traceback.
     """
@@ -170,6 +170,8 @@ def run(main: Callable[[], int]) -> NoReturn:
     except BadInputError as error:
         _last_words(" ".join(str(error).split()))
         code = BAD_INPUT
+    except HardwareError:  # where it came from tells what the device was doing
+        raise
     except HandrailError as error:
         _last_words(" ".join(str(error).split()))
         code = FAILED_CHECK
