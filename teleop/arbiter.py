@@ -141,21 +141,21 @@ class Arbiter:
     def step(self, state: ArbiterState, voices: Voices) -> tuple[ArbiterState, Decision]:
         """Return the next state and this tick's decision.
 
-        Faults come before the reset's homing, homing before the person, the person before the policy. A person never
-        drives an arm that is not armed, and an unplugged or silent device always holds. Homing is stopped by the hold
-        and stop verbs, not by the drive button: whoever still holds that when an episode ends has let go of nothing.
+        Faults come before the person, the person before the reset's homing, homing before the policy: an arm that
+        cannot find its way home is driven free. A person never drives an arm that is not armed, and an unplugged or
+        silent device always holds.
         """
         state = self._heed(state, voices.human.events)
         reason = self._hold_reason(state, voices)
         if reason is not HoldReason.NONE:
             decision = Decision(action=None, source=Source.HOLD, reason=reason)
-        elif voices.reset is not None:
-            decision = Decision(action=voices.reset, source=Source.RESET, reason=reason)
         elif voices.human.engaged:
             action = self._human_action(voices)
             if self.perturb:
                 action = np.clip(action + voices.noise, -1.0, 1.0)
             decision = Decision(action=action, source=Source.HUMAN, reason=reason)
+        elif voices.reset is not None:
+            decision = Decision(action=voices.reset, source=Source.RESET, reason=reason)
         elif voices.base is None:
             decision = Decision(action=None, source=Source.HOLD, reason=HoldReason.NO_PROPOSAL)
         else:

@@ -95,8 +95,8 @@ class EpisodeResult:
         outcome: as recorded.
         ticks: ticks after the reset.
         reset_ticks: ticks of homing before them.
-        human_ticks: ticks that the person drove.
-        interventions: how often the person took over.
+        human_ticks: ticks after the reset that the person drove.
+        interventions: how often the person took over after the reset.
         quit: True when the person closed the run.
     """
 
@@ -113,8 +113,9 @@ class EpisodeResult:
         resetting = tick.inputs.reset is not None
         self.reset_ticks += resetting
         self.ticks += not resetting
-        self.human_ticks += source is Source.HUMAN
-        self.interventions += source is Source.HUMAN and previous is not Source.HUMAN
+        drives = source is Source.HUMAN and not resetting
+        self.human_ticks += drives
+        self.interventions += drives and previous is not Source.HUMAN
         self.quit |= HumanEvent.QUIT in tick.inputs.human.events
 
 

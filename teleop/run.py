@@ -130,6 +130,8 @@ class Run:
             lambda state: self._header(index, layout, state),
             lambda start_s: self._lay(index, layout, start_s),
         )
+        if isinstance(self._human, (SimulatedOperator, ScriptedExpert)):
+            self._human.stand_back()
         self._next += 1
         self.results.append(result)
         self._take_commits(wait_for=index if self._clock.virtual else None)
@@ -246,7 +248,7 @@ class Run:
         return draw_layout(self._options.split, self._options.seed, index)
 
     def _lay(self, index: int, layout: Layout | None, start_s: float) -> None:
-        if isinstance(self._human, SimulatedOperator):
+        if isinstance(self._human, (SimulatedOperator, ScriptedExpert)):
             self._human.lay_table()
         self.rig.lay(layout, self._recorded_episode(index), start_s)
 

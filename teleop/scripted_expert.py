@@ -1,4 +1,4 @@
-"""The scripted expert as a person's device: holds the drive button throughout and says when it is done."""
+"""The scripted expert as a person's device: holds the drive button throughout an episode and says when it is done."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class ScriptedExpert:
         self._world, self._task, self._scale_m = world, task, np.array(scale_m)
         self._style = ExpertStyle()
         self._arms = True
+        self._stands_back = True
 
     def __enter__(self) -> Self:
         return self
@@ -37,11 +38,21 @@ class ScriptedExpert:
         """Arm again at the next poll, as the window asks a person to."""
         self._arms = True
 
+    def lay_table(self) -> None:
+        """They have laid the table anew and may begin."""
+        self._stands_back = False
+
+    def stand_back(self) -> None:
+        """The episode is over: hands off while the robot goes home."""
+        self._stands_back = True
+
     def poll(self, now_s: float) -> HumanCommand:
         """Arm first, then show one more tick of the task."""
         if self._arms:
             self._arms = False
             return HumanCommand(events=HumanEvent.ARM, polled_s=now_s)
+        if self._stands_back:
+            return HumanCommand(polled_s=now_s)
         state = self._world.arm_state()
         motion = expert_motion(self._task.truth(state), state, self._style)
         twist = np.zeros(6)

@@ -76,6 +76,7 @@ class SimulatedOperator:
         self._traits = traits or OperatorTraits()
         self._style = ExpertStyle()
         self._arms = True
+        self._stands_back = True
         self._last_z_m: float | None = None
         self._mood = _Mood.WATCHING
         self._seen_m: Array | None = None
@@ -90,8 +91,13 @@ class SimulatedOperator:
         return None
 
     def lay_table(self) -> None:
-        """They have laid the table anew and step back."""
+        """They have laid the table anew and watch."""
+        self._stands_back = False
         self._calm()
+
+    def stand_back(self) -> None:
+        """The episode is over: hands off while the robot goes home."""
+        self._stands_back = True
 
     def arm(self) -> None:
         """Arm again at the next poll, as the window asks a person to."""
@@ -102,6 +108,8 @@ class SimulatedOperator:
         if self._arms:
             self._arms = False
             return HumanCommand(events=HumanEvent.ARM, polled_s=now_s)
+        if self._stands_back:
+            return HumanCommand(polled_s=now_s)
         state = self._world.arm_state()
         truth = self._task.truth(state)
         label = {TaskStatus.SUCCESS: HumanEvent.SUCCESS, TaskStatus.FAILURE: HumanEvent.FAILURE}.get(
