@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Verifies, compares, shows and recovers logged episodes."""
 
 from __future__ import annotations

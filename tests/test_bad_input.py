@@ -143,8 +143,10 @@ def no_hdf5(path: Path) -> None:
     path.write_text("tick,action\n0,1.0\n" * 100)
 
 
-@pytest.mark.parametrize("spoil", [cut, empty, of_another_schema, no_hdf5])
-@pytest.mark.parametrize("command", ["show", "verify"])
+@pytest.mark.parametrize(
+    ("command", "spoil"),
+    [("show", cut), ("show", empty), ("show", of_another_schema), ("show", no_hdf5), ("verify", cut)],
+)
 def test_episode_file_that_is_none(
     scripts: Scripts, recorded_run: Path, tmp_path: Path, command: str, spoil: Callable[[Path], None]
 ) -> None:
