@@ -18,8 +18,8 @@ from teleop.evaluation import Evaluation, evaluate
 from teleop.loop import EpisodeResult
 from teleop.replay import verify_run
 from teleop.run import OperatorKind
-from teleop.statistics import quarter_means
 from teleop.station import LoadedStation
+from teleop.statistics import quarter_means
 from teleop.training import TrainingResult, train_online
 
 _BAR = "{desc:<34} {percentage:3.0f} % |{bar}| {n_fmt}/{total_fmt} {elapsed} {postfix}"
