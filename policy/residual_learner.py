@@ -63,7 +63,7 @@ class LearnerConfig:
     scale: tuple[float, ...]
     critics: int = 2
     critic_subset: int = 2
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[int, ...] = (128, 128)
     layer_norm: bool = True
     critic_rate: float = 5e-4
     actor_rate: float = 5e-4

@@ -164,4 +164,3 @@ def _line(number: int, result: EpisodeResult) -> str:
         f"episode {number + 1}: {outcome}, {result.ticks} ticks, "
         f"{result.human_ticks} driven by the person in {result.interventions} interventions"
     )
-

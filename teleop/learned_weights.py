@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from policy.bundle import Bundle
@@ -28,10 +30,19 @@ class LearnedWeights(WeightsInForce):
     Args:
         link: entered by the caller.
         start: weights in force at first.
+        between_ticks: called between two ticks, to hand over episodes that were committed meanwhile.
     """
 
     def __init__(
-        self, link: RobotLink, run: RunFolder, bundle: Bundle, *, scale: Float, lock_step: bool, start: bytes | None
+        self,
+        link: RobotLink,
+        run: RunFolder,
+        bundle: Bundle,
+        *,
+        scale: Float,
+        lock_step: bool,
+        start: bytes | None,
+        between_ticks: Callable[[], None] | None = None,
     ) -> None:
         manifest = bundle.manifest
         self._dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
@@ -42,6 +53,7 @@ class LearnedWeights(WeightsInForce):
         self.message = self._initial
         self._link, self._run, self._lock_step = link, run, lock_step
         self._gate: WeightsGate | None = None
+        self._between_ticks = between_ticks
         self._taken: dict[int, str] = {}
         first = unpack(self._initial, self._expected)
         super().__init__(first.head, first.version, run.store_weights(first.version, self._initial))
@@ -50,6 +62,8 @@ class LearnedWeights(WeightsInForce):
 
     def refresh(self) -> None:
         """Take the newest weights that came; nothing in lock-step, where `before_episode` does."""
+        if self._between_ticks:
+            self._between_ticks()
         if not self._lock_step:
             newest = self._link.take_weights()
             if newest is not None:

@@ -117,14 +117,17 @@ class Run:
     def episode(self) -> EpisodeResult | None:
         """Run one episode and commit it; None when the person closed the run before it began.
 
-        In lock-step it returns after the commit, with the episode handed to the learner.
+        In lock-step without a learner it returns after the commit. With one, commits are taken while the next
+        episode runs, so that recorder, learner and loop work side by side; the order is the same on every run.
         """
         self._ask_to_arm()
         if not self.loop.wait_armed():
             return None
-        if isinstance(self.weights, LearnedWeights):
-            self.weights.before_episode(self._done)
         index = self._next
+        if isinstance(self.weights, LearnedWeights):
+            if self._clock.virtual and self._done >= 2:
+                self._take_commits(wait_for=index - 2)
+            self.weights.before_episode(self._done)
         layout = self._layout(index)
         result = self.loop.run_episode(
             lambda state: self._header(index, layout, state),
@@ -134,7 +137,8 @@ class Run:
             self._human.stand_back()
         self._next += 1
         self.results.append(result)
-        self._take_commits(wait_for=index if self._clock.virtual else None)
+        overlaps = isinstance(self.weights, LearnedWeights)
+        self._take_commits(wait_for=index if self._clock.virtual and not overlaps else None)
         self._done += 1
         gc.collect()
         return result
@@ -229,8 +233,16 @@ class Run:
         if options.learner is None:
             return fixed_weights(bundle, self.folder, scale, options.weights)
         link = stack.enter_context(RobotLink(options.learner, run_id=self.folder.run_id))
+        lock_step = self._clock.virtual
         return LearnedWeights(
-            link, self.folder, bundle, scale=scale, lock_step=self._clock.virtual, start=options.weights
+            link,
+            self.folder,
+            bundle,
+            scale=scale,
+            lock_step=lock_step,
+            start=options.weights,
+            # reading an episode takes 20 ms, which only a loop that no clock drives has to spare
+            between_ticks=(lambda: self._take_commits(wait_for=None)) if lock_step else None,
         )
 
     def _watcher(self) -> Watcher | None:
