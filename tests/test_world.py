@@ -164,3 +164,10 @@ def test_cameras_are_stopped_for_in_the_order_of_their_times(world: SimulatedWor
     world.detach(fast)
     world.advance(100.2)
     assert len([name for name, _ in taken if name == "fast"]) == 5
+
+
+def test_world_is_never_ahead_of_the_clock_and_less_than_a_step_behind(world: SimulatedWorld) -> None:
+    for at_s in (100.0021, 100.0049, 100.0075, 100.05, 100.0749, 100.1):
+        world.advance(at_s)
+        behind_s = at_s - world.arm_state().measured_s
+        assert -1e-6 <= behind_s < TIMESTEP_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import mujoco
@@ -149,7 +150,8 @@ class SimulatedWorld:
         return position_m
 
     def _step_to(self, to_s: float) -> None:
-        steps = round((to_s - self._start_s) / TIMESTEP_S) - self._steps
+        # never ahead of the time asked for: on a wall clock the arm's state would come from the future
+        steps = math.floor((to_s - self._start_s) / TIMESTEP_S + 1e-6) - self._steps
         for _ in range(steps):
             self._data.ctrl[:] = self._set_point(self.time_s + TIMESTEP_S)
             mujoco.mj_step(self._model, self._data)
