@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from policy.learner_networks import Ensemble, RunningNormaliser
 from policy.replay_buffer import Batch
@@ -54,7 +54,7 @@ class LearnerConfig:
         q_filter: imitate only where the critic rates the person's action above the actor's.
         actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
             which does not jump as the actor does.
-        approval_weight: weight of imitating what the robot did by itself in episodes that ended in success without a person.
+        approval_weight: weight of imitating what the robot did in episodes that it ended in success without a person.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
         use_features: False hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
@@ -233,8 +233,7 @@ class ResidualLearner:
         loss.backward()
         self._actor_optimiser.step()
         with torch.no_grad():
-            mean, fresh = list(self._mean_actor.parameters()), list(self._actor.parameters())
-            torch._foreach_lerp_(mean, fresh, config.actor_average)
+            _blend(self._mean_actor, self._actor, config.actor_average)
         if self._updates % 50 == 0:
             self._figures |= {"imitation": float(human.detach()), "approval": float(robot.detach())}
 
@@ -251,6 +250,11 @@ class ResidualLearner:
 
     def _residual(self, observation: Tensor, base: Tensor) -> Tensor:
         return self._scale * torch.tanh(self._actor(torch.cat([observation, base], dim=1))[0])
+
+
+def _blend(slow: nn.Module, fast: nn.Module, share: float) -> None:
+    """Move every parameter of `slow` towards its twin in `fast` by `share` of the way."""
+    torch._foreach_lerp_([*slow.parameters()], [*fast.parameters()], share)
 
 
 class _Tensors:

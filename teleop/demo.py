@@ -17,6 +17,7 @@ from teleop.episode_digest import digest_episode
 from teleop.evaluation import Evaluation, evaluate
 from teleop.loop import EpisodeResult
 from teleop.replay import verify_run
+from teleop.replay_episode import EpisodeReport
 from teleop.run import OperatorKind
 from teleop.station import LoadedStation
 from teleop.statistics import quarter_means
@@ -145,7 +146,11 @@ def _summary(base: Evaluation, trained: Evaluation, training: TrainingResult) ->
 
 def _verify(training: TrainingResult) -> dict[str, int]:
     with tqdm(total=len(training.results), desc="4 replaying every decision", bar_format=_BAR) as bar:
-        report = verify_run(training.run.path, jobs=2, progress=lambda episode: bar.update() and None)
+
+        def progress(episode: EpisodeReport) -> None:
+            bar.update()
+
+        report = verify_run(training.run.path, jobs=2, progress=progress)
     return {"ticks": report.ticks, "mismatches": report.mismatches}
 
 

@@ -267,3 +267,11 @@ def test_learner_beside_a_robot_in_lock_step(bundle: Path, tmp_path: Path, scrip
     assert (tmp_path / "state" / "checkpoint.safetensors").is_file()
     last = sorted((tmp_path / "run" / "episodes").glob("*.h5"))[-1]
     assert set(read_episode(last).array("tick/residual_version").tolist()) == {1}
+
+
+def test_run_on_the_wall_clock_verifies(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
+    words = [STATION, "--policy.bundle", bundle, *QUICK, "--episode.timeout_s", "0.5", "--real-time"]
+    done = scripts("run_robot", *words, "--operator", "none", "--out", tmp_path / "run", "--episodes", "1")
+    assert done.code == 0, done.errors
+    report = verify_run(tmp_path / "run", jobs=0)
+    assert (report.episodes, report.mismatches) == (1, 0), report.first
