@@ -257,6 +257,7 @@ def test_weights_that_a_learner_should_not_have_sent_are_refused_and_the_run_goe
     with Run(loaded, VirtualClock(), options) as run:
         for _ in range(8):  # version n is taken before episode n + 1
             assert run.episode() is not None
+        run.finish()
         assert isinstance(run.weights, LearnedWeights)
         assert (run.weights.accepted, run.weights.refused, run.weights.version) == (2, 4, 6)
     expected = {version: word for version, (_, word) in SpoilingLink.messages.items()}
