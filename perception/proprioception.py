@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from robot.arm_state import ArmState
+from robot.geometry import matrix_to_quat_wxyz
 
 # Each key: size (None = the arm's joint count) and the values in SI units.
 KEYS: dict[str, tuple[int | None, Callable[[ArmState], NDArray[np.float64]]]] = {
     "tcp_position_m": (3, lambda state: state.T_base_tcp[:3, 3]),
-    "tcp_quat_xyzw": (4, lambda state: Rotation.from_matrix(state.T_base_tcp[:3, :3]).as_quat(canonical=True)),
+    "tcp_quat_xyzw": (4, lambda state: np.roll(matrix_to_quat_wxyz(state.T_base_tcp[:3, :3]), -1)),
     "tcp_velocity": (6, lambda state: state.tcp_velocity),
     "gripper_width_m": (1, lambda state: np.array([state.gripper_width_m])),
     "joint_position_rad": (None, lambda state: state.q_rad),

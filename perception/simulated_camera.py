@@ -9,11 +9,11 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from perception.config import SimulatedCameraConfig
 from perception.frame import Frame
 from perception.raycast import RayCaster
+from robot.geometry import rotvec_to_matrix
 from robot.simulation.world import SimulatedWorld
 
 Array = NDArray[np.float64]
@@ -119,6 +119,6 @@ def nominal_pose(config: SimulatedCameraConfig) -> Array:
 def bump_pose(config: SimulatedCameraConfig) -> Array:
     """`T_nominal_true` (4, 4) of a bumped camera; rotation_deg is a rotation vector."""
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_rotvec(config.bump.rotation_deg, degrees=True).as_matrix()
+    pose[:3, :3] = rotvec_to_matrix(np.radians(config.bump.rotation_deg))
     pose[:3, 3] = config.bump.translation_m
     return pose

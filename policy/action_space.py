@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from policy.manifest import TCP_DIMS, ActionSpec
 from robot.command import Command, CommandKind
+from robot.geometry import matrix_to_rotvec
 
 Action = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -89,13 +89,13 @@ class ActionSpace:
             full = np.zeros(6)
             if self.spec.kind is CommandKind.TCP_DELTA:
                 full[:3] = T_after[:3, 3] - T_before[:3, 3]
-                full[3:] = Rotation.from_matrix(T_after[:3, :3] @ T_before[:3, :3].T).as_rotvec()
+                full[3:] = matrix_to_rotvec(T_after[:3, :3] @ T_before[:3, :3].T)
                 if self.spec.frame == "tcp":
                     R_tcp_base = T_before[:3, :3].T
                     full = np.concatenate([R_tcp_base @ full[:3], R_tcp_base @ full[3:]])
             else:
                 full[:3] = T_after[:3, 3]
-                full[3:] = Rotation.from_matrix(T_after[:3, :3]).as_rotvec()
+                full[3:] = matrix_to_rotvec(T_after[:3, :3])
             si = full[self._slots]
         else:
             si = q_after - q_before if self.spec.kind is CommandKind.JOINT_DELTA else q_after
