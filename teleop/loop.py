@@ -299,7 +299,7 @@ class ControlLoop:
         if tick.after.filter.latched:
             reason = tick.after.filter.reasons
             return EpisodeOutcome(
-                outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=f"safety filter latched: {reason!s}"
+                outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=f"safety filter latched: {reason.name}"
             )
         return None
 
