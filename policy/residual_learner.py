@@ -156,7 +156,8 @@ class ResidualLearner:
             "normaliser.clip": torch.full((1,), self._config.input_clip),
             "normaliser.mask": self._mask,
         }
-        return {name: np.ascontiguousarray(tensor.detach().numpy(), np.float32) for name, tensor in named.items()}
+        # a copy, for torch goes on writing to the memory that `numpy` shares
+        return {name: np.array(tensor.detach().numpy(), np.float32, order="C") for name, tensor in named.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
@@ -200,9 +201,7 @@ class ResidualLearner:
         loss.backward()
         self._critic_optimiser.step()
         with torch.no_grad():
-            slow: list[Tensor] = [*self._slow.parameters()]
-            fast: list[Tensor] = [*self._critic.parameters()]
-            torch._foreach_lerp_(slow, fast, config.target_share)
+            _blend(self._slow, self._critic, config.target_share)
         if self._updates % 50 == 0:
             self._figures |= {"critic_loss": float(loss.detach()), "value": float(target.mean())}
 
