@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from policy.canonical_safetensors import canonical
 from policy.learner_store import write_whole
 from robot.errors import BadInputError
 
@@ -36,7 +37,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     tensors: dict[str, torch.Tensor] = {}
     tree = _flatten(dict(state), tensors)
     metadata = {"schema_version": str(SCHEMA_VERSION), "state": json.dumps(tree)}
-    write_whole(path, save(tensors, metadata))
+    write_whole(path, canonical(save(tensors, metadata)))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from policy.canonical_safetensors import canonical
 from policy.residual import Dims, Float, ResidualHead, zero_tensors
 from policy.weights_header import METADATA_PATTERNS, TENSOR_NAME, RefusalReason, WeightsRefused, read_header
 
@@ -95,7 +96,7 @@ def pack(
             raise ValueError(f"tensor '{name}' ({tensor.dtype}) is not one of a residual head (float32)")
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     metadata["sha256"] = _checksum(metadata, contiguous)
-    return safetensors.numpy.save(contiguous, metadata)
+    return canonical(safetensors.numpy.save(contiguous, metadata))
 
 
 def unpack(message: bytes, expected: Expected) -> ResidualWeights:
