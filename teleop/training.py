@@ -137,16 +137,17 @@ def train_online(
                     break
             run.finish()
             wall_s = time.perf_counter() - started_s
-            assert isinstance(run.weights, LearnedWeights)
-            weights = run.weights
-            return TrainingResult(
-                run=run.folder,
-                weights=weights.message,
-                results=run.results,
-                times=run.loop.times,
-                wall_s=wall_s,
-                learner=learner.status(),
-                accepted=weights.accepted,
-                refused=weights.refused,
-                incomplete=sum(not committed.outcome.complete for committed in run.committed),
-            )
+        learner.stop()  # its last word has every update, a status in between is up to a second old
+        weights = run.weights
+        assert isinstance(weights, LearnedWeights)
+        return TrainingResult(
+            run=run.folder,
+            weights=weights.message,
+            results=run.results,
+            times=run.loop.times,
+            wall_s=wall_s,
+            learner=learner.status(),
+            accepted=weights.accepted,
+            refused=weights.refused,
+            incomplete=sum(not committed.outcome.complete for committed in run.committed),
+        )
