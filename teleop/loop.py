@@ -244,7 +244,7 @@ class ControlLoop:
         return True
 
     def _next_tick(self) -> tuple[HumanCommand, ArmState]:
-        """Wait for the next deadline, then ask the person and the arm."""
+        """Wait for the next deadline, then ask the arm and the person."""
         parts = self._parts
         parts.weights.refresh()
         self._deadline_s += parts.period_s
@@ -253,6 +253,9 @@ class ControlLoop:
             self._deadline_s += late_s // parts.period_s * parts.period_s
         parts.clock.sleep_until(self._deadline_s)
         self._stopwatch.start()
+        # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
+        state = parts.arm.state()
+        self._stopwatch.lap("state")
         human = parts.human.poll(parts.clock.now_s())
         if self._carried:
             human = replace(human, events=human.events | self._carried)
@@ -260,8 +263,8 @@ class ControlLoop:
         self._stopwatch.lap("observe")
         if HumanEvent.ARM in human.events:
             parts.arm.clear_fault()
-        state = parts.arm.state()
-        self._stopwatch.lap("state")
+            state = parts.arm.state()
+            self._stopwatch.lap("state")
         return human, state
 
     def _send(self, command: SafeCommand | Hold) -> None:

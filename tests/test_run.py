@@ -1,0 +1,124 @@
+import dataclasses
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policy.episode_header import LabelSource, Outcome
+from policy.episode_reader import latest_revisions
+from policy.run_folder import RunFolder
+from policy.weights import WeightsRefused, pack
+from robot.clock import VirtualClock
+from robot.errors import BadInputError
+from robot.simulation.expert import ExpertStyle
+from robot.simulation.layout import Split, draw_layout
+from robot.simulation.simulated_arm import SimulatedArm
+from teleop.arbiter import Source
+from teleop.run import OperatorKind, Run, RunOptions
+from teleop.station import LoadedStation
+from tests.tick_bench import DIMS, SCALE
+from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_station import tiny_station
+from tests.tiny_weights import tiny_tensors
+
+DEMONSTRATIONS = 10
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bundle(tmp_path_factory.mktemp("run") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def station(bundle: Path) -> LoadedStation:
+    return tiny_station(bundle)
+
+
+@pytest.fixture(scope="module")
+def brief(bundle: Path) -> LoadedStation:
+    """Episodes of ten ticks."""
+    return tiny_station(bundle, ("episode.timeout_s", "0.5"))
+
+
+@pytest.fixture(autouse=True)
+def collector_as_it_was() -> Iterator[None]:
+    yield
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+def test_expert_succeeds_on_every_layout_through_the_loop(station: LoadedStation, tmp_path: Path) -> None:
+    options = RunOptions(out=tmp_path / "run", operator="expert", seed=1, split=Split.SELECTION)
+    with Run(station, VirtualClock(), options) as run:
+        for _ in range(DEMONSTRATIONS):
+            run.episode()
+        run.finish()
+        assert len(run.committed) == DEMONSTRATIONS
+    episodes = latest_revisions(tmp_path / "run" / "episodes")
+    assert [episode.outcome.outcome for episode in episodes] == [Outcome.SUCCESS] * DEMONSTRATIONS
+    for episode in episodes:
+        assert episode.outcome.label_source is LabelSource.OPERATOR_SIMULATED
+        sources = episode.array("tick/source")
+        assert set(sources.tolist()) == {Source.RESET, Source.HUMAN}
+        drove = sources == Source.HUMAN
+        human = episode.array("tick/human")[drove]
+        np.testing.assert_array_equal(episode.array("actions")[drove], human)
+        # what the expert did answers to the very state that is logged beside it, and not to that of the tick before
+        steps_m = 0.02 * np.linalg.norm(human[:, :2], axis=1)
+        near = int(np.argmax(steps_m < 0.9 * ExpertStyle().lateral_step_m))
+        tcp_m = episode.array("tick/T_base_tcp")[drove][near, :2, 3]
+        off_m = np.linalg.norm(tcp_m - draw_layout(Split.SELECTION, 1, episode.header.episode).block_xy_m)
+        assert steps_m[near] == pytest.approx(ExpertStyle().gain * off_m, rel=0.02)
+
+
+def test_a_run_is_gone_on_with_and_no_episode_is_written_over(brief: LoadedStation, tmp_path: Path) -> None:
+    options = RunOptions(out=tmp_path / "run", operator="none", seed=1)
+    with Run(brief, VirtualClock(), options) as run:
+        run.episode()
+    with pytest.raises(BadInputError, match="holds a run already"), Run(brief, VirtualClock(), options):
+        pass
+    with Run(brief, VirtualClock(), dataclasses.replace(options, resume=True)) as run:
+        run.episode()
+    episodes = latest_revisions(tmp_path / "run" / "episodes")
+    assert [episode.header.episode for episode in episodes] == [0, 1]
+    assert episodes[0].header.run_id == episodes[1].header.run_id
+    assert episodes[0].header.layout != episodes[1].header.layout
+
+
+@pytest.mark.parametrize("operator", ["none", "simulated", "expert"])
+def test_stand_in_arms_again_after_a_fault_and_the_run_goes_on(
+    brief: LoadedStation, tmp_path: Path, operator: OperatorKind
+) -> None:
+    outcomes = []
+    with Run(brief, VirtualClock(), RunOptions(out=tmp_path / "run", operator=operator, seed=1)) as run:
+        for episode in range(4):
+            if episode == 1:
+                assert isinstance(run.rig.arm, SimulatedArm)
+                run.rig.arm.fail("reflex")
+            result = run.episode()
+            assert result is not None
+            assert result.outcome is not None
+            outcomes.append(result.outcome.outcome)
+    assert outcomes == [Outcome.TIMEOUT, Outcome.ABORT, Outcome.TIMEOUT, Outcome.TIMEOUT]
+
+
+def test_weights_are_given_by_message_and_checked(station: LoadedStation, bundle: Path, tmp_path: Path) -> None:
+    def message(sha256: str) -> bytes:
+        return pack(
+            version=9, run_id="run-1", bundle_sha256=sha256, dims=DIMS, tensors=tiny_tensors(heads=0) | {"scale": SCALE}
+        )
+
+    with pytest.raises(WeightsRefused, match="trained on bundle"):
+        Run(
+            station, VirtualClock(), RunOptions(out=tmp_path / "wrong", operator="none", weights=message("a" * 64))
+        ).__enter__()
+    with Run(station, VirtualClock(), RunOptions(out=tmp_path / "zero", operator="none")) as run:
+        assert run.weights.version == 0
+        assert not run.weights.head.residual(*(np.ones(size, np.float32) for size in (6, 4, 5))).any()
+        sha256 = run.rig.bundle.sha256
+    options = RunOptions(out=tmp_path / "right", operator="none", weights=message(sha256))
+    with Run(station, VirtualClock(), options) as run:
+        assert run.weights.version == 9
+        assert RunFolder.open(tmp_path / "right").weights_sha256(9) == run.weights.sha256
