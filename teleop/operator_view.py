@@ -30,7 +30,7 @@ class OperatorView:
             tick.inputs.observation,
             slack_s,
             source=tick.outputs.decision.source,
-            armed=tick.after.arbiter.armed,
+            armed=tick.after.arbiter.armed and not tick.after.filter.latched,
             connected=tick.inputs.human.connected,
             hold_reason=tick.outputs.decision.reason,
             safety=tick.after.filter.reasons,
