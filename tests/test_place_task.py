@@ -11,7 +11,9 @@ from robot.simulation.layout import Layout, Split, draw_layout
 from robot.simulation.place_task import PlaceTask, SceneTruth, TaskStatus
 from robot.simulation.scene import BLOCK_HALF_M
 from robot.simulation.world import SimulatedWorld
+from teleop.station import load_station
 from tests.filter_bench import arm_state
+from tests.tiny_station import STATION
 
 PAD = (0.45, 0.1)
 TOLERANCE_M = 0.01
@@ -123,9 +125,10 @@ def test_layouts_of_the_three_splits_are_disjoint_and_of_a_seed() -> None:
     pads = np.array([layout.pad_xy_m for layout in drawn.values()])
     assert (np.sign(blocks[:, 1]) == -np.sign(pads[:, 1])).all()
     assert 0.4 < (pads[:, 1] > 0.0).mean() < 0.6  # no one-sided habit serves every layout
+    safety = load_station(STATION).station.safety  # the hand must get there, with some room to put itself right
     for places in (blocks, pads):
-        assert places[:, 0].min() >= 0.36
-        assert places[:, 0].max() <= 0.54
+        assert (places - 0.015 > safety.workspace_min_m[:2]).all()
+        assert (places + 0.015 < safety.workspace_max_m[:2]).all()
 
 
 def truth(**changes: object) -> SceneTruth:
