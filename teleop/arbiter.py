@@ -150,7 +150,7 @@ class Arbiter:
         if reason is not HoldReason.NONE:
             decision = Decision(action=None, source=Source.HOLD, reason=reason)
         elif voices.human.engaged:
-            action = self._human_action(voices)
+            action = self.wish(voices)
             if self.perturb:
                 action = np.clip(action + voices.noise, -1.0, 1.0)
             decision = Decision(action=action, source=Source.HUMAN, reason=reason)
@@ -193,7 +193,8 @@ class Arbiter:
             reason |= _VERDICT_REASON[voices.verdict]
         return reason
 
-    def _human_action(self, voices: Voices) -> Action:
+    def wish(self, voices: Voices) -> Action:
+        """The whole action (A,) that an engaged person wants done: theirs, or the policy's with their nudge."""
         if self.mode is AssistMode.TAKEOVER or voices.base is None:
             return voices.human_action
         policy = voices.base + voices.residual

@@ -79,7 +79,7 @@ class TickOutputs:
         residual: correction with noise (A,), as it was added; zeros where the gate is closed.
         gate: value of base and of base + residual by the gate's critics (least of them); NaN without a gate.
         gate_open: True when base + residual is not worth less, or the gate is forced or absent.
-        human: the person's action (A,), None while not engaged.
+        human: the whole action that the person wants (A,), None while not engaged.
         decision: who drives.
         command: what the filter let through, or its refusal.
         commanded: the executed move mapped back to action space (A,).
@@ -136,21 +136,19 @@ class TickPipeline:
             T_base_target=filter_state.T_base_tcp,
             gripper_width_m=filter_state.gripper_width_m,
         )
-        arbiter_state, decision = self._arbiter.step(
-            state.arbiter,
-            Voices(
-                base=base,
-                residual=residual,
-                noise=inputs.noise,
-                human=inputs.human,
-                human_action=human_action,
-                reset=inputs.reset,
-                verdict=inputs.observation.verdict,
-                overrun=inputs.overrun,
-                filter_latched=filter_state.latched,
-                now_s=inputs.now_s,
-            ),
+        voices = Voices(
+            base=base,
+            residual=residual,
+            noise=inputs.noise,
+            human=inputs.human,
+            human_action=human_action,
+            reset=inputs.reset,
+            verdict=inputs.observation.verdict,
+            overrun=inputs.overrun,
+            filter_latched=filter_state.latched,
+            now_s=inputs.now_s,
         )
+        arbiter_state, decision = self._arbiter.step(state.arbiter, voices)
         lap("arbitrate")
         wanted = None
         if decision.action is not None:
@@ -171,7 +169,7 @@ class TickPipeline:
             residual=residual,
             gate=gate,
             gate_open=gate_open,
-            human=human_action if inputs.human.engaged else None,
+            human=self._arbiter.wish(voices) if inputs.human.engaged else None,
             decision=decision,
             command=command,
             commanded=commanded,

@@ -128,10 +128,10 @@ def test_limits_of_the_recorded_station_let_the_operators_own_motion_pass() -> N
 def test_run_learn_offline_and_evaluate_fit_together(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
     run, state = tmp_path / "run", tmp_path / "learner"
     words = [STATION, "--policy.bundle", bundle, *QUICK, "--episode.timeout_s", "5.0"]  # 256 ticks are needed to learn
-    done = scripts("run_robot", *words, "--out", run, "--episodes", "5", "--json", tmp_path / "run.json")
+    done = scripts("run_robot", *words, "--out", run, "--episodes", "12", "--json", tmp_path / "run.json")
     assert done.code == 0, done.errors
-    assert done.out.count("episode ") == 5
-    assert document(tmp_path / "run.json")["committed"] == 5
+    assert done.out.count("episode ") == 12
+    assert document(tmp_path / "run.json")["committed"] == 12
 
     learn = ["--episodes", run, "--updates", "4", "--state", state, "--learner.batch_size", "32"]
     done = scripts("run_learner", *words, *learn, "--json", tmp_path / "l.json", "--learner.n_step", "3")

@@ -34,9 +34,9 @@ class Layout:
 def draw_layout(split: Split, seed: int, index: int) -> Layout:
     """Return layout `index` of `seed`: block and pad on opposite sides of the table's middle, either way round."""
     rng = np.random.default_rng([split.value, seed, index])
-    x = rng.uniform(0.36, 0.54, 2)
+    x = rng.uniform(0.34, 0.58, 2)
     side = rng.choice([-1.0, 1.0])
-    block_y, pad_y = -side * rng.uniform(0.04, 0.18), side * rng.uniform(0.04, 0.18)
+    block_y, pad_y = -side * rng.uniform(0.06, 0.24), side * rng.uniform(0.06, 0.24)
     return Layout(
         block_xy_m=(float(x[0]), float(block_y)),
         block_yaw_rad=float(rng.uniform(-0.15, 0.15)),

@@ -11,7 +11,7 @@ import math
 from robot import fr3
 
 BLOCK_HALF_M = 0.02
-PAD_HALF_M = 0.032
+PAD_HALF_M = 0.022
 FINGER_STROKE_M = 0.04  # each; opening 80 mm as the Franka Hand's
 TABLE_RGBA = "0.62 0.60 0.56 1"
 BLOCK_RGBA = "0.85 0.16 0.12 1"
