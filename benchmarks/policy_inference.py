@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from policy.bundle import load_bundle
-from policy.residual import Dims, ResidualHead, zero_tensors
+from policy.residual import Dims, Float, ResidualHead, zero_tensors
 
-WIDTH, DEPTH, GATE_HEADS = 256, 2, 2
+WIDTH, GATE_HEADS = 256, 2
 
 
 def percentiles_ms(step: Callable[[], object], runs: int) -> dict[str, float]:
@@ -32,20 +32,22 @@ def percentiles_ms(step: Callable[[], object], runs: int) -> dict[str, float]:
     return {"p50_ms": round(float(p50), 4), "p99_ms": round(float(p99), 4)}
 
 
-def random_head(dims: Dims, rng: np.random.Generator) -> ResidualHead:
-    """Return a head of the size that the learner trains."""
-    tensors = zero_tensors(dims, np.full(dims.action, 0.2, np.float32))
-    for prefix, outputs in [("actor", dims.action), *((f"gate.{head}", 1) for head in range(GATE_HEADS))]:
+def random_tensors(
+    dims: Dims, rng: np.random.Generator, *, width: int, gate_heads: int, scale: Float, depth: int = 2
+) -> dict[str, Float]:
+    """Return tensors of a head with the layers that the learner trains, giving small residuals."""
+    tensors = zero_tensors(dims, scale)
+    for prefix, outputs in [("actor", dims.action), *((f"gate.{head}", 1) for head in range(gate_heads))]:
         size = dims.observation + dims.action
-        for layer in range(DEPTH):
-            tensors[f"{prefix}.{layer}.weight"] = rng.normal(size=(WIDTH, size)).astype(np.float32)
-            tensors[f"{prefix}.{layer}.norm.weight"] = np.ones(WIDTH, np.float32)
+        for layer in range(depth):
+            tensors[f"{prefix}.{layer}.weight"] = rng.normal(size=(width, size)).astype(np.float32)
+            tensors[f"{prefix}.{layer}.norm.weight"] = np.ones(width, np.float32)
             for name in (f"{prefix}.{layer}.bias", f"{prefix}.{layer}.norm.bias"):
-                tensors[name] = np.zeros(WIDTH, np.float32)
-            size = WIDTH
+                tensors[name] = np.zeros(width, np.float32)
+            size = width
         tensors[f"{prefix}.out.weight"] = (rng.normal(size=(outputs, size)) * 0.05).astype(np.float32)
         tensors[f"{prefix}.out.bias"] = np.zeros(outputs, np.float32)
-    return ResidualHead(dims, tensors)
+    return tensors
 
 
 def main() -> None:
@@ -66,7 +68,8 @@ def main() -> None:
     features = bundle.encode(images, proprio)
     base = bundle.act(features, proprio)[0]
     dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-    head = random_head(dims, rng)
+    scale = np.full(dims.action, 0.2, np.float32)
+    head = ResidualHead(dims, random_tensors(dims, rng, width=WIDTH, gate_heads=GATE_HEADS, scale=scale))
 
     def residual_and_gate() -> object:
         residual = head.residual(features, proprio, base)
