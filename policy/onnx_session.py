@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from robot.errors import BadInputError, HandrailError
 
+# A robot tells nobody what it does: without this ONNX Runtime keeps a thread, writes to the home and temporary folders
+# and reports to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 ort: Any = importlib.import_module("onnxruntime")  # its annotations do not pass a strict check
 
 Provider = Literal["auto", "cpu", "cuda"]

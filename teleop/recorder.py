@@ -61,7 +61,7 @@ class RecorderProcess:
         self._rows: zmq.Socket[bytes] | None = None
         self._reports: zmq.Socket[bytes] | None = None
         self._ready = self._mourned = False
-        self._starts = self._in_flight = self._dropped = 0
+        self._in_flight = self._dropped = 0
         self._committed: dict[tuple[str, int], Committed] = {}
         self._failures: list[RecorderFailure] = []
         self._fresh: list[Committed] = []
@@ -72,15 +72,13 @@ class RecorderProcess:
         Raises:
             BadInputError: the temporary folder's path is too long for a socket.
         """
-        self._private = Path(tempfile.mkdtemp(prefix="handrail-"))  # mode 0700
         self._context = zmq.Context()
         try:
             self._start()
         except zmq.ZMQError as error:
+            where = self._private
             self._tidy()
-            raise BadInputError(
-                f"{self._private}: no socket can be made here ({error}); set TMPDIR to a short path"
-            ) from None
+            raise BadInputError(f"{where}: no socket can be made here ({error}); set TMPDIR to a short path") from None
         return self
 
     def __exit__(
@@ -109,7 +107,11 @@ class RecorderProcess:
             return
         if not self.alive:
             self._settle()
-            self._start()
+            try:
+                self._start()
+            except (OSError, zmq.ZMQError) as error:
+                message = f"no recorder can be started ({error}); see to the temporary folder"
+                self._failures.append(RecorderFailure(episode=header.episode, message=message, final=True))
         self._dropped = 0
         self._send(Kind.BEGIN, header.to_json().encode())
 
@@ -167,10 +169,11 @@ class RecorderProcess:
 
     def _start(self) -> None:
         """Start a recorder on sockets of its own, so that nothing meant for a dead one reaches it."""
-        self._starts += 1
         self._ready, self._mourned, self._in_flight = False, False, 0
-        rows, reports = (f"ipc://{self._private}/{name}-{self._starts}" for name in ("rows", "reports"))
         self._close_sockets()
+        self._remove_private()
+        self._private = Path(tempfile.mkdtemp(prefix="handrail-"))  # mode 0700
+        rows, reports = (f"ipc://{self._private}/{name}" for name in ("rows", "reports"))
         # no limit in messages: the bound is `_in_flight`, in bytes
         self._rows, self._reports = self._context.socket(zmq.PUSH), self._context.socket(zmq.PULL)
         for socket in (self._rows, self._reports):
@@ -217,6 +220,9 @@ class RecorderProcess:
             match Kind(name):
                 case Kind.CREDIT:
                     self._in_flight -= int(body)
+                    # Rows went there and an answer came back: connected as they are, the sockets need their names no
+                    # more, and a run that is killed from now on leaves none behind.
+                    self._remove_private()
                 case Kind.READY:
                     self._ready = True
                 case Kind.COMMITTED:
@@ -252,5 +258,9 @@ class RecorderProcess:
     def _tidy(self) -> None:
         self._close_sockets()
         self._context.term()
+        self._remove_private()
+
+    def _remove_private(self) -> None:
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
+            self._private = None

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +170,18 @@ def main(folder: Path, rows_address: str, reports_address: str, parent: int) -> 
         rows.close(linger=0)
         reports.close()
         context.term()
+        if os.getppid() != parent:
+            _remove_sockets(rows_address, reports_address)
     return 0
+
+
+def _remove_sockets(*addresses: str) -> None:
+    """Remove what a run that died before its first rows came left of its sockets: their names and their folder."""
+    paths = [Path(address.removeprefix("ipc://")) for address in addresses]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # gone already, or something else is in it
+        paths[0].parent.rmdir()
 
 
 if __name__ == "__main__":

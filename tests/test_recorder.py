@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,3 +151,26 @@ def test_sockets_need_a_short_temporary_path(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(BadInputError, match="set TMPDIR to a short path"), RecorderProcess(tmp_path, lock_step=True):
         pass
     assert list(deep.iterdir()) == []
+
+
+def test_a_recorder_that_cannot_be_started_again_is_told_and_never_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RecorderProcess(tmp_path, lock_step=True) as recorder:
+        assert recorder.wait_ready(WAIT_S)
+        os.kill(process_id(recorder), signal.SIGKILL)
+        until(lambda: not recorder.alive)
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+        assert record(recorder, 0, 2) == [False, False]
+        assert "no recorder can be started" in recorder.failures()[0].message
+
+
+def test_the_sockets_have_no_names_once_rows_were_taken(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", temporary)
+        with RecorderProcess(tmp_path, lock_step=True) as recorder:
+            assert list(Path(temporary).iterdir())
+            record(recorder, 0, 2)
+            until(lambda: not recorder.failures() and not list(Path(temporary).iterdir()))
+            record(recorder, 1, 2)
+            assert recorder.wait_committed(RUN, 1, WAIT_S) is not None
