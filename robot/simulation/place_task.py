@@ -49,22 +49,17 @@ class PlaceTask:
     def __init__(self, world: SimulatedWorld, *, tolerance_m: float) -> None:
         self._world, self.tolerance_m = world, tolerance_m
         self._lifted = False
+        self._seen: tuple[ArmState, int, SceneTruth] | None = None  # for this state and change of the world
 
     def reset(self) -> None:
         """Forget the last episode; call after the table was laid."""
         self._lifted = False
 
     def truth(self, state: ArmState) -> SceneTruth:
-        """The scene as it is now."""
-        block_m = self._world.block_position_m()
-        near = bool(np.linalg.norm(state.T_base_tcp[:3, 3] - block_m) < 0.03)
-        return SceneTruth(
-            block_m=block_m,
-            pad_xy_m=self._world.pad_position_m(),
-            held=near and 0.030 < state.gripper_width_m < 0.046,
-            upright=self._world.block_up() > 0.9,
-            resting=abs(block_m[2] - BLOCK_HALF_M) < 0.003 and self._world.block_speed_m_s() < 0.02,
-        )
+        """The scene as it is now; judge and person ask for it in the same tick."""
+        if self._seen is None or self._seen[0] is not state or self._seen[1] != self._world.changes:
+            self._seen = state, self._world.changes, self._look(state)
+        return self._seen[2]
 
     def status(self, state: ArmState) -> TaskStatus:
         """Judge the scene; call once per tick."""
@@ -79,3 +74,14 @@ class PlaceTask:
         if float(np.linalg.norm(block_m[:2] - truth.pad_xy_m)) <= self.tolerance_m:
             return TaskStatus.SUCCESS
         return TaskStatus.FAILURE if self._lifted else TaskStatus.RUNNING
+
+    def _look(self, state: ArmState) -> SceneTruth:
+        block_m = self._world.block_position_m()
+        near = bool(np.linalg.norm(state.T_base_tcp[:3, 3] - block_m) < 0.03)
+        return SceneTruth(
+            block_m=block_m,
+            pad_xy_m=self._world.pad_position_m(),
+            held=near and 0.030 < state.gripper_width_m < 0.046,
+            upright=self._world.block_up() > 0.9,
+            resting=abs(block_m[2] - BLOCK_HALF_M) < 0.003 and self._world.block_speed_m_s() < 0.02,
+        )

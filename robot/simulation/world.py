@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import mujoco
@@ -34,6 +35,9 @@ class SimulatedWorld:
     """MuJoCo model and data of one station. Owned by one process; deterministic for the same calls.
 
     Time is the loop's clock: `start_s` is its reading at the world's first instant.
+
+    Attributes:
+        changes: counts up whenever something may have moved.
     """
 
     def __init__(self, *, start_s: float) -> None:
@@ -41,6 +45,8 @@ class SimulatedWorld:
         self._data = mujoco.MjData(self._model)
         self._start_s, self._steps = start_s, 0
         self._cameras: list[Captures] = []
+        self.changes = 0
+        self._arm: ArmState | None = None  # of the world as it stands
         model = self._model
         self._joint_q = slice(0, 7)
         self._finger_q = slice(7, 9)
@@ -112,23 +118,10 @@ class SimulatedWorld:
         self._step_to(to_s)
 
     def arm_state(self, fault: str | None = None) -> ArmState:
-        """State of the arm where the world stands, with the driver's `fault` on it."""
-        data = self._data
-        velocity = np.zeros(6)
-        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tcp, velocity, 0)
-        pose = np.eye(4)
-        pose[:3, :3] = data.site_xmat[self._tcp].reshape(3, 3)
-        pose[:3, 3] = data.site_xpos[self._tcp]
-        return ArmState(
-            measured_s=self.time_s,
-            q_rad=data.qpos[self._joint_q].copy(),
-            dq_rad_s=data.qvel[self._joint_q].copy(),
-            T_base_tcp=pose,
-            tcp_velocity=np.concatenate([velocity[3:], velocity[:3]]),
-            gripper_width_m=float(data.qpos[self._finger_q].sum()),
-            force_n=self._external_force_n(),
-            fault=fault,
-        )
+        """State of the arm where the world stands, with the driver's `fault` on it; read-only arrays."""
+        if self._arm is None:
+            self._arm = self._read_arm()
+        return self._arm if fault is None else replace(self._arm, fault=fault)
 
     def block_position_m(self) -> Array:
         """Centre of the block in the base frame, shape (3,) [m]. Simulator truth: never for the learner."""
@@ -170,6 +163,28 @@ class SimulatedWorld:
         """Bring poses in line with the joint positions (mj_step leaves them one step behind)."""
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
+        self.changes += 1
+        self._arm = None
+
+    def _read_arm(self) -> ArmState:
+        data = self._data
+        velocity = np.zeros(6)
+        mujoco.mj_objectVelocity(self._model, data, mujoco.mjtObj.mjOBJ_SITE, self._tcp, velocity, 0)
+        pose = np.eye(4)
+        pose[:3, :3] = data.site_xmat[self._tcp].reshape(3, 3)
+        pose[:3, 3] = data.site_xpos[self._tcp]
+        state = ArmState(
+            measured_s=self.time_s,
+            q_rad=data.qpos[self._joint_q].copy(),
+            dq_rad_s=data.qvel[self._joint_q].copy(),
+            T_base_tcp=pose,
+            tcp_velocity=np.concatenate([velocity[3:], velocity[:3]]),
+            gripper_width_m=float(data.qpos[self._finger_q].sum()),
+            force_n=self._external_force_n(),
+        )
+        for array in (state.q_rad, state.dq_rad_s, state.T_base_tcp, state.tcp_velocity):
+            array.setflags(write=False)
+        return state
 
     def _external_force_n(self) -> float:
         """Force with which the fingers press on the table [N]: what a wrist sensor would feel of a crash."""
