@@ -23,6 +23,9 @@ class ActionSpace:
         self._scale = np.array(spec.scale)
         self._offset = np.array(spec.offset)
         self._motion = np.array([name != "gripper" for name in spec.dims])
+        self._moving = np.flatnonzero(self._motion)
+        self._motion_scale, self._motion_offset = self._scale[self._moving], self._offset[self._moving]
+        self._centred = -(self._motion_offset / self._motion_scale)  # the action of no motion
         self._gripper = spec.dims.index("gripper") if "gripper" in spec.dims else None
         self._tcp = spec.kind in (CommandKind.TCP_DELTA, CommandKind.TCP_POSE)
         # position of each motion dimension in the (6,) target, or in the joints' order
@@ -52,7 +55,7 @@ class ActionSpace:
             due_s: when the target is to be reached [s].
         """
         si = action.astype(np.float64) * self._scale + self._offset
-        target = si[self._motion]
+        target = si[self._moving]
         if self._tcp:
             full = np.zeros(6)
             full[self._slots] = target
@@ -78,10 +81,10 @@ class ActionSpace:
         if self.spec.frame == "tcp":
             R_tcp_base = T_base_target[:3, :3].T
             wanted = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]])
-        action[self._motion] = wanted[self._slots] - (self._offset / self._scale)[self._motion]
+        action[self._moving] = wanted[self._slots] + self._centred
         if self._gripper is not None:
             action[self._gripper] = gripper if gripper is not None else self._gripper_action(gripper_width_m)
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+        return action.clip(-1.0, 1.0).astype(np.float32)
 
     def executed(self, T_before: Array, T_after: Array, q_before: Array, q_after: Array, width_m: float) -> Action:
         """Map a move (between commanded or measured poses (4, 4) or joints (N,)) back to an action (A,)."""
@@ -100,7 +103,7 @@ class ActionSpace:
         else:
             si = q_after - q_before if self.spec.kind is CommandKind.JOINT_DELTA else q_after
         action = np.zeros(self.size)
-        action[self._motion] = (si - self._offset[self._motion]) / self._scale[self._motion]
+        action[self._moving] = (si - self._motion_offset) / self._motion_scale
         if self._gripper is not None:
             action[self._gripper] = self._gripper_action(width_m)
         return action.astype(np.float32)
@@ -119,4 +122,4 @@ class ActionSpace:
         share = (width_m - closed_m) / (open_m - closed_m) * 2.0 - 1.0
         if self.spec.gripper == "binary":
             return 1.0 if share >= 0.0 else -1.0
-        return float(np.clip(share, -1.0, 1.0))
+        return min(max(share, -1.0), 1.0)

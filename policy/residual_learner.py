@@ -55,6 +55,8 @@ class LearnerConfig:
         actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
             which does not jump as the actor does.
         approval_weight: weight of imitating what the robot did in episodes that it ended in success without a person.
+        input_noise: spread of the noise on the normalised inputs that the actor learns from; corrections come from few
+            layouts, and noise makes what is learned from them smooth.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
         use_features: False hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
@@ -74,13 +76,14 @@ class LearnerConfig:
     actor_after: int = 500
     value_min: float = 0.0
     value_max: float = 1.0
-    q_weight: float = 1.0
+    q_weight: float = 0.03
     imitation_weight: float = 1.0
     imitation_half_life: float = 5000.0
     imitation_floor: float = 0.1
     q_filter: bool = True
     actor_average: float = 0.005
     approval_weight: float = 0.1
+    input_noise: float = 0.3
     clip_unreachable: bool = False
     use_features: bool = True
     gate_heads: int = 2
@@ -207,6 +210,8 @@ class ResidualLearner:
 
     def _update_actor(self, batch: _Tensors, now: Tensor) -> None:
         config = self._config
+        if config.input_noise > 0.0:
+            now = now + config.input_noise * torch.randn(now.shape, generator=self._generator) * self._mask
         residual = self._residual(now, batch.base)
         action = (batch.base + residual).clamp(-1.0, 1.0)
         loss = torch.zeros(())

@@ -42,7 +42,6 @@ class HoldReason(enum.IntFlag):
 
 
 _VERDICT_REASON = {
-    Verdict.FRESH: HoldReason.NONE,
     Verdict.STALE: HoldReason.STALE_FRAMES,
     Verdict.SKEWED: HoldReason.SKEWED_FRAMES,
     Verdict.REPEATED: HoldReason.REPEATED_FRAMES,
@@ -165,6 +164,8 @@ class Arbiter:
 
     def _heed(self, state: ArbiterState, events: HumanEvent) -> ArbiterState:
         """Apply the person's verbs; a stop in the same tick wins over everything."""
+        if not events:
+            return state
         if HumanEvent.ARM in events:
             state = replace(state, armed=True, stopped=False, holding=False)
         if HumanEvent.HOLD in events:
@@ -189,7 +190,7 @@ class Arbiter:
             reason |= HoldReason.OVERRUN
         if voices.filter_latched:
             reason |= HoldReason.FILTER_LATCHED
-        if voices.reset is None:  # homing does not look
+        if voices.reset is None and voices.verdict is not Verdict.FRESH:  # homing does not look
             reason |= _VERDICT_REASON[voices.verdict]
         return reason
 

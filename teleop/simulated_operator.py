@@ -8,6 +8,7 @@ wrong, needs time to react, sees and steers a little off, and hands back once th
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -37,16 +38,20 @@ class OperatorTraits:
         grasp_off_m: lateral miss that worries them while descending to the block [m].
         place_off_m: the same over the pad [m].
         slack: further miss that is allowed per metre of remaining height.
+        closing_share: share of the miss left after a glance that shows them it is still coming right.
+        glance_s: how far back they compare [s].
         stall_s: how long they wait for a robot that does nothing [s].
     """
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
     sight_m: float = 0.0015
     hand: float = 0.05
-    watch_below_m: float = 0.07
+    watch_below_m: float = 0.09
     grasp_off_m: float = 0.009
-    place_off_m: float = 0.007
-    slack: float = 0.10
+    place_off_m: float = 0.006
+    slack: float = 0.03
+    closing_share: float = 0.5
+    glance_s: float = 0.2
     stall_s: float = 2.0
 
 
@@ -78,6 +83,8 @@ class SimulatedOperator:
         self._arms = True
         self._stands_back = True
         self._last_z_m: float | None = None
+        self._glances: deque[float] = deque(maxlen=1 + round(self._traits.glance_s / period_s))
+        self._glances_held = False
         self._mood = _Mood.WATCHING
         self._seen_m: Array | None = None
         self._calm()
@@ -149,16 +156,23 @@ class SimulatedOperator:
         if now_s - self._seen_s > traits.stall_s:
             return True
         height_m = max(0.0, tcp_m[2] - GRASP_Z_M)
-        if not descending or height_m > traits.watch_below_m:
+        target_m = truth.block_m[:2] - truth.pad_xy_m if truth.held else truth.block_m[:2] - tcp_m[:2]
+        off_m = float(np.linalg.norm(target_m))
+        closing = self._closes_in(off_m, truth.held)
+        if closing or not descending or height_m > traits.watch_below_m:
             return False
         if truth.held:
-            off_m = np.linalg.norm(truth.block_m[:2] - truth.pad_xy_m)
             # far from the pad it is not a placing yet: the hand settles on the block as it grasps
-            return bool(traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M)
-        if state.gripper_width_m < 0.06:
-            return False
-        off_m = np.linalg.norm(truth.block_m[:2] - tcp_m[:2])
-        return bool(off_m > traits.grasp_off_m + traits.slack * height_m)
+            return traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M
+        return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.slack * height_m
+
+    def _closes_in(self, off_m: float, held: bool) -> bool:
+        """True while the miss still shrinks: a descent that is coming right by itself worries nobody."""
+        if held != self._glances_held:
+            self._glances.clear()
+        self._glances_held = held
+        self._glances.append(off_m)
+        return off_m < self._traits.closing_share * self._glances[0]
 
     def _settled(self, truth: SceneTruth, state: ArmState) -> bool:
         """True when what they took over for is done: the block is well in the hand, or let go of."""
@@ -171,3 +185,4 @@ class SimulatedOperator:
         self._off_m = np.zeros(2)
         self._seen_m = None
         self._seen_s = 0.0
+        self._glances.clear()

@@ -85,7 +85,7 @@ class LearningConfig(Strict):
     """
 
     endpoint: str = "tcp://127.0.0.1:5701"
-    updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 150
+    updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 80
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256

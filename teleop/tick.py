@@ -18,6 +18,8 @@ from teleop.arbiter import Arbiter, ArbiterState, Decision, Source, Voices
 from teleop.human_input import HumanCommand, HumanEvent
 
 Action = NDArray[np.float32]
+_UNKNOWN = np.full(2, np.nan, np.float32)
+_UNKNOWN.setflags(write=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,16 +198,12 @@ class TickPipeline:
         self, inputs: TickInputs, features: NDArray[np.float32] | None, base: Action | None, head: ResidualHead
     ) -> tuple[Action, NDArray[np.float32], bool]:
         """Return the residual as it is added, the gate's two values and whether the gate is open."""
-        unknown = np.full(2, np.nan, np.float32)
         if features is None or base is None:
-            return np.zeros(self.actions.size, np.float32), unknown, False
-        proprio = inputs.observation.proprio
-        residual = head.residual(features, proprio, base)
-        residual = np.clip(residual + inputs.noise, -head.scale, head.scale)
+            return np.zeros(self.actions.size, np.float32), _UNKNOWN, False
+        residual, values = head.corrected(features, inputs.observation.proprio, base, inputs.noise)
         if head.heads == 0:
-            return residual, unknown, True
-        candidates = np.clip(np.stack([base, base + residual]), -1.0, 1.0)
-        gate = head.values(features, proprio, candidates).min(axis=0)
+            return residual, _UNKNOWN, True
+        gate = values.min(axis=0)
         gate_open = bool(gate[1] >= gate[0]) or inputs.gate_forced or not self._gate_enabled
         return residual if gate_open else np.zeros_like(residual), gate, gate_open
 
