@@ -70,10 +70,14 @@ def matrix_to_quat_wxyz(R: Array) -> tuple[float, float, float, float]:
 
 def matrix_to_rotvec(R: Array) -> Array:
     """Return the rotation vector (3,) [rad], of length 0 to pi, of a rotation matrix (3, 3)."""
+    return np.array(_rotvec(R))
+
+
+def _rotvec(R: Array) -> tuple[float, float, float]:
     w, x, y, z = matrix_to_quat_wxyz(R)
     sine = math.hypot(x, y, z)
     factor = 2.0 if sine < 1e-12 else 2.0 * math.atan2(sine, w) / sine
-    return np.array([x * factor, y * factor, z * factor])
+    return x * factor, y * factor, z * factor
 
 
 def rotation_angle(R_a: Array, R_b: Array) -> float:
@@ -84,10 +88,8 @@ def rotation_angle(R_a: Array, R_b: Array) -> float:
 
 def pose_error(T_goal: Array, T: Array) -> Array:
     """Return the twist (6,) that takes pose `T` to `T_goal` in unit time, base frame, linear [m] then angular [rad]."""
-    error = np.empty(6)
-    error[:3] = T_goal[:3, 3] - T[:3, 3]
-    error[3:] = matrix_to_rotvec(T_goal[:3, :3] @ T[:3, :3].T)
-    return error
+    (gx, gy, gz), (x, y, z) = T_goal[:3, 3].tolist(), T[:3, 3].tolist()
+    return np.array([gx - x, gy - y, gz - z, *_rotvec(T_goal[:3, :3] @ T[:3, :3].T)])
 
 
 def interpolate_pose(T_a: Array, T_b: Array, share: float) -> Array:

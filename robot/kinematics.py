@@ -81,13 +81,14 @@ def solve_damped(
     Levenberg-Marquardt method", IEEE T-RO 2011): no line search, few and equal iterations, sane at singularities.
     The first iteration also pulls the free joints to `q_rest_rad`, in the task's null space.
     """
-    if not (np.isfinite(T_base_tcp).all() and np.isfinite(q_start_rad).all()):
+    if not all(map(math.isfinite, T_base_tcp.ravel().tolist() + q_start_rad.tolist())):
         return None
     q_rad = q_start_rad
     for iteration in range(MAX_ITERATIONS):
         T, J = forward_and_jacobian(q_rad)
         error = pose_error(T_base_tcp, T)
-        position_m, rotation_rad = math.hypot(*error[:3].tolist()), math.hypot(*error[3:].tolist())
+        x, y, z, rx, ry, rz = error.tolist()
+        position_m, rotation_rad = math.hypot(x, y, z), math.hypot(rx, ry, rz)
         if position_m < STOP_ERROR and rotation_rad < STOP_ERROR:
             return q_rad
         damping = DAMPING + DAMPING_PER_SQUARED_ERROR * (position_m**2 + rotation_rad**2)
