@@ -138,13 +138,18 @@ class EpisodeSpec(Strict):
         return self
 
 
+def row_bytes(row: Row) -> memoryview:
+    """Return the bytes of one row, not a copy."""
+    return row.reshape(1).view(np.uint8).data
+
+
 def row_digest(row: Row) -> int:
     """Return a 64-bit checksum of all bytes of one row but its own digest.
 
     It finds accidents and edits, not forgers: CRC-32 and Adler-32 side by side, 25 us for a 44 KB row where
     blake2b takes 55.
     """
-    data = row.reshape(1).view(np.uint8).data
+    data = row_bytes(row)
     start = row.dtype.fields[DIGEST_FIELD][1] if row.dtype.fields else len(data)
     head, tail = data[:start], data[start + 8 :]
     return zlib.crc32(tail, zlib.crc32(head)) << 32 | zlib.adler32(tail, zlib.adler32(head))

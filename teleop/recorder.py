@@ -17,13 +17,14 @@ import zmq
 
 from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
-from policy.episode_schema import Row
+from policy.episode_schema import Row, row_bytes
 from robot.errors import BadInputError
 from teleop.recorder_messages import Kind, RecorderFailure
 
 _STALL_S = 60.0  # a lock-step run gives up on a recorder that takes nothing for so long
 _CLOSE_S = 30.0
 _POLL_MS = 20
+_CREDITS = 16  # for a full capacity; taking one in costs a tick 20 us
 
 
 class Recorder(Protocol):
@@ -113,12 +114,12 @@ class RecorderProcess:
                 message = f"no recorder can be started ({error}); see to the temporary folder"
                 self._failures.append(RecorderFailure(episode=header.episode, message=message, final=True))
         self._dropped = 0
-        self._send(Kind.BEGIN, header.to_json().encode())
+        self._send(Kind.BEGIN.value, header.to_json().encode())
 
     def put(self, row: Row) -> bool:
         """Hand over one sealed row. Lock-step waits for room; otherwise it returns within a millisecond."""
         self._drain()
-        taken = self._room(row.nbytes) and self._send(Kind.ROW, row.tobytes())
+        taken = self._room(row.nbytes) and self._send(row_bytes(row))
         if taken:
             self._in_flight += row.nbytes
         else:
@@ -129,7 +130,7 @@ class RecorderProcess:
         """End the episode. Its file comes through `committed` or `wait_committed`."""
         if self._dropped:
             outcome = outcome.with_gaps(self._dropped, f"the recorder was full or dead for {self._dropped} ticks")
-        self._send(Kind.END, outcome.to_json().encode())
+        self._send(Kind.END.value, outcome.to_json().encode())
 
     def committed(self) -> list[Committed]:
         """Return the episodes committed since the last call, recovered ones included. Never blocks."""
@@ -156,7 +157,7 @@ class RecorderProcess:
         """Let the recorder finish and end; after 30 s it is ended, and recovery has the rest."""
         if self._process is None:
             return
-        self._send(Kind.CLOSE, b"")
+        self._send(Kind.CLOSE.value, b"")
         self._wait(lambda: False, _CLOSE_S)
         for stop in (self._process.terminate, self._process.kill):
             if self.alive:
@@ -182,6 +183,7 @@ class RecorderProcess:
         self._rows.connect(rows)  # so that rows can wait here until the recorder has bound it
         self._reports.bind(reports)
         command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), rows, reports, str(os.getpid())]
+        command += [str(self._capacity // _CREDITS)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -197,13 +199,16 @@ class RecorderProcess:
             self._wait(free, _STALL_S)
         return free()
 
-    def _send(self, kind: Kind, body: bytes) -> bool:
+    def _send(self, *parts: bytes | memoryview) -> bool:
         if self._rows is None or self._process is None:
             return False
         if not self.alive:
             self._mourn(self._process.returncode)
             return False
-        self._rows.send_multipart([kind.value, body], zmq.NOBLOCK)
+        *first, last = parts
+        for part in first:
+            self._rows.send(part, zmq.SNDMORE | zmq.NOBLOCK)
+        self._rows.send(last, zmq.NOBLOCK)
         return True
 
     def _mourn(self, status: int) -> None:

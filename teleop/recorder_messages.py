@@ -1,4 +1,8 @@
-"""What the loop and the recorder say to each other: two parts, a kind and a body, over a private socket."""
+"""What the loop and the recorder say to each other over a private socket.
+
+A message of one part is a row: its bytes, of the type that the header's spec gives. Any other has two, a kind and a
+body.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,11 @@ class Kind(enum.Enum):
 
     # from the loop
     BEGIN = b"begin"  # EpisodeHeader
-    ROW = b"row"  # the bytes of one row, of the type that the header's spec gives
     END = b"end"  # EpisodeOutcome
     CLOSE = b"close"
     # from the recorder
     READY = b"ready"  # it owns the folder
-    CREDIT = b"credit"  # bytes of rows that it took since the last one, as decimal digits
+    CREDIT = b"credit"  # bytes of rows that it took since the last one, as decimal digits; not for each row
     COMMITTED = b"committed"  # Committed
     FAILED = b"failed"  # RecorderFailure
 

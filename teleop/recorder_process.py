@@ -1,6 +1,6 @@
 """The recorder: a process that writes what the loop sends, and outlives it long enough to finish.
 
-Started by `teleop.recorder.RecorderProcess` as `python -m teleop.recorder_process FOLDER ROWS REPORTS PARENT`.
+Started by `teleop.recorder.RecorderProcess` as `python -m teleop.recorder_process FOLDER ROWS REPORTS PARENT CREDIT`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from robot.errors import BadInputError
 from teleop.recorder_messages import Kind, RecorderFailure
 
 _POLL_MS = 100  # a flush is due every 400 ms
-_BATCH = 64  # messages between two credits
+_BATCH = 64  # messages between two looks at the clock and the parent
 _NICE = 5  # the loop goes first where cores are short
 
 
@@ -115,11 +115,17 @@ class EpisodeRecorder:
         self._reports.send_multipart([kind.value, body.to_json().encode()])
 
 
-def serve(recorder: EpisodeRecorder, rows: zmq.Socket[bytes], reports: zmq.Socket[bytes], parent: int) -> None:
-    """Do what the loop says until it says CLOSE, is gone, or SIGTERM came."""
+def serve(
+    recorder: EpisodeRecorder, rows: zmq.Socket[bytes], reports: zmq.Socket[bytes], parent: int, credit_bytes: int
+) -> None:
+    """Do what the loop says until it says CLOSE, is gone, or SIGTERM came.
+
+    A credit goes out for the first row, which tells the loop that both sockets are connected, and then for each
+    `credit_bytes` of them.
+    """
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
-    credit = 0
+    credit = due = 0
     while not terminated.is_set():
         if not rows.poll(_POLL_MS) and os.getppid() != parent:
             recorder.stop("the run died")
@@ -127,26 +133,27 @@ def serve(recorder: EpisodeRecorder, rows: zmq.Socket[bytes], reports: zmq.Socke
         for _ in range(_BATCH):
             if not rows.poll(0):
                 break
-            name, body = rows.recv_multipart()
-            match Kind(name):
+            *kind, body = rows.recv_multipart()
+            if not kind:
+                recorder.put(body)
+                credit += len(body)
+                continue
+            match Kind(kind[0]):
                 case Kind.BEGIN:
                     recorder.begin(EpisodeHeader.from_json(body, where="recorder"))
-                case Kind.ROW:
-                    recorder.put(body)
-                    credit += len(body)
                 case Kind.END:
                     recorder.end(EpisodeOutcome.from_json(body, where="recorder"))
                 case Kind.CLOSE:
                     recorder.stop("the run closed before the episode ended")
                     return
         recorder.poll()
-        if credit:
+        if credit > due:
             reports.send_multipart([Kind.CREDIT.value, b"%d" % credit])
-            credit = 0
+            credit, due = 0, credit_bytes
     recorder.stop("the recorder was terminated")
 
 
-def main(folder: Path, rows_address: str, reports_address: str, parent: int) -> int:
+def main(folder: Path, rows_address: str, reports_address: str, parent: int, credit_bytes: int) -> int:
     """Record into `folder` for the process `parent`; return the exit status."""
     os.nice(_NICE)
     context = zmq.Context()
@@ -161,7 +168,7 @@ def main(folder: Path, rows_address: str, reports_address: str, parent: int) -> 
             recorder.recover()
             reports.send_multipart([Kind.READY.value, b""])
             rows.bind(rows_address)
-            serve(recorder, rows, reports, parent)
+            serve(recorder, rows, reports, parent, credit_bytes)
     except BadInputError as error:
         failure = RecorderFailure(episode=None, message=str(error), final=True)
         reports.send_multipart([Kind.FAILED.value, failure.to_json().encode()])
@@ -186,7 +193,7 @@ def _remove_sockets(*addresses: str) -> None:
 
 if __name__ == "__main__":
     try:
-        status = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        status = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     except (OSError, RuntimeError) as error:
         print(f"recorder: {error}; what was flushed can be recovered", file=sys.stderr, flush=True)
         status = 3
