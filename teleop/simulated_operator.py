@@ -8,7 +8,6 @@ wrong, needs time to react, sees and steers a little off, and hands back once th
 from __future__ import annotations
 
 import enum
-from collections import deque
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -38,8 +37,6 @@ class OperatorTraits:
         grasp_off_m: lateral miss that worries them while descending to the block [m].
         place_off_m: the same over the pad [m].
         slack: further miss that is allowed per metre of remaining height.
-        closing_share: share of the miss left after a glance that shows them it is still coming right.
-        glance_s: how far back they compare [s].
         stall_s: how long they wait for a robot that does nothing [s].
     """
 
@@ -48,10 +45,8 @@ class OperatorTraits:
     hand: float = 0.05
     watch_below_m: float = 0.09
     grasp_off_m: float = 0.009
-    place_off_m: float = 0.006
-    slack: float = 0.03
-    closing_share: float = 0.5
-    glance_s: float = 0.2
+    place_off_m: float = 0.0055
+    slack: float = 0.05
     stall_s: float = 2.0
 
 
@@ -83,8 +78,6 @@ class SimulatedOperator:
         self._arms = True
         self._stands_back = True
         self._last_z_m: float | None = None
-        self._glances: deque[float] = deque(maxlen=1 + round(self._traits.glance_s / period_s))
-        self._glances_held = False
         self._mood = _Mood.WATCHING
         self._seen_m: Array | None = None
         self._calm()
@@ -158,21 +151,12 @@ class SimulatedOperator:
         height_m = max(0.0, tcp_m[2] - GRASP_Z_M)
         target_m = truth.block_m[:2] - truth.pad_xy_m if truth.held else truth.block_m[:2] - tcp_m[:2]
         off_m = float(np.linalg.norm(target_m))
-        closing = self._closes_in(off_m, truth.held)
-        if closing or not descending or height_m > traits.watch_below_m:
+        if not descending or height_m > traits.watch_below_m:
             return False
         if truth.held:
             # far from the pad it is not a placing yet: the hand settles on the block as it grasps
-            return traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M
-        return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.slack * height_m
-
-    def _closes_in(self, off_m: float, held: bool) -> bool:
-        """True while the miss still shrinks: a descent that is coming right by itself worries nobody."""
-        if held != self._glances_held:
-            self._glances.clear()
-        self._glances_held = held
-        self._glances.append(off_m)
-        return off_m < self._traits.closing_share * self._glances[0]
+            return bool(traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M)
+        return bool(state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.slack * height_m)
 
     def _settled(self, truth: SceneTruth, state: ArmState) -> bool:
         """True when what they took over for is done: the block is well in the hand, or let go of."""
@@ -185,4 +169,3 @@ class SimulatedOperator:
         self._off_m = np.zeros(2)
         self._seen_m = None
         self._seen_s = 0.0
-        self._glances.clear()
