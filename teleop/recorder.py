@@ -74,6 +74,8 @@ class RecorderProcess:
             BadInputError: the temporary folder's path is too long for a socket.
         """
         self._context = zmq.Context()
+        # its thread then waits for a free core and never takes the loop's in the middle of a tick
+        self._context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
         try:
             self._start()
         except zmq.ZMQError as error:
