@@ -89,6 +89,7 @@ class LearningConfig(Strict):
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
+    min_transitions: Annotated[int, Field(ge=1)] = 256
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)
 
 

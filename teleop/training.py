@@ -82,6 +82,7 @@ def learner_settings(
         n_step=learning.n_step,
         discount=learning.discount,
         batch_size=learning.batch_size,
+        min_transitions=learning.min_transitions,
         algorithm={"scale": list(station.residual.scale), **learning.algorithm},
     )
 

@@ -127,20 +127,21 @@ def test_limits_of_the_recorded_station_let_the_operators_own_motion_pass() -> N
 
 def test_run_learn_offline_and_evaluate_fit_together(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
     run, state = tmp_path / "run", tmp_path / "learner"
-    words = [STATION, "--policy.bundle", bundle, *QUICK, "--episode.timeout_s", "5.0"]  # 256 ticks are needed to learn
+    words = [STATION, "--policy.bundle", bundle, *QUICK, "--episode.timeout_s", "5.0"]
     done = scripts("run_robot", *words, "--out", run, "--episodes", "12", "--json", tmp_path / "run.json")
     assert done.code == 0, done.errors
     assert done.out.count("episode ") == 12
     assert document(tmp_path / "run.json")["committed"] == 12
 
     learn = ["--episodes", run, "--updates", "4", "--state", state, "--learner.batch_size", "32"]
+    learn += ["--learner.min_transitions", "64"]
     done = scripts("run_learner", *words, *learn, "--json", tmp_path / "l.json", "--learner.n_step", "3")
     assert done.code == 0, done.errors
     learned = document(tmp_path / "l.json")
     assert (learned["updates"], learned["version"], learned["phase"]) == (4, 1, "stopped")
     weights = Path(learned["weights"])
     manifest = load_bundle(bundle, provider="cpu").manifest
-    assert read_weights(weights, manifest, (0.4, 0.4, 0.3, 0.0, 0.0))[1].version == 1
+    assert read_weights(weights, manifest, (0.4, 0.4, 0.5, 0.0, 0.0))[1].version == 1
 
     found = tmp_path / "rate.json"
     evaluate = ["--controller", "residual", "--weights", weights, "--episodes", "2", "--json", found]

@@ -101,7 +101,7 @@ def test_residual_is_exactly_zero_at_the_start_whatever_it_sees() -> None:
 
 
 def test_residual_never_exceeds_its_scale() -> None:
-    made = learner(**(COPYING | {"clip_unreachable": True, "actor_rate": 0.1}))
+    made = learner(**(COPYING | {"clip_unreachable": True, "actor_rate": 0.1, "input_noise": 0.0}))
     for update in range(60):
         data = batch(update)
         made.update(dataclasses.replace(data, human_action=data.base + 50.0 * np.sign(data.base)))
