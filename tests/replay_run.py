@@ -35,7 +35,7 @@ from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_weights import tiny_tensors
 
 STATION = Path(__file__).parents[1] / "launch" / "stations" / "sim_place.toml"
-SCALE = np.array([0.4, 0.4, 0.3, 0.0, 0.0], np.float32)
+SCALE = np.array([0.4, 0.4, 0.5, 0.0, 0.0], np.float32)
 # poll number of the run -> what the person does; an episode has some 40 polls
 ARM_AT, HOLD_AT, TAKEOVER, GRIPPER_FROM = 3, (29, 31), range(22, 27), 24
 SECOND_TAKEOVER, SUCCESS_AT, STOP_AT = range(60, 63), 66, 88
@@ -164,7 +164,7 @@ def make_run(folder: Path) -> list[Path]:
     run = RunFolder.create(folder / "run", collect_provenance(clock, operator="ada"), min_free_mb=0)
     recorder = RecorderHere(run.episodes)
     with Rig(loaded, clock, seed=5) as rig, ScriptedHuman() as human:
-        expected = Expected(dims=Dims(features=6, proprio=4, action=5), bundle_sha256=rig.bundle.sha256, max_scale=0.4)
+        expected = Expected(dims=Dims(features=6, proprio=4, action=5), bundle_sha256=rig.bundle.sha256, max_scale=0.5)
         messages = {
             refresh: weights_message(version, rig.bundle.sha256, seed=version)
             for refresh, version in ((0, 0), (20, 1), (60, 2))

@@ -20,7 +20,7 @@ from teleop.replay import verify_run
 from teleop.run import Run, RunOptions
 from teleop.station import LoadedStation
 from teleop.training import TrainingResult, train_online
-from tests.tick_bench import DIMS, SCALE
+from tests.tick_bench import DIMS
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_station import tiny_station
 
@@ -93,7 +93,7 @@ def test_every_episode_is_committed_whole_and_labelled(first: Made) -> None:
         assert header.rate_hz == 20.0
         assert header.seed == SEED
         assert not header.open_loop
-        assert header.residual_scale == pytest.approx(SCALE)
+        assert header.residual_scale == pytest.approx((0.4, 0.4, 0.5, 0.0, 0.0))
         layout = draw_layout(Split.TRAINING, SEED, header.episode)
         assert header.layout["block_xy_m"] == pytest.approx(layout.block_xy_m)
         assert first.result.run.station(header.station_sha256)
