@@ -17,6 +17,7 @@ import json
 import os
 import random
 import runpy
+import select
 import signal
 import subprocess
 import sys
@@ -153,8 +154,8 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def kill_once(kind: Kind, after_s: float, folder: Path, words: Sequence[str], *, seed: int) -> Killed:
-    """Start a run in `folder`, kill it `after_s` later and look.
+def kill_once(kind: Kind, after_s: float, folder: Path, words: Sequence[str], *, seed: int, ticks: int = 0) -> Killed:
+    """Start a run in `folder`, kill it `after_s` later, but not before it made `ticks` ticks, and look.
 
     Args:
         kind: what runs and what is killed.
@@ -162,6 +163,7 @@ def kill_once(kind: Kind, after_s: float, folder: Path, words: Sequence[str], *,
         folder: empty; its path must be short enough for sockets.
         words: station file and overrides.
         seed: of the run.
+        ticks: of the run, counted over its episodes.
     """
     run, temporary, notes, mark = folder / "run", folder / "tmp", folder / "notes", uuid.uuid4().hex
     temporary.mkdir()
@@ -171,15 +173,19 @@ def kill_once(kind: Kind, after_s: float, folder: Path, words: Sequence[str], *,
     environment = os.environ | {"TMPDIR": str(temporary), _MARK: mark}
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+    began_s = time.monotonic()
     time.sleep(after_s)
+    while ticks and process.poll() is None and _notes(notes, "r")["at_s"][ticks - 1] == 0.0:
+        os.sched_yield()
     if process.poll() is not None:
         raise SystemExit(f"the run ended by itself: {(folder / 'said').read_text()}")
     children = [pid for pid in marked(mark) if pid != process.pid]
+    watched = [os.pidfd_open(pid) for pid in children]
     for pid in [process.pid, *(children if kind.everything else [])]:
         os.kill(pid, signal.SIGKILL)
     killed_s = time.monotonic()
     process.wait()
-    outlived_s = _await_end(mark, killed_s)
+    outlived_s = _await_end(mark, watched, killed_s)
     executed = _notes(notes, "r")
     executed = executed[executed["at_s"] > 0.0]
     strays = [str(path.relative_to(folder)) for path in temporary.rglob("*") if not path.name.startswith(_TORCH_CACHE)]
@@ -194,7 +200,7 @@ def kill_once(kind: Kind, after_s: float, folder: Path, words: Sequence[str], *,
     lost_s = [killed_s - float(note["at_s"]) for note in executed if note["index"] >= rows.get(int(note["episode"]), 0)]
     return Killed(
         kind=kind.name,
-        after_s=round(after_s, 3),
+        after_s=round(killed_s - began_s, 3),
         ticks=len(executed),
         episodes=len(np.unique(executed["episode"])),
         children=len(children),
@@ -224,14 +230,21 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def _await_end(mark: str, killed_s: float) -> float:
-    """Wait until no process of the run is left; end those that stay too long."""
-    while left := marked(mark):
+def _await_end(mark: str, watched: list[int], killed_s: float) -> float:
+    """Wait until no process of the run is left; end those that stay too long.
+
+    One that is about to end has no environment any more and may still hold its locks, hence `watched`, the
+    descriptors of those that are known.
+    """
+    left = [*watched]
+    while left or marked(mark):
         if time.monotonic() - killed_s > _ENDS_WITHIN_S:
-            for pid in left:
+            for pid in marked(mark):
                 os.kill(pid, signal.SIGKILL)
             return float("inf")
-        time.sleep(0.02)
+        left = [descriptor for descriptor in left if not select.select([descriptor], [], [], 0.02)[0]]
+    for descriptor in watched:
+        os.close(descriptor)
     return time.monotonic() - killed_s
 
 

@@ -53,7 +53,7 @@ def read_wish(
         return Reason.WRONG_SHAPE
     target = target.astype(np.float64)
     # written so that what is not a number fails as well
-    if not (np.abs(target) <= GREATEST_NUMBER).all() or not (np.abs(arm_state.T_base_tcp) <= GREATEST_NUMBER).all():
+    if not all(abs(number) <= GREATEST_NUMBER for number in target.tolist() + arm_state.T_base_tcp.ravel().tolist()):
         return Reason.NOT_FINITE
     if not math.isfinite(command.gripper_width_m) or not math.isfinite(command.due_s):
         return Reason.NOT_FINITE
