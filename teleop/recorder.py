@@ -192,6 +192,7 @@ class RecorderProcess:
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for the run, which then ends the recorder in order
         )
+        self._rows.send_multipart([Kind.HELLO.value, b""])
 
     def _room(self, size: int) -> bool:
         def free() -> bool:
@@ -227,11 +228,11 @@ class RecorderProcess:
             match Kind(name):
                 case Kind.CREDIT:
                     self._in_flight -= int(body)
-                    # Rows went there and an answer came back: connected as they are, the sockets need their names no
-                    # more, and a run that is killed from now on leaves none behind.
-                    self._remove_private()
                 case Kind.READY:
                     self._ready = True
+                    # It answers what came over the other socket: connected as they are, neither needs its name any
+                    # more, and a run that is killed from now on leaves none behind.
+                    self._remove_private()
                 case Kind.COMMITTED:
                     committed = Committed.from_json(body, where="recorder")
                     self._committed[committed.run_id, committed.episode] = committed

@@ -15,11 +15,12 @@ class Kind(enum.Enum):
     """First part of a message; what the body is stands behind it."""
 
     # from the loop
+    HELLO = b"hello"  # the first message; READY answers it
     BEGIN = b"begin"  # EpisodeHeader
     END = b"end"  # EpisodeOutcome
     CLOSE = b"close"
     # from the recorder
-    READY = b"ready"  # it owns the folder
+    READY = b"ready"  # it owns the folder, and both sockets are connected
     CREDIT = b"credit"  # bytes of rows that it took since the last one, as decimal digits; not for each row
     COMMITTED = b"committed"  # Committed
     FAILED = b"failed"  # RecorderFailure

@@ -120,12 +120,11 @@ def serve(
 ) -> None:
     """Do what the loop says until it says CLOSE, is gone, or SIGTERM came.
 
-    A credit goes out for the first row, which tells the loop that both sockets are connected, and then for each
-    `credit_bytes` of them.
+    A credit goes out for each `credit_bytes` of rows.
     """
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
-    credit = due = 0
+    credit = 0
     while not terminated.is_set():
         if not rows.poll(_POLL_MS) and os.getppid() != parent:
             recorder.stop("the run died")
@@ -139,6 +138,8 @@ def serve(
                 credit += len(body)
                 continue
             match Kind(kind[0]):
+                case Kind.HELLO:
+                    reports.send_multipart([Kind.READY.value, b""])
                 case Kind.BEGIN:
                     recorder.begin(EpisodeHeader.from_json(body, where="recorder"))
                 case Kind.END:
@@ -147,9 +148,9 @@ def serve(
                     recorder.stop("the run closed before the episode ended")
                     return
         recorder.poll()
-        if credit > due:
+        if credit >= credit_bytes:
             reports.send_multipart([Kind.CREDIT.value, b"%d" % credit])
-            credit, due = 0, credit_bytes
+            credit = 0
     recorder.stop("the recorder was terminated")
 
 
@@ -166,7 +167,6 @@ def main(folder: Path, rows_address: str, reports_address: str, parent: int, cre
     try:
         with recording_lock(folder):
             recorder.recover()
-            reports.send_multipart([Kind.READY.value, b""])
             rows.bind(rows_address)
             serve(recorder, rows, reports, parent, credit_bytes)
     except BadInputError as error:
@@ -183,7 +183,7 @@ def main(folder: Path, rows_address: str, reports_address: str, parent: int, cre
 
 
 def _remove_sockets(*addresses: str) -> None:
-    """Remove what a run that died before its first rows came left of its sockets: their names and their folder."""
+    """Remove what a run that died before it was ready left of its sockets: their names and their folder."""
     paths = [Path(address.removeprefix("ipc://")) for address in addresses]
     for path in paths:
         path.unlink(missing_ok=True)

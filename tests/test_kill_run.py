@@ -28,7 +28,7 @@ SIZE = {"height": "32", "width": "40"}
 def test_killed_run_loses_less_than_half_a_second_and_leaves_nothing_behind(kind: Kind, words: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="kill-") as folder:  # sockets need a short path
         killed = kill_once(kind, 0.0, Path(folder), words, seed=1, ticks=TICKS)
-    assert killed.problems == []
+    assert killed.problems == [], killed
     assert killed.ticks >= TICKS
     assert killed.children == 1 + kind.learner
     # of an episode that is killed with its recorder before the first flush there is nothing yet

@@ -165,12 +165,12 @@ def test_a_recorder_that_cannot_be_started_again_is_told_and_never_raised(
         assert "no recorder can be started" in recorder.failures()[0].message
 
 
-def test_the_sockets_have_no_names_once_rows_were_taken(tmp_path: Path) -> None:
+def test_the_sockets_have_no_names_once_it_is_ready(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", temporary)
         with RecorderProcess(tmp_path, lock_step=True) as recorder:
             assert list(Path(temporary).iterdir())
-            record(recorder, 0, 2)
-            until(lambda: not recorder.failures() and not list(Path(temporary).iterdir()))
+            assert recorder.wait_ready(WAIT_S)
+            assert list(Path(temporary).iterdir()) == []
             record(recorder, 1, 2)
             assert recorder.wait_committed(RUN, 1, WAIT_S) is not None

@@ -36,7 +36,9 @@ class ExpertStyle:
     Attributes:
         gain: share of the lateral error closed per tick.
         lateral_step_m: greatest lateral step [m].
-        down_step_m: greatest descent [m]; slow enough that a person can react before contact.
+        down_step_m: greatest descent [m].
+        place_gain: share of the remaining height that it descends per tick with a block in the hand.
+        place_step_m: the least of that [m]; slow enough that a person can react before the hand opens.
         up_step_m: greatest rise [m].
         correct_up_step_m: greatest rise to put a descent right [m]; gentle, so that a correction can outweigh it.
     """
@@ -44,6 +46,8 @@ class ExpertStyle:
     gain: float = 0.25
     lateral_step_m: float = 0.015
     down_step_m: float = 0.005
+    place_gain: float = 0.09
+    place_step_m: float = 0.0015
     up_step_m: float = 0.012
     correct_up_step_m: float = 0.004
 
@@ -72,7 +76,10 @@ def expert_motion(truth: SceneTruth, state: ArmState, style: ExpertStyle) -> Mot
         step_m *= float(np.clip((tcp_m[2] - GRASP_Z_M - 0.004) / 0.04, 0.0, 1.0))
     lateral_m = error_m / max(distance_m, 1e-9) * step_m
     up_m = style.correct_up_step_m if near else style.up_step_m
-    down_m = float(np.clip(height_m - tcp_m[2], -style.down_step_m, up_m))
+    fall_m = style.down_step_m
+    if truth.held:
+        fall_m = float(np.clip(style.place_gain * (tcp_m[2] - GRASP_Z_M), style.place_step_m, style.down_step_m))
+    down_m = float(np.clip(height_m - tcp_m[2], -fall_m, up_m))
     if truth.held:
         gripper = 1.0 if tcp_m[2] < GRASP_Z_M + 0.004 and distance_m < READY_M else -1.0
     else:
