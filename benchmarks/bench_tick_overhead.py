@@ -158,7 +158,7 @@ def repetition(loaded: LoadedStation, message: bytes, ticks: int, seed: int) -> 
 def head_ms(bundle: Bundle, message: bytes) -> dict[str, dict[str, float]]:
     """Time the head as a tick calls it, on random features."""
     dims = _dims(bundle)
-    head = unpack(message, Expected(dims=dims, bundle_sha256=bundle.sha256, max_scale=1.0)).head
+    head = unpack(message, Expected(dims=dims, bundle_sha256=bundle.sha256, max_scale=(1.0,) * dims.action)).head
     rng = np.random.default_rng(1)
     features = rng.normal(size=dims.features).astype(np.float32)
     proprio = rng.normal(size=dims.proprio).astype(np.float32)

@@ -32,7 +32,7 @@ def main() -> int:
     by_hand = args.operator in ("gamepad", "keyboard")
     manifest, _ = read_manifest(args.station.bundle_path)
     recording = _recording(args.recording, recorded, str(args.station.path))
-    scale = station.residual.scale if station.residual else (0.0,)
+    scale = station.residual.scale if station.residual else (0.0,) * manifest.action.size
     options = RunOptions(
         out=args.out or Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{station.name}",
         operator=args.operator or ("none" if recorded else "simulated"),

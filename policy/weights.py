@@ -33,12 +33,16 @@ class Expected:
     Attributes:
         dims: the sizes of the base policy in force.
         bundle_sha256: content hash of that policy; its features mean nothing to weights trained on another.
-        max_scale: greatest residual bound that the station allows, normalised; a learner cannot raise it.
+        max_scale: greatest residual bound that the station allows per action dimension, (A,) normalised; 0 leaves a
+            dimension to the base. A learner cannot raise it.
     """
 
     dims: Dims
     bundle_sha256: str
-    max_scale: float
+    max_scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.max_scale) == self.dims.action, "one bound per action dimension"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +169,13 @@ def _check_values(tensors: Mapping[str, Float], expected: Expected) -> None:
             raise WeightsRefused(RefusalReason.NOT_FINITE, f"tensor '{name}' has NaN or infinity")
     scale = tensors["scale"]
     # the bound is compared in float32, as the learner could send no other number
-    if (scale < 0.0).any() or (scale > np.float32(expected.max_scale)).any():
+    outside = (scale < 0.0) | (scale > np.array(expected.max_scale, np.float32))
+    if outside.any():
+        found, allowed = (", ".join(f"{value:g}" for value in values) for values in (scale, expected.max_scale))
         raise WeightsRefused(
             RefusalReason.OUT_OF_RANGE,
-            f"scale reaches {scale.min():g} to {scale.max():g} (allowed 0 to {expected.max_scale:g})",
+            f"scale is ({found}), outside 0 to ({allowed}) in action dimension {int(np.argmax(outside))}; "
+            "start the learner with the robot's residual.scale",
         )
     if (tensors["normaliser.std"] < 1e-6).any() or not 0.0 < tensors["normaliser.clip"][0] <= 1e3:
         raise WeightsRefused(RefusalReason.OUT_OF_RANGE, "normaliser.std must be >= 1e-6 and clip within (0, 1000]")

@@ -18,17 +18,22 @@ def read_weights(path: Path, manifest: Manifest, scale: Sequence[float]) -> tupl
     Args:
         path: the file.
         manifest: of the base policy that it must have been made for.
-        scale: bounds that the station allows, (A,); a message may not exceed the greatest.
+        scale: bounds that the station allows, (A,); a message may not exceed them in any dimension.
 
     Raises:
-        BadInputError: it cannot be read or is refused.
+        BadInputError: it cannot be read or is refused, or `scale` is not one bound per action dimension.
     """
     try:
         message = path.read_bytes()
     except OSError as error:
         raise BadInputError(f"weights {path}: cannot be read ({error.strerror}); name a weights file") from None
+    if len(scale) != manifest.action.size:
+        raise BadInputError(
+            f"station: residual.scale has {len(scale)} values, its bundle's action {manifest.action.size}; "
+            "give one for each"
+        )
     dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-    expected = Expected(dims=dims, bundle_sha256=manifest.content_sha256, max_scale=max(*scale, 1e-6))
+    expected = Expected(dims=dims, bundle_sha256=manifest.content_sha256, max_scale=tuple(scale))
     try:
         return message, unpack(message, expected)
     except WeightsRefused as refusal:

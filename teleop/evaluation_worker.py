@@ -68,7 +68,7 @@ def evaluate_layouts(job: Job) -> None:
         scale = np.array(station.residual.scale if station.residual else [0.0] * dims.action, np.float32)
         message = base64.b64decode(job.weights) if job.weights else None
         message = message or initial_weights(run_id="none", bundle_sha256=rig.bundle.sha256, dims=dims, scale=scale)
-        expected = Expected(dims=dims, bundle_sha256=rig.bundle.sha256, max_scale=max(float(scale.max()), 1e-6))
+        expected = Expected(dims=dims, bundle_sha256=rig.bundle.sha256, max_scale=tuple(scale.tolist()))
         weights = unpack(message, expected)
         loop = ControlLoop(
             LoopParts(

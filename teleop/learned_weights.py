@@ -46,7 +46,7 @@ class LearnedWeights(WeightsInForce):
     ) -> None:
         manifest = bundle.manifest
         self._dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-        self._expected = Expected(dims=self._dims, bundle_sha256=bundle.sha256, max_scale=float(scale.max()))
+        self._expected = Expected(dims=self._dims, bundle_sha256=bundle.sha256, max_scale=tuple(scale.tolist()))
         self._initial = start or initial_weights(
             run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale
         )

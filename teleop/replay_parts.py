@@ -151,7 +151,7 @@ class RunParts:
         if key not in self._heads:
             where = self.run.path / "weights" / f"{version:08d}-{sha256}"
             # The robot judged the scale when it took them; 1 is the greatest that means anything.
-            expected = Expected(dims=dims, bundle_sha256=key[2], max_scale=1.0)
+            expected = Expected(dims=dims, bundle_sha256=key[2], max_scale=(1.0,) * dims.action)
             try:
                 weights = unpack(self.run.weights(sha256), expected)
             except WeightsRefused as refusal:

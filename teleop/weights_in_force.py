@@ -38,6 +38,6 @@ def fixed_weights(bundle: Bundle, run: RunFolder, scale: Float, message: bytes |
     dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
     if message is None:
         message = initial_weights(run_id=run.run_id, bundle_sha256=bundle.sha256, dims=dims, scale=scale)
-    expected = Expected(dims=dims, bundle_sha256=bundle.sha256, max_scale=max(float(scale.max()), 1e-6))
+    expected = Expected(dims=dims, bundle_sha256=bundle.sha256, max_scale=tuple(scale.tolist()))
     weights = unpack(message, expected)
     return WeightsInForce(weights.head, weights.version, run.store_weights(weights.version, message))

@@ -164,7 +164,9 @@ def make_run(folder: Path) -> list[Path]:
     run = RunFolder.create(folder / "run", collect_provenance(clock, operator="ada"), min_free_mb=0)
     recorder = RecorderHere(run.episodes)
     with Rig(loaded, clock, seed=5) as rig, ScriptedHuman() as human:
-        expected = Expected(dims=Dims(features=6, proprio=4, action=5), bundle_sha256=rig.bundle.sha256, max_scale=0.5)
+        expected = Expected(
+            dims=Dims(features=6, proprio=4, action=5), bundle_sha256=rig.bundle.sha256, max_scale=tuple(SCALE.tolist())
+        )
         messages = {
             refresh: weights_message(version, rig.bundle.sha256, seed=version)
             for refresh, version in ((0, 0), (20, 1), (60, 2))

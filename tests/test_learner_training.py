@@ -43,7 +43,7 @@ def training(folder: Path, **changes: Any) -> Training:
 def content(message: bytes) -> str:
     """SHA-256 over metadata and tensors; safetensors itself writes the metadata in a random order."""
     expected = Expected(
-        dims=Dims(features=FEATURES, proprio=PROPRIO, action=ACTION), bundle_sha256="0" * 64, max_scale=1.0
+        dims=Dims(features=FEATURES, proprio=PROPRIO, action=ACTION), bundle_sha256="0" * 64, max_scale=(1.0,) * ACTION
     )
     return unpack(message, expected).sha256
 

@@ -136,7 +136,7 @@ def test_learner_learned_and_its_weights_drove_one_episode_later(first: Made) ->
     assert versions == [{max(0, k - 1)} for k in range(EPISODES)]
     last = first.episodes[-1]
     assert last.header.bundle_sha256 is not None
-    expected = Expected(dims=DIMS, bundle_sha256=last.header.bundle_sha256, max_scale=0.5)
+    expected = Expected(dims=DIMS, bundle_sha256=last.header.bundle_sha256, max_scale=(0.4, 0.4, 0.5, 0.0, 0.0))
     weights = unpack(result.weights, expected)
     assert weights.version == EPISODES
     assert weights.head.heads == 2

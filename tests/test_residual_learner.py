@@ -61,7 +61,7 @@ def trained(seed: int = 0, *, updates: int = 30, **config: Any) -> ResidualLearn
 def head_of(made: ResidualLearner) -> ResidualHead:
     """What the robot makes of the learner's message."""
     message = pack(version=1, run_id="run-1", bundle_sha256="b" * 64, dims=DIMS, tensors=made.tensors())
-    return unpack(message, Expected(dims=DIMS, bundle_sha256="b" * 64, max_scale=0.4)).head
+    return unpack(message, Expected(dims=DIMS, bundle_sha256="b" * 64, max_scale=(0.4,) * DIMS.action)).head
 
 
 def residuals(made: ResidualLearner, data: Batch) -> NDArray[np.float32]:

@@ -105,12 +105,29 @@ def test_each_refusal_of_a_whole_message_says_its_reason_in_one_line() -> None:
     short = {name: tensor for name, tensor in tiny_tensors().items() if name != "actor.out.bias"}
     for tensors, line in [
         (nan, "weights refused (not_finite): tensor 'gate.1.0.bias' has NaN or infinity"),
-        (strong, "weights refused (out_of_range): scale reaches 0.31 to 0.31 (allowed 0 to 0.3)"),
+        (
+            strong,
+            "weights refused (out_of_range): scale is (0.31, 0.31, 0.31, 0.31, 0.31), outside 0 to "
+            "(0.3, 0.3, 0.3, 0.3, 0.3) in action dimension 0; start the learner with the robot's residual.scale",
+        ),
         (flat, "weights refused (out_of_range): normaliser.std must be >= 1e-6 and clip within (0, 1000]"),
         (grey, "weights refused (out_of_range): normaliser.mask must hold 0 and 1 only"),
         (short, "weights refused (shape): tensor 'actor.out.bias' is missing"),
     ]:
         assert str(refused(tiny_message(tensors=tensors))) == line
+
+
+def test_authority_on_a_dimension_that_the_station_left_to_the_base_is_refused() -> None:
+    expected = Expected(dims=DIMS, bundle_sha256=BUNDLE, max_scale=(0.4, 0.4, 0.5, 0.0, 0.0))
+    allowed = {**tiny_tensors(), "scale": np.array([0.4, 0.4, 0.5, 0.0, 0.0], np.float32)}
+    assert unpack(tiny_message(tensors=allowed), expected).version == 1
+    yaw = {**tiny_tensors(), "scale": np.array([0.4, 0.4, 0.5, 0.1, 0.0], np.float32)}
+    refusal = refused(tiny_message(tensors=yaw), expected)
+    assert refusal.reason is RefusalReason.OUT_OF_RANGE
+    assert str(refusal) == (
+        "weights refused (out_of_range): scale is (0.4, 0.4, 0.5, 0.1, 0), outside 0 to (0.4, 0.4, 0.5, 0, 0) in "
+        "action dimension 3; start the learner with the robot's residual.scale"
+    )
 
 
 def test_weights_for_another_bundle_are_refused() -> None:
@@ -123,7 +140,7 @@ def test_weights_for_another_bundle_are_refused() -> None:
 
 
 def test_weights_of_other_dimensions_are_refused() -> None:
-    other = Expected(dims=Dims(features=7, proprio=3, action=5), bundle_sha256=BUNDLE, max_scale=0.3)
+    other = Expected(dims=Dims(features=7, proprio=3, action=5), bundle_sha256=BUNDLE, max_scale=(0.3,) * 5)
     assert refused(MESSAGE, other).reason is RefusalReason.SHAPE
 
 

@@ -11,7 +11,7 @@ from policy.weights_gate import GoldenObservations
 
 DIMS = Dims(features=6, proprio=4, action=5)
 BUNDLE = "b" * 64
-EXPECTED = Expected(dims=DIMS, bundle_sha256=BUNDLE, max_scale=0.3)
+EXPECTED = Expected(dims=DIMS, bundle_sha256=BUNDLE, max_scale=(0.3,) * DIMS.action)
 
 
 def tiny_tensors(
