@@ -82,7 +82,7 @@ def _settings(loaded: LoadedStation, args: argparse.Namespace) -> LearnerSetting
     settings = learner_settings(
         loaded,
         state_dir=args.state or default,
-        run_id=f"learner-{station.name}",
+        run_id=station.learner_run_id,
         seed=args.seed,
         lock_step=args.lock_step,
         endpoint=None if offline else args.endpoint or station.learner.endpoint,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -42,14 +42,16 @@ class WeightsGate:
         *,
         expected: Expected,
         golden: GoldenObservations,
+        runs: Collection[str],
         max_saturated_share: float = 0.5,
     ) -> None:
-        """Start with the weights `initial`, usually `weights.initial_weights`.
+        """Start with the weights `initial`, usually `weights.initial_weights`; a person may start from another run's.
 
         Args:
             initial: message in force until a newer one is accepted, and the last way back.
             expected: what every message must match.
             golden: at least one observation.
+            runs: run ids that newer weights may name; versions of other runs are counted apart and cannot be compared.
             max_saturated_share: greatest share of golden outputs with |tanh| above 0.99; a saturated head
                 pushes with all it has whatever it sees.
 
@@ -64,12 +66,14 @@ class WeightsGate:
             raise ValueError(f"golden observations are {shapes}, must be N >= 1 of {dims}")
         self._expected = expected
         self._golden = golden
+        self._runs = frozenset(runs)
         self._max_saturated_share = max_saturated_share
         self._refusals: Counter[RefusalReason] = Counter()
         self._newest = -1
         self._accepted = 0
         self._current = self._checked(initial)
-        self._newest = self._current.version
+        if self._current.run_id in self._runs:
+            self._newest = self._current.version
         self._previous = self._current
 
     @property
@@ -95,6 +99,12 @@ class WeightsGate:
         """
         try:
             weights = self._checked(message)
+            if weights.run_id not in self._runs:
+                raise WeightsRefused(
+                    RefusalReason.RUN,
+                    f"learned for run {weights.run_id!r}, this robot takes those of {', '.join(sorted(self._runs))}; "
+                    "connect it to its own learner",
+                )
         except WeightsRefused as refusal:
             self._refusals[refusal.reason] += 1
             raise

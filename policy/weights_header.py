@@ -39,6 +39,7 @@ class RefusalReason(enum.Enum):
     SCHEMA = "schema"
     CHECKSUM = "checksum"
     BUNDLE = "bundle"
+    RUN = "run"
     SHAPE = "shape"
     NOT_FINITE = "not_finite"
     OUT_OF_RANGE = "out_of_range"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -30,6 +30,7 @@ class LearnedWeights(WeightsInForce):
     Args:
         link: entered by the caller.
         start: weights in force at first.
+        runs: run ids that the learner's weights may name.
         between_ticks: called between two ticks, to hand over episodes that were committed meanwhile.
     """
 
@@ -42,6 +43,7 @@ class LearnedWeights(WeightsInForce):
         scale: Float,
         lock_step: bool,
         start: bytes | None,
+        runs: Collection[str],
         between_ticks: Callable[[], None] | None = None,
     ) -> None:
         manifest = bundle.manifest
@@ -53,6 +55,7 @@ class LearnedWeights(WeightsInForce):
         self.message = self._initial
         self._link, self._run, self._lock_step = link, run, lock_step
         self._gate: WeightsGate | None = None
+        self._runs = frozenset(runs)
         self._between_ticks = between_ticks
         self._taken: dict[int, str] = {}
         first = unpack(self._initial, self._expected)
@@ -102,7 +105,7 @@ class LearnedWeights(WeightsInForce):
                 golden = GoldenObservations(
                     features=episode.features[rows], proprio=episode.proprio[rows], base_actions=episode.base[rows]
                 )
-                self._gate = WeightsGate(self._initial, expected=self._expected, golden=golden)
+                self._gate = WeightsGate(self._initial, expected=self._expected, golden=golden, runs=self._runs)
 
     def finish(self, done: int) -> None:
         """Lock-step: wait for the versions that are still to come."""

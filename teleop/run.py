@@ -241,6 +241,7 @@ class Run:
             scale=scale,
             lock_step=lock_step,
             start=options.weights,
+            runs=(self.folder.run_id, station.learner_run_id),
             # reading an episode takes 20 ms, which only a loop that no clock drives has to spare
             between_ticks=(lambda: self._take_commits(wait_for=None)) if lock_step else None,
         )

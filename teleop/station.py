@@ -120,6 +120,11 @@ class Station(Strict):
         return self
 
     @property
+    def learner_run_id(self) -> str:
+        """Run id in the weights of a learner that serves this station from run to run (`run_learner.py`)."""
+        return f"learner-{self.name}"
+
+    @property
     def period_s(self) -> float:
         """Length of a tick [s]."""
         return 1.0 / self.loop.rate_hz

@@ -15,7 +15,7 @@ ONES = np.ones(10, np.float32)
 
 @pytest.fixture
 def gate() -> WeightsGate:
-    return WeightsGate(INITIAL, expected=EXPECTED, golden=tiny_golden())
+    return WeightsGate(INITIAL, expected=EXPECTED, golden=tiny_golden(), runs=("run-1",))
 
 
 def residual(gate: WeightsGate) -> np.ndarray:
@@ -49,6 +49,26 @@ def test_the_same_or_an_older_version_is_refused(gate: WeightsGate) -> None:
         assert str(refused) == f"weights refused (older): version {version} is not newer than 5, accepted before"
     assert gate.current.version == 5
     assert gate.refusals[RefusalReason.OLDER] == 3
+
+
+def test_weights_of_another_run_are_refused_and_counted(gate: WeightsGate) -> None:
+    gate.accept(tiny_message(version=1))
+    refused = refusal(gate, tiny_message(version=2, run_id="run-2"))
+    assert refused.reason is RefusalReason.RUN
+    assert str(refused) == (
+        "weights refused (run): learned for run 'run-2', this robot takes those of run-1; connect it to its own learner"
+    )
+    assert gate.current.version == 1
+    assert gate.refusals == {RefusalReason.RUN: 1}
+    assert gate.accept(tiny_message(version=2)).version == 2
+
+
+def test_a_run_may_start_from_another_runs_weights_and_count_its_own_versions_from_the_first() -> None:
+    gate = WeightsGate(
+        tiny_message(version=900, run_id="last-week"), expected=EXPECTED, golden=tiny_golden(), runs=("run-1",)
+    )
+    assert gate.current.version == 900
+    assert gate.accept(tiny_message(version=1)).run_id == "run-1"
 
 
 def test_a_refusal_leaves_the_weights_in_force_and_is_counted_by_reason(gate: WeightsGate) -> None:
@@ -127,9 +147,9 @@ def test_after_a_rollback_the_next_weights_roll_back_to_the_good_ones(gate: Weig
 def test_a_gate_without_recorded_observations_is_not_made() -> None:
     for golden in (tiny_golden(count=0), GoldenObservations(**{**vars(tiny_golden()), "proprio": ONES[None]})):
         with pytest.raises(ValueError, match="golden observations are"):
-            WeightsGate(INITIAL, expected=EXPECTED, golden=golden)
+            WeightsGate(INITIAL, expected=EXPECTED, golden=golden, runs=("run-1",))
 
 
 def test_a_gate_cannot_start_on_refused_weights() -> None:
     with pytest.raises(WeightsRefused):
-        WeightsGate(INITIAL[:-1], expected=EXPECTED, golden=tiny_golden())
+        WeightsGate(INITIAL[:-1], expected=EXPECTED, golden=tiny_golden(), runs=("run-1",))

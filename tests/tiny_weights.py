@@ -36,12 +36,16 @@ def tiny_tensors(
 
 
 def tiny_message(
-    version: int = 1, tensors: dict[str, NDArray[np.float32]] | None = None, *, bundle_sha256: str = BUNDLE
+    version: int = 1,
+    tensors: dict[str, NDArray[np.float32]] | None = None,
+    *,
+    bundle_sha256: str = BUNDLE,
+    run_id: str = "run-1",
 ) -> bytes:
     """A message that a robot with `EXPECTED` accepts, unless `tensors` or the bundle say otherwise."""
     return pack(
         version=version,
-        run_id="run-1",
+        run_id=run_id,
         bundle_sha256=bundle_sha256,
         dims=DIMS,
         tensors=tiny_tensors() if tensors is None else tensors,
