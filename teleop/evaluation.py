@@ -6,8 +6,10 @@ import base64
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from robot.errors import BadInputError, HandrailError
@@ -92,23 +94,30 @@ def evaluate(
 def _run(job: Job, progress: Callable[[Line], None]) -> list[Line]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     lines = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "teleop.evaluation_worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
+    # errors go to a file: a pipe that nobody reads while episodes come would fill up and stop the worker
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "teleop.evaluation_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment,
+        ) as process,
+    ):
         assert process.stdin
         assert process.stdout
-        assert process.stderr
-        process.stdin.write(job.model_dump_json())
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # a worker that died before it read: its status and its last words say why
+            process.stdin.write(job.model_dump_json())
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         for text in process.stdout:
             lines.append(Line.model_validate_json(text))
             progress(lines[-1])
-        problem = process.stderr.read().strip()
+        process.wait()
+        errors.seek(0)
+        problem = errors.read().strip()
     if process.returncode == 2:
         raise BadInputError(problem)
     if process.returncode != 0 or len(lines) != len(job.layouts):
