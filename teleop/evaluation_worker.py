@@ -87,6 +87,7 @@ def evaluate_layouts(job: Job) -> None:
                 spec=rig.spec,
                 period_s=station.period_s,
                 timeout_s=station.episode.timeout_s,
+                reset_timeout_s=station.episode.reset_timeout_s,
             )
         )
         provenance = collect_provenance(clock, operator=None)

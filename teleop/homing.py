@@ -36,18 +36,21 @@ class Homing:
 
     def done(self, state: ArmState) -> bool:
         """True when the measured arm is at home with an open gripper."""
-        off_m = float(np.linalg.norm(state.T_base_tcp[:3, 3] - self._T_base_home[:3, 3]))
-        turn = matrix_to_rotvec(self._T_base_home[:3, :3] @ state.T_base_tcp[:3, :3].T)
-        opened = state.gripper_width_m > min(_OPEN_BELOW_M, self._open_m - 0.005)
-        return off_m < _ARRIVED_M and float(np.linalg.norm(turn)) < _ARRIVED_RAD and opened
+        off_m, off_rad = self._off(state)
+        return off_m < _ARRIVED_M and off_rad < _ARRIVED_RAD and self._opened(state)
+
+    def remaining(self, state: ArmState) -> str:
+        """What the measured arm still lacks, in words for the person."""
+        off_m, off_rad = self._off(state)
+        gripper = "" if self._opened(state) else f", gripper open {1e3 * state.gripper_width_m:.0f} mm only"
+        return f"{1e3 * off_m:.0f} mm and {np.degrees(off_rad):.0f} degrees from home{gripper}"
 
     def action(self, state: ArmState, commanded: FilterState) -> NDArray[np.float32]:
         """Return the action (A,) of this tick, from the pose commanded last towards home."""
         way = np.zeros(6)
         way[:3] = self._T_base_home[:3, 3] - commanded.T_base_tcp[:3, 3]
         way[3:] = matrix_to_rotvec(self._T_base_home[:3, :3] @ commanded.T_base_tcp[:3, :3].T)
-        opened = state.gripper_width_m > min(_OPEN_BELOW_M, self._open_m - 0.005)
-        if not opened:
+        if not self._opened(state):
             way[:] = 0.0  # let go before leaving
         elif way[2] > _CLEARANCE_M:
             way[:2] = 0.0
@@ -58,3 +61,11 @@ class Homing:
         return self._actions.from_human(
             twist, 1.0, T_base_target=commanded.T_base_tcp, gripper_width_m=commanded.gripper_width_m
         )
+
+    def _off(self, state: ArmState) -> tuple[float, float]:
+        """How far the measured pose is from home [m, rad]."""
+        turn = matrix_to_rotvec(self._T_base_home[:3, :3] @ state.T_base_tcp[:3, :3].T)
+        return float(np.linalg.norm(state.T_base_tcp[:3, 3] - self._T_base_home[:3, 3])), float(np.linalg.norm(turn))
+
+    def _opened(self, state: ArmState) -> bool:
+        return state.gripper_width_m > min(_OPEN_BELOW_M, self._open_m - 0.005)

@@ -68,6 +68,7 @@ class LoopParts:
         labels: whose word the human input's labels are.
         spec: layout of the log's rows.
         timeout_s: when an episode that nobody judged ends [s].
+        reset_timeout_s: for how long homing may drive at a stretch before it is given up [s].
     """
 
     clock: Clock
@@ -85,6 +86,7 @@ class LoopParts:
     spec: EpisodeSpec
     period_s: float
     timeout_s: float
+    reset_timeout_s: float
 
 
 @dataclass
@@ -197,7 +199,7 @@ class ControlLoop:
         header = make_header(self.state)
         parts.recorder.begin(header)
         parts.exploration.begin_episode(header.episode)
-        index = 0
+        index = homing_ticks = 0
         while result.outcome is None:
             human, state = self._next_tick()
             if not laid and parts.homing and parts.homing.done(state):
@@ -218,7 +220,12 @@ class ControlLoop:
             result.count(tick, previous)
             if parts.watcher:
                 parts.watcher.tick(tick, self._slack_s())
-            result.outcome = self._stopped(tick)
+            match tick.outputs.decision.source:
+                case Source.RESET:
+                    homing_ticks += 1
+                case Source.HUMAN:
+                    homing_ticks = 0  # driven free, or out of the way
+            result.outcome = self._stopped(tick) or self._lost(state, homing_ticks)
         self._end_row(result.outcome)
         self._come_to_rest()
         parts.recorder.end(result.outcome.model_copy(update={"weights": parts.weights.taken_over()}))
@@ -305,6 +312,18 @@ class ControlLoop:
                 outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=f"safety filter latched: {reason.name}"
             )
         return None
+
+    def _lost(self, state: ArmState, homing_ticks: int) -> EpisodeOutcome | None:
+        """Abort and disarm when homing does not get there: blocked, held, or refused by the filter now and then."""
+        parts = self._parts
+        if parts.homing is None or homing_ticks * parts.period_s < parts.reset_timeout_s:
+            return None
+        self.state = replace(self.state, arbiter=replace(self.state.arbiter, armed=False))
+        reason = (
+            f"reset: after {parts.reset_timeout_s:g} s the arm is {parts.homing.remaining(state)}; "
+            "look what is in its way, then arm again"
+        )
+        return EpisodeOutcome(outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=reason)
 
     def _come_to_rest(self) -> None:
         """Brake within the limits after an episode: nobody sends anything until the next one.

@@ -193,6 +193,7 @@ class Run:
             spec=rig.spec,
             period_s=station.period_s,
             timeout_s=station.episode.timeout_s,
+            reset_timeout_s=station.episode.reset_timeout_s,
         )
 
     def _open_human(self) -> HumanInput:

@@ -73,8 +73,12 @@ class OperatorConfig(Strict):
 
 
 class EpisodeConfig(Strict):
-    """When an episode that nobody judged ends."""
+    """When an episode that nobody judged ends, and how long homing before it may drive the arm at a stretch.
 
+    An arm that is not at home by then is blocked, or its gripper is: the run disarms and the person looks at it.
+    """
+
+    reset_timeout_s: Annotated[float, Field(ge=1.0, le=600.0)] = 20.0
     timeout_s: Annotated[float, Field(ge=0.5, le=3600.0)]
 
 

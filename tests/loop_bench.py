@@ -31,7 +31,7 @@ from tests.replay_run import STATION
 from tests.tick_bench import zero_head
 
 PERIOD_S = 0.05
-TIMEOUT_S = 1.0
+TIMEOUT_S, RESET_TIMEOUT_S = 1.0, 5.0
 Script = Callable[[int], HumanCommand]
 
 
@@ -93,12 +93,13 @@ class Rows:
 
 
 class SlowArm:
-    """An arm whose command takes as long as a test says: what a tick costs."""
+    """An arm whose command takes as long as a test says: what a tick costs. It may also be stuck."""
 
     def __init__(self, arm: Arm, clock: VirtualClock) -> None:
         self.arm, self.clock = arm, clock
         self.takes_s: Callable[[], float] = lambda: 0.0
         self.commands: list[SafeCommand | None] = []
+        self.stuck = False
         self.joint_count, self.open_loop = arm.joint_count, arm.open_loop
 
     def __enter__(self) -> Self:
@@ -114,7 +115,8 @@ class SlowArm:
 
     def send(self, command: SafeCommand) -> None:
         self.commands.append(command)
-        self.arm.send(command)
+        if not self.stuck:
+            self.arm.send(command)
         self.clock.sleep_until(self.clock.now_s() + self.takes_s())
 
     def hold(self) -> None:
@@ -166,6 +168,7 @@ class LoopBench:
                 ("arm.home_m", "[0.40, 0.0, 0.40]"),
                 *((f"camera.{name}.{edge}", pixels) for name in ("front", "wrist") for edge, pixels in size),
                 ("episode.timeout_s", str(TIMEOUT_S)),
+                ("episode.reset_timeout_s", str(RESET_TIMEOUT_S)),
             ],
         )
         self.clock = VirtualClock(100.0)
@@ -196,6 +199,7 @@ class LoopBench:
                 spec=self.rig.spec,
                 period_s=station.period_s,
                 timeout_s=station.episode.timeout_s,
+                reset_timeout_s=station.episode.reset_timeout_s,
             )
         )
 

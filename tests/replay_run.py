@@ -189,6 +189,7 @@ def make_run(folder: Path) -> list[Path]:
                 spec=rig.spec,
                 period_s=station.period_s,
                 timeout_s=station.episode.timeout_s,
+                reset_timeout_s=station.episode.reset_timeout_s,
             )
         )
         station_sha256 = run.store_station(loaded.text)

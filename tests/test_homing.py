@@ -106,6 +106,13 @@ def test_done_means_at_home_and_open(state: ArmState, there: bool) -> None:
     assert HOMING.done(state) is there
 
 
+def test_what_an_arm_still_lacks_is_said_in_words() -> None:
+    assert HOMING.remaining(standing(0.4, 0.03, 0.3, 0.05, 0.02)) == (
+        "30 mm and 3 degrees from home, gripper open 20 mm only"
+    )
+    assert HOMING.remaining(standing(0.42, 0.0, 0.3, 0.0, 0.08)) == "20 mm and 0 degrees from home"
+
+
 def test_a_hand_that_never_opens_far_is_open_at_its_own_width() -> None:
     narrow = Homing(ACTIONS, T_BASE_HOME, gripper_open_m=0.04)
     assert narrow.done(standing(0.4, 0.0, 0.3, 0.0, 0.038))

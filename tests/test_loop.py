@@ -7,8 +7,8 @@ import pytest
 from policy.episode_header import LabelSource, Outcome
 from robot.command import Reason
 from teleop.arbiter import HoldReason, Source
-from teleop.human_input import HumanEvent
-from tests.loop_bench import PERIOD_S, TIMEOUT_S, LoopBench, says, when
+from teleop.human_input import HumanCommand, HumanEvent
+from tests.loop_bench import PERIOD_S, RESET_TIMEOUT_S, TIMEOUT_S, LoopBench, says, when
 from tests.tick_bench import head
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -199,6 +199,73 @@ def test_person_drives_free_an_arm_that_goes_home(bench: LoopBench) -> None:
     assert sources[8] is Source.RESET
     assert (result.human_ticks, result.interventions) == (0, 0)
     assert result.reset_ticks > 10
+
+
+def away_from_home(bench: LoopBench) -> None:
+    bench.episode(lambda free: says(HumanEvent.FAILURE if free == 12 else HumanEvent.NONE, drives=0 < free < 12))
+
+
+def endless(free: int) -> HumanCommand:
+    """Polled only by a reset that went on for longer than the test foresaw."""
+    pytest.fail("the reset does not end")
+
+
+def test_arm_that_does_not_get_home_ends_in_a_fault_within_the_stated_time(bench: LoopBench) -> None:
+    away_from_home(bench)
+    bench.arm.stuck = True
+    bench.person.waits_for = [says()] * 400
+    result = bench.episode(endless)
+    assert result.outcome is not None
+    assert (result.outcome.outcome, result.outcome.label_source) == (Outcome.ABORT, LabelSource.NONE)
+    assert (result.ticks, result.reset_ticks) == (0, round(RESET_TIMEOUT_S / PERIOD_S))
+    assert result.outcome.reason is not None
+    assert result.outcome.reason.startswith("reset: after 5 s the arm is ")
+    assert result.outcome.reason.endswith("open 0 mm only; look what is in its way, then arm again")
+    assert not bench.loop.armed
+    assert bench.loop.state.filter.at_rest
+    assert ends(bench)[-1] == (0.0, 0, 1, 1)
+    bench.arm.stuck = False
+    bench.person.waits_for = [says(HumanEvent.ARM)]
+    assert bench.loop.wait_armed()
+    result = bench.episode(when(t2=says(HumanEvent.SUCCESS)))
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.SUCCESS
+
+
+def test_time_in_which_the_person_drives_or_holds_is_not_homings(bench: LoopBench) -> None:
+    away_from_home(bench)
+    bench.arm.stuck = True
+    most = round(RESET_TIMEOUT_S / PERIOD_S) - 1
+    hold = [says(HumanEvent.HOLD)] + [says()] * 200 + [says(HumanEvent.HOLD)]
+    bench.person.waits_for = [says()] * most + [says(drives=True)] * 3 + [says()] * (most - 1) + hold + [says()] * 400
+    result = bench.episode(endless)
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert result.reset_ticks == most + 3 + (most - 1) + 201 + 2
+
+
+def test_stop_ends_a_reset_at_once(bench: LoopBench) -> None:
+    away_from_home(bench)
+    bench.person.waits_for = [says()] * 4 + [says(HumanEvent.STOP)] + [says()] * 400
+    result = bench.episode(endless)
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "person stopped" in result.outcome.reason
+    sources = [tick.outputs.decision.source for tick in bench.ticks]
+    assert sources[:4] == [Source.RESET] * 4
+    assert set(sources[4:]) == {Source.HOLD}
+    speeds = [float(np.linalg.norm(row["tick/filter_velocity"])) for row in bench.recorder.rows]
+    assert speeds[3] > 0.0
+    assert (np.diff(speeds[3:]) < 0.0).all()  # it only brakes
+    assert not bench.laid_s[1:]
+
+
+def test_stop_ends_the_reset_of_an_arm_at_rest_in_the_very_tick(bench: LoopBench) -> None:
+    away_from_home(bench)
+    bench.person.waits_for = [says(HumanEvent.STOP)]
+    result = bench.episode(endless)
+    assert (result.reset_ticks, result.ticks) == (1, 0)
+    assert not bench.loop.armed
 
 
 def test_interventions_are_counted_by_takeover(bench: LoopBench) -> None:
