@@ -112,9 +112,10 @@ def _write_final(partial: Path, path: Path, reason: str) -> None:
             if name in source[DEMO]:
                 _copy(source[DEMO][name], demo, name, rows)
         index = demo["tick/index"][:]
-        gaps = int(np.sum(np.diff(index) - 1)) if rows > 1 else 0
-        if gaps > outcome.dropped_ticks:
-            outcome = outcome.with_gaps(gaps - outcome.dropped_ticks, f"{gaps} ticks are missing between the rows")
+        # where the recording ended first nobody said which numbers were skipped: all of them count as lost
+        lost = (int(np.sum(np.diff(index) - 1)) if rows > 1 else 0) - outcome.skipped_ticks
+        if lost > outcome.dropped_ticks:
+            outcome = outcome.with_gaps(lost - outcome.dropped_ticks, f"{lost} ticks are missing between the rows")
         for name, values in measured(demo, header, index).items():
             demo.create_dataset(name, data=values)
         write_label(target, [outcome])

@@ -122,6 +122,7 @@ def write_label(file: h5py.File, labels: list[EpisodeOutcome]) -> None:
     demo.attrs["success"] = outcome.success
     demo.attrs["complete"] = outcome.complete
     demo.attrs["dropped_ticks"] = outcome.dropped_ticks
+    demo.attrs["skipped_ticks"] = outcome.skipped_ticks
 
 
 def read_labels(path: Path, file: h5py.File) -> list[EpisodeOutcome]:

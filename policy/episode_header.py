@@ -128,6 +128,7 @@ class EpisodeOutcome(Record):
     Attributes:
         complete: False when ticks are missing for whatever reason.
         dropped_ticks: ticks that ran and were not recorded.
+        skipped_ticks: ticks that never ran, because the loop was late; nothing of the episode is missing.
         reason: why it is incomplete or was aborted, in words.
         weights: versions taken over during the episode, beside those of the header.
     """
@@ -136,6 +137,7 @@ class EpisodeOutcome(Record):
     label_source: LabelSource
     complete: bool = True
     dropped_ticks: Annotated[int, Field(ge=0)] = 0
+    skipped_ticks: Annotated[int, Field(ge=0)] = 0
     reason: str | None = None
     weights: dict[Version, Sha256] = Field(default_factory=dict)
 

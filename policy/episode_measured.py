@@ -14,7 +14,7 @@ def measured(demo: h5py.Group, header: EpisodeHeader, index: NDArray[np.int64]) 
     """Return the `measured` datasets, each one row shorter than the episode.
 
     Row t is the state at the start of tick t + 1, and the move from the state at the start of tick t as an
-    action (A,). Where the next row is not the next tick, or a pose is not known, the row is NaN.
+    action (A,). Where the next tick was skipped or not recorded, or a pose is not known, the row is NaN.
     """
     count = max(0, len(index) - 1)
     T_base_tcp: NDArray[np.float64] = demo["tick/T_base_tcp"][:]

@@ -97,6 +97,7 @@ class EpisodeResult:
         outcome: as recorded.
         ticks: ticks after the reset.
         reset_ticks: ticks of homing before them.
+        skipped_ticks: ticks that did not run because one before them took too long.
         human_ticks: ticks after the reset that the person drove.
         interventions: how often the person took over after the reset.
         quit: True when the person closed the run.
@@ -105,6 +106,7 @@ class EpisodeResult:
     outcome: EpisodeOutcome | None = None
     ticks: int = 0
     reset_ticks: int = 0
+    skipped_ticks: int = 0
     human_ticks: int = 0
     interventions: int = 0
     quit: bool = False
@@ -118,7 +120,13 @@ class EpisodeResult:
         drives = source is Source.HUMAN and not resetting
         self.human_ticks += drives
         self.interventions += drives and previous is not Source.HUMAN
+        self.skipped_ticks = tick.inputs.index + 1 - self.rows
         self.quit |= HumanEvent.QUIT in tick.inputs.human.events
+
+    @property
+    def rows(self) -> int:
+        """Ticks that ran."""
+        return self.ticks + self.reset_ticks
 
 
 class ControlLoop:
@@ -131,6 +139,7 @@ class ControlLoop:
         self._row_waits = False
         self._carried = HumanEvent.NONE
         self._missed_in_row = 0
+        self._skipped = 0  # ticks just before the present one that could not run
         self._deadline_s = parts.clock.now_s()
         self.times = TickTimes()
         self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(parts.arm.state()))
@@ -199,9 +208,11 @@ class ControlLoop:
         header = make_header(self.state)
         parts.recorder.begin(header)
         parts.exploration.begin_episode(header.episode)
-        index = homing_ticks = 0
+        index = began = homing_ticks = 0
         while result.outcome is None:
             human, state = self._next_tick()
+            passed = 1 + self._skipped if result.rows else 0
+            index += passed
             if not laid and parts.homing and parts.homing.done(state):
                 lay_table(self._deadline_s)
                 laid = True
@@ -210,25 +221,26 @@ class ControlLoop:
             resetting = not laid or settle > 0
             settle -= laid
             if not resetting and result.ticks > 0:
-                result.outcome = self._ending(human, state, result.ticks)
+                result.outcome = self._ending(human, state, index - began)
                 if result.outcome is not None:
                     self._carried |= human.events & ~_ALL_LABELS  # no tick has heeded them
                     break
             previous = self.state.arbiter.previous
             tick = self.tick(index, human, state, resetting=resetting)
-            index += 1
+            began = index if resetting or result.ticks == 0 else began
             result.count(tick, previous)
             if parts.watcher:
                 parts.watcher.tick(tick, self._slack_s())
             match tick.outputs.decision.source:
                 case Source.RESET:
-                    homing_ticks += 1
+                    homing_ticks += max(1, passed)
                 case Source.HUMAN:
                     homing_ticks = 0  # driven free, or out of the way
             result.outcome = self._stopped(tick) or self._lost(state, homing_ticks)
         self._end_row(result.outcome)
         self._come_to_rest()
-        parts.recorder.end(result.outcome.model_copy(update={"weights": parts.weights.taken_over()}))
+        more = {"weights": parts.weights.taken_over(), "skipped_ticks": result.skipped_ticks}
+        parts.recorder.end(result.outcome.model_copy(update=more))
         self.state = replace(self.state, chunk=None)
         return result
 
@@ -256,8 +268,9 @@ class ControlLoop:
         parts.weights.refresh()
         self._deadline_s += parts.period_s
         late_s = parts.clock.now_s() - self._deadline_s
-        if late_s > parts.period_s:  # a tick that cannot be caught up is skipped, never run in a burst
-            self._deadline_s += late_s // parts.period_s * parts.period_s
+        # a tick that cannot be caught up is skipped, never run in a burst; its number is skipped, too
+        self._skipped = int(late_s // parts.period_s) if late_s > parts.period_s else 0
+        self._deadline_s += self._skipped * parts.period_s
         parts.clock.sleep_until(self._deadline_s)
         self._stopwatch.start()
         # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
@@ -280,7 +293,7 @@ class ControlLoop:
         else:
             self._parts.arm.hold()
 
-    def _ending(self, human: HumanCommand, state: ArmState, ticks: int) -> EpisodeOutcome | None:
+    def _ending(self, human: HumanCommand, state: ArmState, periods: int) -> EpisodeOutcome | None:
         """Judge the scene that the tick before led to: the person's word, then the task's, then the clock's.
 
         Not when the person stops or the filter is latched: then ticks go on until the arm is at rest, see `_stopped`.
@@ -294,7 +307,7 @@ class ControlLoop:
         judged = self._parts.judge.outcome(state) if self._parts.judge else None
         if judged is not None:
             return EpisodeOutcome(outcome=judged, label_source=LabelSource.TASK)
-        if ticks >= round(self._parts.timeout_s / self._parts.period_s):
+        if periods >= round(self._parts.timeout_s / self._parts.period_s):
             return EpisodeOutcome(outcome=Outcome.TIMEOUT, label_source=LabelSource.NONE)
         return None
 

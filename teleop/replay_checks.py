@@ -31,9 +31,16 @@ def record_findings(episode: Episode) -> Iterator[Finding]:
     yield from _gaps(index, episode.labels[0])
     if episode.length:
         yield from _ends(columns, index, episode.labels[0])
-        yield from _times(columns, index, 1.0 / episode.header.rate_hz)
+        yield from _times(columns, index, 1.0 / episode.header.rate_hz, every_tick_known=not lost_ticks(episode))
         yield from _frames(columns, index)
     yield from _measured(episode, index)
+
+
+def lost_ticks(episode: Episode) -> int:
+    """How many ticks ran before the last row and are not in the log: numbers missing that no late loop skipped."""
+    index = episode.array("tick/index")
+    last = int(index[-1]) if len(index) else -1
+    return last + 1 - len(index) - episode.labels[0].skipped_ticks
 
 
 def _gaps(index: NDArray[np.int64], outcome: EpisodeOutcome) -> Iterator[Finding]:
@@ -44,12 +51,16 @@ def _gaps(index: NDArray[np.int64], outcome: EpisodeOutcome) -> Iterator[Finding
             yield Finding(tick=now, field="tick/index", logged=str(now), expected=f"more than {before}")
         missing += max(0, now - before - 1)
         before = now
-    if missing > outcome.dropped_ticks:
+    if missing > outcome.dropped_ticks + outcome.skipped_ticks:
         yield Finding(
             tick=None,
             field="dropped_ticks",
-            logged=str(outcome.dropped_ticks),
+            logged=f"{outcome.dropped_ticks}, {outcome.skipped_ticks} skipped",
             expected=f"{missing}, the ticks missing between the rows",
+        )
+    if missing < outcome.skipped_ticks and outcome.complete:
+        yield Finding(
+            tick=None, field="skipped_ticks", logged=str(outcome.skipped_ticks), expected=f"{missing}, by tick/index"
         )
 
 
@@ -75,7 +86,9 @@ def _ends(columns: dict[str, Column], index: NDArray[np.int64], outcome: Episode
             yield _wrong(index[-1], "dones", done, f"terminated {terminated:g} + truncated {truncated:g}")
 
 
-def _times(columns: dict[str, Column], index: NDArray[np.int64], period_s: float) -> Iterator[Finding]:
+def _times(
+    columns: dict[str, Column], index: NDArray[np.int64], period_s: float, *, every_tick_known: bool
+) -> Iterator[Finding]:
     """Clocks go forward, deadlines are missed when they are, and lock-step is exact."""
     start_s, end_s, due_s, state_s, polled_s, stage_ms = (
         columns[name].astype(np.float64)
@@ -93,6 +106,8 @@ def _times(columns: dict[str, Column], index: NDArray[np.int64], period_s: float
         ("tick/stage_ms", stage_ms[:, 0], lock_step.any(axis=1) != lock_step.all(), "measured in all rows or in none"),
         ("tick/stage_ms", stage_ms.min(axis=1), (stage_ms < 0.0).any(axis=1), "0 or more"),
     ]
+    off_s = np.r_[0.0, np.diff(due_s) - np.diff(index) * period_s]
+    rules.append(("tick/due_s", due_s, ~(np.abs(off_s) <= _ROUNDING_S), "a period for each step of tick/index"))
     for name, values in (("tick/start_s", start_s), ("tick/due_s", due_s)):
         rules.append((name, values, ~(np.diff(values, prepend=-np.inf) > 0.0), "later than in the row before"))
     rules.append(("tick/state_s", state_s, ~(np.diff(state_s, prepend=-np.inf) >= 0.0), "not before the last row's"))
@@ -103,16 +118,18 @@ def _times(columns: dict[str, Column], index: NDArray[np.int64], period_s: float
     for name, values, wrong, expected in rules:
         for row in np.flatnonzero(wrong):
             yield _wrong(index[row], name, values[row], expected)
-    yield from _overruns(missed.tolist(), overrun.tolist(), adjoining.tolist(), index)
+    follows = adjoining | every_tick_known
+    follows[:1] = False
+    yield from _overruns(missed.tolist(), overrun.tolist(), follows.tolist(), index)
 
 
 def _overruns(
-    missed: list[bool], overrun: list[bool], adjoining: list[bool], index: NDArray[np.int64]
+    missed: list[bool], overrun: list[bool], follows: list[bool], index: NDArray[np.int64]
 ) -> Iterator[Finding]:
     """An overrun is three missed deadlines in a row; those before the first row are not in the log."""
     in_row, known = 0, False  # known: how many there were before is certain
     for row, held in enumerate(overrun):
-        if not adjoining[row]:
+        if not follows[row]:
             in_row, known = 0, False
         expected = in_row >= _OVERRUNS_TO_HOLD
         if held != expected and (known or expected):

@@ -17,7 +17,7 @@ from policy.residual import ResidualHead
 from robot.clock import VirtualClock
 from robot.errors import HandrailError
 from robot.strict import Strict
-from teleop.replay_checks import record_findings
+from teleop.replay_checks import lost_ticks, record_findings
 from teleop.replay_finding import Finding, differing
 from teleop.replay_look import LoggedLook
 from teleop.replay_parts import RunParts, each_row, run_above, start_state
@@ -54,7 +54,7 @@ class EpisodeReport(Strict):
         mismatches: fields of rows that differ, all of them.
         by_field: how many in each field.
         first: the first few in full.
-        gaps: ticks before which others are missing; the replay begins anew with the state after them.
+        gaps: ticks before which others were lost, not skipped; the replay begins anew with the state after them.
         other_machine: why bits may differ here, empty on the machine and provider that wrote the log.
         other_libraries: versions that differ from those that wrote it.
         largest_difference: on another machine, greatest difference per field; these are no mismatches.
@@ -156,7 +156,7 @@ def _tick_findings(
     kinds = spec.row_dtype()
     redone: Row = np.zeros((), np.dtype([(name, kinds[name]) for name in OUTPUT_FIELDS]))
     state: TickState | None = start_state(episode.header)
-    before = -1
+    before, all_known = -1, lost_ticks(episode) == 0
     for row in each_row(episode):
         tick = int(row["tick/index"])
         if row_digest(row) != int(row[DIGEST_FIELD]):
@@ -166,7 +166,7 @@ def _tick_findings(
                 logged=f"{int(row[DIGEST_FIELD]):016x}",
                 expected=f"{row_digest(row):016x}",
             )
-        if tick != before + 1:
+        if tick != before + 1 and not all_known:
             gaps.append(tick)
             state = None
             look.restart()

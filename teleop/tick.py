@@ -49,7 +49,7 @@ class TickInputs:
     """Everything a tick depends on besides `TickState`; all of it is logged.
 
     Attributes:
-        index: tick number within the episode.
+        index: periods since the episode's first tick; it jumps over ticks that a late loop skipped.
         now_s: tick start [s].
         due_s: when the command is to be reached [s].
         observation: synchronised frames and arm state.

@@ -22,7 +22,7 @@ from policy.provenance import collect_provenance
 from policy.residual import Dims
 from policy.run_folder import RunFolder
 from policy.weights import Expected, pack, unpack
-from robot.clock import VirtualClock
+from robot.clock import Clock, VirtualClock
 from robot.simulation.layout import Split, draw_layout
 from teleop.exploration import Exploration
 from teleop.human_input import HumanCommand, HumanEvent
@@ -153,14 +153,32 @@ def load_tiny_station(bundle: Path) -> LoadedStation:
 _SIZE = (("height", "32"), ("width", "40"))
 
 
-def make_run(folder: Path) -> list[Path]:
+class LateClock(VirtualClock):
+    """A wall clock in miniature: some waits end so much too late that ticks have to be skipped."""
+
+    virtual = False
+
+    def __init__(self, start_s: float, late_s: Mapping[int, float]) -> None:
+        super().__init__(start_s)
+        self._late_s, self._waits = late_s, 0
+
+    def now_s(self) -> float:
+        super().sleep_until(super().now_s() + 1e-5)  # no two looks at a wall clock show the same time
+        return super().now_s()
+
+    def sleep_until(self, deadline_s: float) -> None:
+        super().sleep_until(deadline_s + self._late_s.get(self._waits, 0.0))
+        self._waits += 1
+
+
+def make_run(folder: Path, clock: Clock | None = None) -> list[Path]:
     """Record three episodes into `folder / "run"` and return their files.
 
     Episode 0 begins with the arm verb, gets new weights in its middle, is taken over, held and times out; 1 gets new
     weights, too, and is labelled a success; 2 is stopped by the person.
     """
     loaded = load_tiny_station(make_tiny_bundle(folder / "bundle"))
-    clock, station = VirtualClock(100.0), loaded.station
+    clock, station = clock or VirtualClock(100.0), loaded.station
     run = RunFolder.create(folder / "run", collect_provenance(clock, operator="ada"), min_free_mb=0)
     recorder = RecorderHere(run.episodes)
     with Rig(loaded, clock, seed=5) as rig, ScriptedHuman() as human:

@@ -78,6 +78,23 @@ def test_a_tick_that_was_not_recorded_is_counted_and_nothing_is_measured_across_
     assert committed.outcome.success
 
 
+def test_a_tick_that_a_late_loop_skipped_is_no_loss_and_nothing_is_measured_across_it(tmp_path: Path) -> None:
+    rows = [row for row in make_rows(6) if int(row["tick/index"]) not in (2, 3)]
+    committed = commit_episode(record(tmp_path, rows, SUCCESS.model_copy(update={"skipped_ticks": 2})))
+    assert np.isnan(read_episode(committed.path).array("tick/measured")).all(axis=1).tolist() == [False, True, False]
+    assert (committed.outcome.skipped_ticks, committed.outcome.dropped_ticks) == (2, 0)
+    assert committed.outcome.complete
+    with h5py.File(committed.path) as file:
+        assert file["data/demo_0"].attrs["skipped_ticks"] == 2
+
+
+def test_lost_ticks_are_told_from_skipped_ones(tmp_path: Path) -> None:
+    rows = [row for row in make_rows(6) if int(row["tick/index"]) not in (2, 3)]
+    committed = commit_episode(record(tmp_path, rows, SUCCESS.model_copy(update={"skipped_ticks": 1})))
+    assert (committed.outcome.skipped_ticks, committed.outcome.dropped_ticks) == (1, 1)
+    assert not committed.outcome.complete
+
+
 def test_an_unknown_pose_is_measured_as_unknown(tmp_path: Path) -> None:
     rows = make_rows(4)
     rows[1]["tick/T_base_tcp"] = np.nan

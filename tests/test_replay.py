@@ -27,7 +27,7 @@ from teleop.replay_show import describe
 from teleop.replay_text import verified_lines
 from teleop.run import Run, RunOptions
 from teleop.station import load_station
-from tests.replay_run import STATION, changed, make_run
+from tests.replay_run import STATION, LateClock, changed, make_run
 
 SCRIPT = Path(__file__).parents[1] / "launch" / "replay_episode.py"
 
@@ -64,6 +64,29 @@ def test_nothing_differs_in_what_the_loop_wrote(recorded: Path) -> None:
     report = verify_run(recorded, jobs=0)
     assert (report.episodes, report.mismatches, report.largest_difference) == (3, 0, {})
     assert report.ticks == sum(read_episode(path).length for path in files(recorded))
+
+
+def test_run_that_was_late_replays_exactly_across_the_ticks_that_it_skipped(tmp_path: Path) -> None:
+    # once while the policy drives, once while the person does, once in the next episode
+    paths = make_run(tmp_path, LateClock(100.0, {14: 0.13, 24: 0.27, 55: 0.12}))
+    outcomes = [read_episode(path).outcome for path in paths]
+    assert sum(outcome.skipped_ticks for outcome in outcomes) == 6
+    assert all(outcome.complete for outcome in outcomes)
+    index = read_episode(paths[0]).array("tick/index").astype(int)
+    assert sorted(set(np.diff(index).tolist())) == [1, 2, 5]
+    report = verify_run(tmp_path / "run", jobs=0)
+    assert report.mismatches == 0, report.first
+    assert [one.gaps for one in report.details] == [(), (), ()]
+
+
+@pytest.mark.parametrize("skipped", [0, 2])
+def test_number_of_skipped_ticks_cannot_be_changed(tmp_path: Path, skipped: int) -> None:
+    path = make_run(tmp_path, LateClock(100.0, {14: 0.13}))[0]
+    with changed(path, reseal=False) as demo:
+        labels = demo.attrs["labels"]
+        assert '\\"skipped_ticks\\":1' in labels
+        demo.attrs["labels"] = labels.replace('\\"skipped_ticks\\":1', f'\\"skipped_ticks\\":{skipped}')
+    assert {"dropped_ticks", "skipped_ticks"} & set(EpisodeReplay().verify(path).by_field)
 
 
 def test_processes_give_the_same_report_as_one_and_tell_their_progress(recorded: Path) -> None:
