@@ -22,11 +22,13 @@ from policy.episode_file import (
     PARTIAL,
     PENDING_OUTCOME,
     check_space,
+    header_attributes,
     open_episode,
     read_header,
     read_labels,
     read_rows,
     sync,
+    text_sha256,
     write_label,
 )
 from policy.episode_header import EpisodeHeader, EpisodeOutcome, Record, RunId, incomplete
@@ -163,14 +165,9 @@ def _write_attributes(target: h5py.File, header: EpisodeHeader, rows: int) -> No
     demo = target.create_group(DEMO)
     target["data"].attrs["total"] = rows
     target["data"].attrs["env_args"] = json.dumps(header.env_args)
-    demo.attrs["header"] = header.to_json()
-    demo.attrs["num_samples"] = rows
-    demo.attrs["run_id"] = header.run_id
-    demo.attrs["episode"] = header.episode
-    demo.attrs["station_sha256"] = header.station_sha256
-    if header.bundle_sha256 is not None:
-        demo.attrs["bundle_sha256"] = header.bundle_sha256
-    demo.attrs["open_loop"] = header.open_loop
+    text = header.to_json()
+    demo.attrs.update({"header": text, "header_sha256": text_sha256(text), "num_samples": rows})
+    demo.attrs.update(header_attributes(header))
 
 
 def _copy(source: h5py.Dataset, demo: h5py.Group, name: str, rows: int) -> None:

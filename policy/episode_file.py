@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,8 @@ FORMAT = "handrail-episode"
 DEMO = "data/demo_0"
 PENDING_OUTCOME = "pending_outcome"
 PARTIAL, CREATING, COMMITTING = ".partial", ".creating", ".committing"
+
+Attribute = str | int | bool
 
 _SPARE_BYTES = 16_000_000
 
@@ -112,17 +115,42 @@ def read_rows(demo: h5py.Group, spec: EpisodeSpec, start: int, stop: int) -> NDA
     return rows
 
 
+def text_sha256(text: str | bytes) -> str:
+    """Return the SHA-256 of an attribute's text in UTF-8 [hex]; it stands beside the texts that nothing else checks."""
+    return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
+
+
+def header_attributes(header: EpisodeHeader) -> dict[str, Attribute]:
+    """Return what a reader finds of the header without reading its JSON, by attribute of /data/demo_0."""
+    attributes: dict[str, Attribute] = {
+        "run_id": header.run_id,
+        "episode": header.episode,
+        "station_sha256": header.station_sha256,
+        "open_loop": header.open_loop,
+    }
+    if header.bundle_sha256 is not None:
+        attributes["bundle_sha256"] = header.bundle_sha256
+    return attributes
+
+
+def label_attributes(labels: Sequence[EpisodeOutcome]) -> dict[str, Attribute]:
+    """Return the same of the labels; they are all so far, the one in force last."""
+    outcome = labels[-1]
+    return {
+        "revision": len(labels) - 1,
+        "outcome": outcome.outcome.value,
+        "label_source": outcome.label_source.value,
+        "success": outcome.success,
+        "complete": outcome.complete,
+        "dropped_ticks": outcome.dropped_ticks,
+        "skipped_ticks": outcome.skipped_ticks,
+    }
+
+
 def write_label(file: h5py.File, labels: list[EpisodeOutcome]) -> None:
     """Write the attributes that a label changes; `labels` are all so far, the one in force last."""
-    demo, outcome = file[DEMO], labels[-1]
-    demo.attrs["labels"] = json.dumps([label.to_json() for label in labels])
-    demo.attrs["revision"] = len(labels) - 1
-    demo.attrs["outcome"] = outcome.outcome.value
-    demo.attrs["label_source"] = outcome.label_source.value
-    demo.attrs["success"] = outcome.success
-    demo.attrs["complete"] = outcome.complete
-    demo.attrs["dropped_ticks"] = outcome.dropped_ticks
-    demo.attrs["skipped_ticks"] = outcome.skipped_ticks
+    text = json.dumps([label.to_json() for label in labels])
+    file[DEMO].attrs.update({"labels": text, "labels_sha256": text_sha256(text), **label_attributes(labels)})
 
 
 def read_labels(path: Path, file: h5py.File) -> list[EpisodeOutcome]:

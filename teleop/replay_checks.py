@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from policy.episode_file import DEMO, open_episode
+from policy.episode_file import DEMO, header_attributes, label_attributes, open_episode, text_sha256
 from policy.episode_header import EpisodeOutcome, Outcome
 from policy.episode_measured import measured
 from policy.episode_reader import Episode
@@ -34,6 +35,7 @@ def record_findings(episode: Episode) -> Iterator[Finding]:
         yield from _times(columns, index, 1.0 / episode.header.rate_hz, every_tick_known=not lost_ticks(episode))
         yield from _frames(columns, index)
     yield from _measured(episode, index)
+    yield from _attributes(episode)
 
 
 def lost_ticks(episode: Episode) -> int:
@@ -182,6 +184,25 @@ def _measured(episode: Episode, index: NDArray[np.int64]) -> Iterator[Finding]:
                 )
                 if found:
                     yield found
+
+
+def _attributes(episode: Episode) -> Iterator[Finding]:
+    """Header and labels are the very texts that were written, and what stands beside them says the same."""
+    with open_episode(episode.path) as file:
+        data, demo = dict(file["data"].attrs), dict(file[DEMO].attrs)
+    expected = {
+        **{f"{name}_sha256": text_sha256(demo[name]) for name in ("header", "labels")},
+        **header_attributes(episode.header),
+        **label_attributes(episode.labels),
+        "total": episode.length,
+        "env_args": json.dumps(episode.header.env_args),
+    }
+    found = demo | data
+    for name, value in expected.items():
+        if name not in found or not np.array_equal(found[name], value):
+            yield Finding(tick=None, field=name, logged=str(found.get(name, "absent")), expected=str(value))
+    if episode.header.bundle_sha256 is None and "bundle_sha256" in found:
+        yield Finding(tick=None, field="bundle_sha256", logged=str(found["bundle_sha256"]), expected="absent")
 
 
 def _wrong(tick: np.int64, field: str, logged: object, expected: str) -> Finding:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -239,6 +240,17 @@ def make_run(folder: Path, clock: Clock | None = None) -> list[Path]:
             layout = draw_layout(Split.TRAINING, 5, index)
             loop.run_episode(header, lambda start_s, layout=layout: rig.lay(layout, None, start_s))
     return [committed.path for committed in recorder.committed]
+
+
+def edit_header(path: Path, edit: Callable[[dict[str, Any]], None], *, reseal: bool = True) -> None:
+    """Change the header of a committed episode; bring its hash up to date where asked to."""
+    with h5py.File(path, "r+") as file:
+        attributes = file["data/demo_0"].attrs
+        header = json.loads(attributes["header"])
+        edit(header)
+        attributes["header"] = json.dumps(header)
+        if reseal:
+            attributes["header_sha256"] = hashlib.sha256(attributes["header"].encode()).hexdigest()
 
 
 @contextmanager

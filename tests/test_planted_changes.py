@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,13 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from policy.episode_header import LabelSource, Outcome
+from policy.episode_label import label_episode
 from policy.episode_reader import read_episode
 from policy.episode_schema import DIGEST_FIELD, EpisodeSpec
 from robot.errors import BadInputError
 from teleop.arbiter import Source
 from teleop.human_input import HumanEvent
 from teleop.replay_episode import EpisodeReplay, EpisodeReport
-from tests.replay_run import changed, make_run, weights_message
+from tests.replay_run import changed, edit_header, make_run, weights_message
 
 Columns = Callable[[str], NDArray[np.generic]]
 
@@ -175,12 +176,91 @@ def run(recorded: tuple[list[Path], EpisodeReplay], tmp_path: Path) -> Path:
     return Path(shutil.copytree(source, tmp_path / "run", ignore=shutil.ignore_patterns("planted.h5")))
 
 
-def edit_header(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+def test_an_untouched_file_has_nothing_to_find(run: Path) -> None:
+    for path in sorted((run / "episodes").glob("*.h5")):
+        assert EpisodeReplay().verify(path).mismatches == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 6),
+        ("layout", {"block_xy_m": [0.5, 0.0]}),
+        ("episode", 7),
+        ("started_utc", "20261101T101539.000000Z"),
+        ("calibrations", {"front": "3" * 64}),
+        ("open_loop", True),
+        ("env_args", {"env_name": "another"}),
+    ],
+)
+def test_whatever_is_changed_in_the_header_does_not_match_its_hash(run: Path, key: str, value: object) -> None:
+    path = first_episode(run)
+    edit_header(path, lambda header: header.update({key: value}), reseal=False)
+    assert "header_sha256" in EpisodeReplay().verify(path).by_field
+
+
+def test_another_operator_in_the_provenance_is_found(run: Path) -> None:
+    path = first_episode(run)
+    edit_header(path, lambda header: header["provenance"].update(operator="bob"), reseal=False)
+    assert EpisodeReplay().verify(path).by_field == {"header_sha256": 1}
+
+
+def test_another_station_or_bundle_of_the_same_effect_is_found(run: Path) -> None:
+    (station,) = (run / "stations").iterdir()
+    data = station.read_bytes().replace(b'"name": "sim_place"', b'"name": "sim_other"')
+    sha256 = hashlib.sha256(data).hexdigest()
+    (run / "stations" / sha256).write_bytes(data)
+    path = first_episode(run)
+    edit_header(path, lambda header: header.update(station_sha256=sha256), reseal=False)
+    assert EpisodeReplay().verify(path).by_field == {"header_sha256": 1, "station_sha256": 1}
+    edit_header(path, lambda header: header.update(bundle_sha256="a" * 64))
+    with pytest.raises(BadInputError):
+        EpisodeReplay().verify(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("header_sha256", "0" * 64), ("labels_sha256", "0" * 64), ("run_id", "other-1"), ("episode", 9),
+        ("station_sha256", "0" * 64), ("bundle_sha256", "0" * 64), ("open_loop", True), ("revision", 1),
+        ("outcome", "success"), ("label_source", "task"), ("success", True), ("complete", False),
+        ("dropped_ticks", 1), ("skipped_ticks", 1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_attribute_that_contradicts_header_or_labels_is_found(
+    run: Path, name: str, value: str | int, gone: bool
+) -> None:
+    path = first_episode(run)
     with h5py.File(path, "r+") as file:
         attributes = file["data/demo_0"].attrs
-        header = json.loads(attributes["header"])
-        edit(header)
-        attributes["header"] = json.dumps(header)
+        assert attributes[name] != value
+        if gone:
+            del attributes[name]
+        else:
+            attributes[name] = value
+    assert EpisodeReplay().verify(path).by_field == {name: 1}
+
+
+@pytest.mark.parametrize(("name", "value"), [("total", 3), ("env_args", "{}")])
+def test_an_attribute_of_the_data_group_that_contradicts_the_header_is_found(
+    run: Path, name: str, value: str | int
+) -> None:
+    path = first_episode(run)
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs[name] = value
+    assert EpisodeReplay().verify(path).by_field == {name: 1}
+
+
+def test_a_corrected_label_is_a_new_revision_and_no_edit_of_one_goes_unseen(run: Path) -> None:
+    path = first_episode(run)
+    label_episode(path, Outcome.FAILURE, LabelSource.PERSON)
+    assert EpisodeReplay().verify(path).mismatches == 0
+    with h5py.File(path, "r+") as file:
+        attributes = file["data/demo_0"].attrs
+        attributes["labels"] = attributes["labels"].replace("person", "task")
+        attributes["label_source"] = "task"
+    assert EpisodeReplay().verify(path).by_field == {"labels_sha256": 1}
 
 
 def first_episode(run: Path) -> Path:
