@@ -224,8 +224,10 @@ class Training:
         for folder, demonstration in folders:
             for episode in latest_revisions(folder):
                 self.accept(learner_episode.of_episode(episode, demonstration=demonstration))
-        while self._taken < len(self._store):
-            self._take()
+        if folders or self._settings.endpoint is None:
+            while self._taken < len(self._store):
+                self._take()
+        # else: what is stored already came live to a learner whose checkpoint is gone, and is learned once more
         self._live_ticks = 0
         if self._settings.offline_updates and not self._ready:
             raise BadInputError(

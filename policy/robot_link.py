@@ -120,6 +120,10 @@ class RobotLink:
             problem=self._problem,
         )
 
+    def begin_at(self, version: int) -> None:
+        """Say that weights `version` are in force already, before the first `poll`: the learner sends newer ones."""
+        self._received = self._answered = self._in_force = version
+
     def send_episode(self, episode: EpisodeArrays) -> None:
         """Hand over a committed episode, or a newer revision of one; it is resent until the learner has it."""
         try:

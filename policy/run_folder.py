@@ -128,6 +128,11 @@ class RunFolder:
             raise BadInputError(f"{self.path / 'weights'}: {len(found)} files of version {version}, must be one")
         return found[0].name.partition("-")[2]
 
+    def newest_weights(self) -> bytes | None:
+        """Return the message of the highest version, None when there is none. Raises BadInputError when changed."""
+        found = sorted((self.path / "weights").glob("[0-9]*-*"))
+        return self.weights(found[-1].name.partition("-")[2]) if found else None
+
     def store_bundle(self, sha256: str, files: Mapping[str, bytes]) -> None:
         """Keep a bundle's `files` (`Bundle.files`) under its content hash. Raises BadInputError."""
         target = self.path / "bundles" / sha256

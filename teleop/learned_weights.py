@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -58,7 +58,12 @@ class LearnedWeights(WeightsInForce):
         self._runs = frozenset(runs)
         self._between_ticks = between_ticks
         self._taken: dict[int, str] = {}
+        self._earlier = 0  # episodes of the run before this start of it
         first = unpack(self._initial, self._expected)
+        ours = first.run_id in self._runs
+        self._seen = first.version if ours else 0  # newest version that was taken over or refused
+        if ours or not lock_step:
+            link.begin_at(first.version)
         super().__init__(first.head, first.version, run.store_weights(first.version, self._initial))
         self.accepted = self.refused = 0
         self.notice = ""
@@ -77,21 +82,38 @@ class LearnedWeights(WeightsInForce):
         taken, self._taken = self._taken, {}
         return taken
 
-    def before_episode(self, done: int) -> None:
-        """Lock-step: wait for the version of the last but one of `done` sent episodes, and take it over.
+    def resume(self, episodes: Iterable[EpisodeArrays]) -> None:
+        """Go on with a run: hand over its `episodes` so far, in their order; in lock-step catch up with the learner.
+
+        It takes only those that it does not have. In lock-step it has then made a version for each.
 
         Raises:
             HandrailError: the learner did not deliver in time.
         """
-        if not self._lock_step or done < 2:
+        for episode in episodes:
+            self.after_episode(episode)
+            self._earlier += 1
+        while self._lock_step and self._seen < self._earlier:
+            newest = self._link.take_weights() if self._link.wait_newer(_LEARNER_STALL_S) else None
+            if newest is None:
+                raise self._stalled(self._earlier)
+            self._consider(*newest)
+        self._taken = {}
+
+    def before_episode(self, done: int) -> None:
+        """Lock-step: wait for the version of the last but one of `done` sent episodes, and take it over.
+
+        `done` counts from this start of the run, the versions from the run's first episode.
+
+        Raises:
+            HandrailError: the learner did not deliver in time.
+        """
+        version = self._earlier + done - 1
+        if not self._lock_step or version <= self._seen:
             return
-        version = done - 1
         message = self._link.wait_weights(version, _LEARNER_STALL_S)
         if message is None:
-            raise HandrailError(
-                f"learner: weights {version} did not come within {_LEARNER_STALL_S:.0f} s "
-                f"({self._link.status.problem or 'no answer'}); look at the learner's log"
-            )
+            raise self._stalled(version)
         self._consider(version, message)
         self._taken = {}  # the header names what is in force at the start
 
@@ -110,13 +132,20 @@ class LearnedWeights(WeightsInForce):
     def finish(self, done: int) -> None:
         """Lock-step: wait for the versions that are still to come."""
         if self._lock_step and done:
-            for version in range(max(1, done - 1), done + 1):
+            for version in range(self._seen + 1, self._earlier + done + 1):
                 message = self._link.wait_weights(version, _LEARNER_STALL_S)
                 if message is not None:
                     self._consider(version, message)
 
+    def _stalled(self, version: int) -> HandrailError:
+        return HandrailError(
+            f"learner: weights {version} did not come within {_LEARNER_STALL_S:.0f} s "
+            f"({self._link.status.problem or 'no answer'}); look at the learner's log"
+        )
+
     def _consider(self, version: int, message: bytes) -> None:
         """Take weights over or refuse them; a refusal changes nothing and the learner hears of it."""
+        self._seen = max(self._seen, version)
         if self._gate is None:
             self._link.answer(version, accepted=False, reason="no golden observations yet")
             self.refused += 1

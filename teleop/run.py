@@ -15,7 +15,7 @@ import numpy as np
 
 from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, LabelSource
-from policy.episode_reader import read_episode
+from policy.episode_reader import latest_revisions, read_episode
 from policy.learner_episode import of_episode
 from policy.provenance import collect_provenance, utc_now
 from policy.robot_link import RobotLink
@@ -51,7 +51,8 @@ class RunOptions:
         seed: of layouts, exploration and the simulated person.
         split: family of layouts.
         learner: endpoint of a learner process, None without.
-        weights: message of the weights to start from, None for a residual of zero.
+        weights: message of the weights to start from; None for a residual of zero, or with a learner for those that a
+            resumed run had in force last.
         explore: add exploration noise (training only).
         resume: go on with the run in `out`.
         recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all
@@ -97,6 +98,9 @@ class Run:
             if not self._recorder.wait_ready(_COMMIT_S):
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start; {self._recorder.failures()}")
             self.loop = ControlLoop(self._parts())
+            if options.resume and isinstance(self.weights, LearnedWeights):
+                self.committed += self._recorder.committed()  # what an earlier start left and the recorder finished
+                self.weights.resume(map(of_episode, latest_revisions(self.folder.episodes)))
             stack.push(hardware.pop_all())  # closed first, whatever the recorder still has to write
             self._stack = stack.pop_all()
         self._next = self.folder.next_episode()
@@ -233,6 +237,9 @@ class Run:
         scale = np.array(station.residual.scale if station.residual else [0.0] * size, np.float32)
         if options.learner is None:
             return fixed_weights(bundle, self.folder, scale, options.weights)
+        start = options.weights
+        if start is None and options.resume:
+            start = self.folder.newest_weights()
         link = stack.enter_context(RobotLink(options.learner, run_id=self.folder.run_id))
         lock_step = self._clock.virtual
         return LearnedWeights(
@@ -241,7 +248,7 @@ class Run:
             bundle,
             scale=scale,
             lock_step=lock_step,
-            start=options.weights,
+            start=start,
             runs=(self.folder.run_id, station.learner_run_id),
             # reading an episode takes 20 ms, which only a loop that no clock drives has to spare
             between_ticks=(lambda: self._take_commits(wait_for=None)) if lock_step else None,

@@ -97,18 +97,21 @@ def train_online(
     operator: OperatorKind,
     progress: Progress,
     max_steps: int | None = None,
+    resume: bool = False,
 ) -> TrainingResult:
     """Run `episodes` episodes with a person and a learner of its own, in `out`.
 
     Args:
+        episodes: of this call; a resumed run has those before, too.
         progress: called after each episode with its number, its result and news.
         max_steps: ends before an episode that would begin beyond so many control ticks.
+        resume: go on with the run in `out`, its learner included.
 
     Raises:
         BadInputError: something a person can mend.
         HandrailError: the learner died or diverged.
     """
-    run_folder = RunFolder.create(out, collect_provenance(clock, operator=operator))
+    run_folder = RunFolder.create(out, collect_provenance(clock, operator=operator), resume=resume)
     settings = learner_settings(
         loaded,
         state_dir=out / "learner",

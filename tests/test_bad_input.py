@@ -239,6 +239,9 @@ class SpoilingLink:
     def __exit__(self, *exception: object) -> None:
         return None
 
+    def begin_at(self, version: int) -> None:
+        return None
+
     def send_episode(self, episode: EpisodeArrays) -> None:
         return None
 

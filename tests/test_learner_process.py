@@ -126,6 +126,18 @@ def test_free_running_learner_stops_at_its_cap_and_tells_what_it_did(tmp_path: P
     assert last.figures["loss"] > 0.0
 
 
+def test_robot_that_begins_with_weights_in_force_gets_only_newer_ones(tmp_path: Path) -> None:
+    free = FreeRunning(min_updates_per_tick=0.0, max_updates_per_tick=1.0, publish_every_updates=5)
+    with running(settings(tmp_path, schedule=free)) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+        robot.begin_at(900)
+        assert not robot.wait_newer(0.2)  # the learner has heard of them by now
+        robot.send_episode(made_up(0))
+        assert robot.wait_newer(WAIT_S), robot.status
+        newest = robot.take_weights()
+        assert newest is not None
+        assert newest[0] > 900
+
+
 def test_robot_of_another_bundle_is_told(tmp_path: Path) -> None:
     chosen = settings(tmp_path, feature_size=7)
     # the stand-in is made for 5 features and is never asked
