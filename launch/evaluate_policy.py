@@ -86,7 +86,7 @@ def _parser() -> cli.ScriptParser:
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the residual")
     parser.add_argument("--run", type=Path, metavar="DIR", help="take the newest weights of this run")
     parser.add_argument("--episodes", type=cli.count, default=60, metavar="N", help="layouts (default 60)")
-    parser.add_argument("--seed", type=int, default=0, help="of the family of layouts")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of the family of layouts")
     parser.add_argument(
         "--split",
         choices=[split.name.lower() for split in Split],

@@ -79,7 +79,7 @@ def _parser() -> cli.ScriptParser:
         metavar="SPREAD",
         help="push the arm at random while it is driven, 0 to 1 (default 0), so that demonstrations show the way back",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of layouts and pushes")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts and pushes")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     return parser
 

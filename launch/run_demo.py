@@ -31,12 +31,10 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="a minute and a half, to see that everything works")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder, made anew (default runs/demo-<UTC>)")
-    parser.add_argument("--seed", type=int, default=0, help="of layouts, networks and the simulated person")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts, networks and the simulated person")
     parser.add_argument("--real-time", action="store_true", help="train against the wall clock")
     parser.add_argument("--operator", choices=["simulated", "gamepad", "keyboard", "none"], default="simulated")
     args = parser.read()
-    if args.seed < 0:
-        parser.error(f"--seed is {args.seed} (allowed 0 or more)")
     out = args.out or Path("runs") / f"demo-{datetime.now(UTC):%Y%m%dT%H%M%S}"
 
     summary = run_demo(

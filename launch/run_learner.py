@@ -137,7 +137,7 @@ def _parser() -> cli.ScriptParser:
     parser.add_argument(
         "--lock-step", action="store_true", help="one version per episode, for a robot that runs in lock-step"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the networks and of what is drawn")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of the networks and of what is drawn")
     parser.add_argument("--threads", type=cli.count, default=1, help="of torch (default 1)")
     return parser
 

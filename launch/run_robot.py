@@ -94,7 +94,7 @@ def _parser() -> cli.ScriptParser:
         metavar="N",
         help=f"how many (default {_EPISODES}; until you close the window; all unseen episodes of a recording)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of layouts, exploration and the simulated person")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts, exploration and the simulated person")
     parser.add_argument("--real-time", action="store_true", help="wall clock instead of lock-step")
     parser.add_argument(
         "--learner",

@@ -47,7 +47,7 @@ def place(words: Sequence[str]) -> int:
     parser.add_argument("--demos", type=Path, nargs="+", required=True, metavar="DIR", help="runs or episodes folders")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle")
     parser.add_argument("--updates", type=cli.count, default=3000, metavar="N", help="gradient steps (default 3000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the network and of what is drawn")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of the network and of what is drawn")
     parser.add_argument("--threads", type=cli.count, default=1, help="of torch (default 1)")
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="to go on from (default BUNDLE.checkpoint.safetensors)"
@@ -91,7 +91,7 @@ def bridge(words: Sequence[str]) -> int:
     parser.prog = "train_base_policy.py bridge"
     parser.add_argument("--recording", type=Path, required=True, metavar="PATH", help="HDF5 file")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle")
-    parser.add_argument("--seed", type=int, default=0, help="of the networks")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of the networks")
     args = parser.read(words)
     recording = Recording.open(args.recording)
 

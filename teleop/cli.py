@@ -22,6 +22,7 @@ from robot.errors import BadInputError, HandrailError, HardwareError
 from teleop.station import LoadedStation, load_station
 
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+_GREATEST = 2**31 - 1  # fits every generator, file and message that takes the number on
 STATIONS = Path(__file__).resolve().parents[1] / "launch" / "stations"
 _OVERRIDE = re.compile(r"--([A-Za-z_]\w*(?:\.\w+)+)(?:=(.*))?", re.DOTALL)
 
@@ -123,10 +124,12 @@ def check_writable(path: Path, option: str) -> None:
 
 def count(text: str) -> int:
     """Read a number of things, 1 or more, for `add_argument(type=count)`."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    return _whole(text, least=1)
+
+
+def seed(text: str) -> int:
+    """Read a seed, 0 or more, for `add_argument(type=seed)`; numpy and torch know no negative ones."""
+    return _whole(text, least=0)
 
 
 def episodes_folder(folder: Path) -> Path:
@@ -191,6 +194,16 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _last_words(line: str) -> None:
     sys.stdout.flush()
     print(f"{Path(sys.argv[0]).name}: {line}", file=sys.stderr)
+
+
+def _whole(text: str, *, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if not least <= number <= _GREATEST:
+        raise argparse.ArgumentTypeError(f"got {text!r} (allowed {least} to {_GREATEST}, a whole number)")
+    return number
 
 
 def _take_overrides(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -85,13 +85,19 @@ def evaluate(
         for share in layouts
         if share
     ]
+    workers: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        lines = [line for part in pool.map(lambda job: _run(job, progress), jobs) for line in part]
+        try:
+            lines = [line for part in pool.map(lambda job: _run(job, progress, workers), jobs) for line in part]
+        except BaseException:  # Ctrl-C and SIGTERM among them; the pool would wait for every layout
+            for worker in workers:
+                worker.kill()
+            raise
     outcomes = {line.layout: line.outcome for line in sorted(lines, key=lambda line: line.layout)}
     return Evaluation(outcomes=outcomes, ticks=sum(line.ticks for line in lines))
 
 
-def _run(job: Job, progress: Callable[[Line], None]) -> list[Line]:
+def _run(job: Job, progress: Callable[[Line], None], workers: list[subprocess.Popen[str]]) -> list[Line]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     lines = []
     # errors go to a file: a pipe that nobody reads while episodes come would fill up and stop the worker
@@ -106,6 +112,7 @@ def _run(job: Job, progress: Callable[[Line], None]) -> list[Line]:
             env=environment,
         ) as process,
     ):
+        workers.append(process)
         assert process.stdin
         assert process.stdout
         with suppress(BrokenPipeError):  # a worker that died before it read: its status and its last words say why

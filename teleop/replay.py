@@ -108,8 +108,13 @@ def _in_processes(files: Sequence[Path], jobs: int, progress: Progress) -> list[
                     progress(report)
 
     with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(work) for _ in range(jobs)]:
-            done.result()
+        try:
+            for done in [pool.submit(work) for _ in range(jobs)]:
+                done.result()
+        except BaseException:  # Ctrl-C and SIGTERM among them: the pool waits only for what is begun
+            with lock:
+                waiting.close()
+            raise
     return [report for report in reports if report is not None]
 
 

@@ -6,6 +6,7 @@ Started by `teleop.replay` as `python -m teleop.replay_worker`.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from teleop.replay_episode import EpisodeReplay
 
 def main() -> None:
     """Serve until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to us, too; whoever started us ends us
     replay, rest = EpisodeReplay(), b""
     while data := os.read(sys.stdin.fileno(), 65536):
         *paths, rest = (rest + data).split(b"\0")

@@ -85,6 +85,18 @@ def test_a_bad_value_is_one_line_without_the_usage() -> None:
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("read", "text", "allowed"),
+    [(cli.seed, "-1", "0 to 2147483647"), (cli.seed, "9" * 20, "0 to 2147483647"), (cli.count, "0", "1 to 2147483647")],
+)
+def test_a_number_out_of_range_is_told_what_is_allowed(read: Callable[[str], int], text: str, allowed: str) -> None:
+    parser = make(station=False)
+    parser.add_argument("--number", type=read)
+    with pytest.raises(BadInputError, match=f"--number: got '{text}' .allowed {allowed}, a whole number"):
+        parser.read(["--number", text])
+    assert parser.read(["--number", "7"]).number == 7
+
+
 def test_one_argument_too_many_is_refused() -> None:
     assert refusal(STATION, "other").startswith("'other' is one argument too many; see ")
 
@@ -178,3 +190,9 @@ def test_a_python_without_the_packages_gets_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.endswith("run ./launch/setup.sh once, then use .venv/bin/python\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_while_libraries_load_is_one_line() -> None:
+    words = [sys.executable, "-c", "import environment; raise KeyboardInterrupt"]
+    done = subprocess.run(words, cwd=ROOT / "launch", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "-c: stopped by Ctrl-C\n")

@@ -40,3 +40,15 @@ def test_bad_input_that_a_worker_finds_is_bad_input_here(monkeypatch: pytest.Mon
     stand_in(monkeypatch, tmp_path, "sys.stdin.read()\nprint('station x: mend it', file=sys.stderr)\nsys.exit(2)")
     with pytest.raises(BadInputError, match=r"^station x: mend it$"):
         evaluate(LOADED, weights=None, episodes=1, seed=0)
+
+
+def test_ctrl_c_ends_the_workers_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outlived = tmp_path / "outlived"
+    body = (
+        f"signal.signal(signal.SIGALRM, lambda *_: open({str(outlived)!r}, 'w').close())\n"
+        "sys.stdin.read()\nos.kill(os.getppid(), signal.SIGINT)\nsignal.pause()"
+    )
+    stand_in(monkeypatch, tmp_path, body)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(LOADED, weights=None, episodes=1, seed=0)
+    assert not outlived.exists()
