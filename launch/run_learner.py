@@ -15,6 +15,7 @@ from tqdm import tqdm
 from policy.learner_process import run_learner, stop_when_asked
 from policy.learner_settings import LearnerSettings
 from policy.learner_status import LearnerStatus, StatusFile
+from policy.link_security import check_endpoint
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
 from teleop.training import learner_settings
@@ -79,6 +80,8 @@ def _settings(loaded: LoadedStation, args: argparse.Namespace) -> LearnerSetting
         raise BadInputError("--lock-step: is for a robot beside the learner; add --endpoint or leave it out")
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     default = Path("runs") / (f"{now}-learner-{station.name}" if offline else f"learner-{station.name}")
+    if args.endpoint is not None:
+        check_endpoint(args.endpoint, keys=False)
     settings = learner_settings(
         loaded,
         state_dir=args.state or default,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from policy.bridge_judge import judge_bridge
 from policy.bundle import load_bundle
+from policy.bundle_writer import check_target
 from robot.recording import Recording
 from teleop.nominal_calibration import nominal_calibration
 
@@ -55,6 +56,7 @@ def place(words: Sequence[str]) -> int:
     args = parser.read(words)
     folders = [cli.episodes_folder(folder) for folder in args.demos]
     checkpoint = args.checkpoint or args.out.with_name(f"{args.out.name}.checkpoint.safetensors")
+    check_target(args.out)  # before an hour's work, and not after it
     cli.check_writable(checkpoint, "--checkpoint")
     station = args.station.station
 
@@ -93,6 +95,8 @@ def bridge(words: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle")
     parser.add_argument("--seed", type=cli.seed, default=0, help="of the networks")
     args = parser.read(words)
+    check_target(args.out)
+    cli.check_writable(args.out / "manifest.json", "--out")
     recording = Recording.open(args.recording)
 
     import torch  # takes seconds to load

@@ -12,11 +12,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from policy.bundle_writer import write_bundle
+from policy.bundle_writer import check_target, write_bundle
 from policy.manifest import SCHEMA_VERSION, ActionSpec, CameraCalibration, CameraInput, ProprioInput
-from policy.manifest_file import MANIFEST_FILE
 from robot.command import CommandKind
-from robot.errors import BadInputError
 
 DIMS = ("x", "y", "z", "yaw", "gripper")
 STEP_M, STEP_RAD = 0.02, 0.1  # a tick at full deflection
@@ -49,8 +47,7 @@ def write_blank_bundle(
     Raises:
         BadInputError: the folder holds something else, or the values make no manifest.
     """
-    if folder.exists() and not (folder / MANIFEST_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInputError(f"{folder}: holds something else than a bundle; name a new or an empty folder")
+    check_target(folder)
     action = ActionSpec(
         kind=CommandKind.TCP_DELTA,
         frame="base",

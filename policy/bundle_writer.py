@@ -18,6 +18,12 @@ from policy.manifest_file import MANIFEST_FILE, error_line
 from robot.errors import BadInputError
 
 
+def check_target(folder: Path) -> None:
+    """Raise BadInputError when a bundle written to `folder` would take the place of something else."""
+    if folder.exists() and not (folder / MANIFEST_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInputError(f"{folder}: holds something else than a bundle; name a new or an empty folder")
+
+
 def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, bytes]) -> Path:
     """Write manifest fields (without hashes) and the graphs `encode` and `act`; whole or not at all.
 

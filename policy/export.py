@@ -17,7 +17,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from policy.bundle_writer import write_bundle
+from policy.bundle_writer import check_target, write_bundle
 from policy.manifest import (
     SCHEMA_VERSION,
     ActionSpec,
@@ -25,9 +25,8 @@ from policy.manifest import (
     CameraInput,
     ProprioInput,
 )
-from policy.manifest_file import MANIFEST_FILE
 from policy.onnx_session import OnnxSession, TensorSpec
-from robot.errors import BadInputError, HandrailError
+from robot.errors import HandrailError
 
 PARITY_LIMIT = 1e-4
 
@@ -89,8 +88,7 @@ def export_bundle(
     folder = Path(folder).absolute()
     if not samples:
         raise ValueError("export_bundle needs at least one sample to compare with torch")
-    if folder.exists() and not (folder / MANIFEST_FILE).is_file() and any(folder.iterdir()):
-        raise BadInputError(f"folder {folder}: holds other files than a bundle; give a new or an empty folder")
+    check_target(folder)
     encode, act = _frozen(encode), _frozen(act)
     images = [camera.name + "_image" for camera in cameras]
     first = _tensors(samples[0], cameras)

@@ -54,32 +54,45 @@ class RunFolder:
         Raises:
             BadInputError: it exists and `resume` is False, is something else, or has no rights or space.
         """
+        cls.prepare(path, resume=resume, min_free_mb=min_free_mb)
+        try:
+            if (path / "run.json").exists():
+                run = cls.open(path)
+            else:
+                run = cls(path, RunInfo(run_id=f"{path.name}-{uuid.uuid4().hex[:8]}", provenance=provenance))
+            for kind in _KINDS:
+                (path / kind).mkdir(exist_ok=True)
+            if not os.access(path / "episodes", os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            if not (path / "run.json").exists():
+                _write(path / "run.json", run.info.to_json().encode())
+        except OSError as error:
+            raise _no_room(path, error) from None
+        return run
+
+    @staticmethod
+    def prepare(path: Path, *, resume: bool = False, min_free_mb: int = 256) -> None:
+        """Make the folder, without a run in it yet, and check that one could begin or go on there.
+
+        Raises:
+            BadInputError: as of `create`.
+        """
         if not _NAME.fullmatch(path.name):
             raise BadInputError(f"{path}: {path.name!r} is no name for a run; use letters, digits, '_', '-' and '.'")
         try:
             if (path / "run.json").exists():
                 if not resume:
                     raise BadInputError(f"{path}: holds a run already; name a new folder or resume that one")
-                run = cls.open(path)
-            else:
-                if path.exists() and any(path.iterdir()):
-                    raise BadInputError(f"{path}: holds other files and no run; name a new or empty folder")
-                path.mkdir(parents=True, exist_ok=True)
-                run = cls(path, RunInfo(run_id=f"{path.name}-{uuid.uuid4().hex[:8]}", provenance=provenance))
-            for kind in _KINDS:
-                (path / kind).mkdir(exist_ok=True)
-            free_mb = shutil.disk_usage(path).free // 1_000_000
-            if free_mb < min_free_mb:
-                raise BadInputError(f"{path}: {free_mb} MB free on its disk, a run needs {min_free_mb} MB; make room")
-            if not os.access(path / "episodes", os.W_OK):
+            elif path.exists() and any(path.iterdir()):
+                raise BadInputError(f"{path}: holds other files and no run; name a new or empty folder")
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            if not (path / "run.json").exists():
-                _write(path / "run.json", run.info.to_json().encode())
+            free_mb = shutil.disk_usage(path).free // 1_000_000
         except OSError as error:
-            raise BadInputError(
-                f"{path}: cannot hold a run ({error.strerror or error}); name a folder with rights and space"
-            ) from None
-        return run
+            raise _no_room(path, error) from None
+        if free_mb < min_free_mb:
+            raise BadInputError(f"{path}: {free_mb} MB free on its disk, a run needs {min_free_mb} MB; make room")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -184,6 +197,10 @@ class RunFolder:
 
 def _cannot_store(path: Path, error: OSError) -> BadInputError:
     return BadInputError(f"{path}: cannot be stored ({error.strerror or error}); check the disk's rights and space")
+
+
+def _no_room(path: Path, error: OSError) -> BadInputError:
+    return BadInputError(f"{path}: cannot hold a run ({error.strerror or error}); name a folder with rights and space")
 
 
 def _write(path: Path, data: bytes) -> None:

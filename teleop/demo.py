@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from policy.episode_header import Outcome
+from policy.run_folder import RunFolder
 from robot.clock import Clock, VirtualClock, WallClock
+from robot.config import SimulatedArmConfig
+from robot.errors import BadInputError
 from robot.simulation.layout import Split
 from teleop.episode_digest import digest_episode
 from teleop.evaluation import Evaluation, evaluate
+from teleop.evaluation_worker import Line
 from teleop.loop import EpisodeResult
+from teleop.progress import Progress
 from teleop.replay import verify_run
-from teleop.replay_episode import EpisodeReport
-from teleop.run import OperatorKind
+from teleop.run import OperatorKind, operator_window
 from teleop.station import LoadedStation
 from teleop.statistics import quarter_means
 from teleop.training import TrainingResult, train_online
-
-_BAR = "{desc:<34} {percentage:3.0f} % |{bar}| {n_fmt}/{total_fmt} {elapsed} {postfix}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ def run_demo(
         HandrailError: a part failed.
     """
     began_s = time.perf_counter()
+    _check_start(loaded, out, operator)
     base = _measure(loaded, "1 base policy, alone", None, plan, seed)
     clock: Clock = WallClock() if real_time or operator in ("gamepad", "keyboard") else VirtualClock()
     training = _train(loaded, clock, out, plan, seed, operator)
@@ -75,15 +77,27 @@ def run_demo(
     return summary
 
 
-def _measure(loaded: LoadedStation, name: str, weights: bytes | None, plan: DemoPlan, seed: int) -> Evaluation:
-    with tqdm(total=plan.layouts, desc=name, bar_format=_BAR) as bar:
-        wins = 0
+def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> None:
+    """Raise BadInputError now for what would end the demo only after the first measurement."""
+    if not isinstance(loaded.station.arm, SimulatedArmConfig):
+        raise BadInputError(f"station {loaded.path}: only a simulated station can be measured; name one")
+    if loaded.station.residual is None:
+        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
+    if operator in ("gamepad", "keyboard"):
+        with operator_window(operator, loaded.station):
+            pass
+    RunFolder.prepare(out)
 
-        def progress(line: Any) -> None:
+
+def _measure(loaded: LoadedStation, name: str, weights: bytes | None, plan: DemoPlan, seed: int) -> Evaluation:
+    with Progress(name, plan.layouts) as bar:
+        wins, lock = 0, threading.Lock()
+
+        def progress(line: Line) -> None:
             nonlocal wins
-            wins += line.outcome == "success"
-            bar.update()
-            bar.set_postfix_str(f"{wins}/{bar.n} succeeded", refresh=False)
+            with lock:  # two threads call it
+                wins += line.outcome == "success"
+                bar.step(f"{wins}/{bar.done + 1} succeeded")
 
         return evaluate(
             loaded, weights=weights, episodes=plan.layouts, seed=seed, split=Split.HELD_OUT, progress=progress
@@ -93,7 +107,7 @@ def _measure(loaded: LoadedStation, name: str, weights: bytes | None, plan: Demo
 def _train(
     loaded: LoadedStation, clock: Clock, out: Path, plan: DemoPlan, seed: int, operator: OperatorKind
 ) -> TrainingResult:
-    with tqdm(total=plan.episodes, desc="2 training with a person", bar_format=_BAR) as bar:
+    with Progress("2 training with a person", plan.episodes) as bar:
         recent: list[EpisodeResult] = []
 
         def progress(number: int, result: EpisodeResult, notice: str) -> None:
@@ -101,8 +115,7 @@ def _train(
             last = recent[-20:]
             alone = sum(r.outcome is not None and r.outcome.success and not r.interventions for r in last)
             helped = sum(r.interventions > 0 for r in last)
-            bar.update()
-            bar.set_postfix_str(f"last {len(last)}: {alone} alone, {helped} helped; {notice}", refresh=False)
+            bar.step(f"last {len(last)}: {alone} alone, {helped} helped" + (f"; {notice}" if notice else ""))
 
         return train_online(
             loaded,
@@ -145,12 +158,8 @@ def _summary(base: Evaluation, trained: Evaluation, training: TrainingResult) ->
 
 
 def _verify(training: TrainingResult) -> dict[str, int]:
-    with tqdm(total=len(training.results), desc="4 replaying every decision", bar_format=_BAR) as bar:
-
-        def progress(episode: EpisodeReport) -> None:
-            bar.update()
-
-        report = verify_run(training.run.path, jobs=2, progress=progress)
+    with Progress("4 replaying every decision", len(training.results)) as bar:
+        report = verify_run(training.run.path, jobs=2, progress=lambda episode: bar.step())
     return {"ticks": report.ticks, "mismatches": report.mismatches}
 
 

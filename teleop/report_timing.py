@@ -25,8 +25,9 @@ def timing_figure(times: Mapping[str, NDArray[np.floating]]) -> Figure:
     edges = np.geomspace(shown.min() * 0.95, shown.max() * 1.05, 50)
     left.hist(shown, edges.tolist(), color=FAINT, alpha=0.6)
     top = left.get_ylim()[1]
-    for percent, ha, aside_pt in ((50, "right", -3), (99, "left", 3)):
-        value = float(np.percentile(shown, percent))
+    middle, tail = (float(value) for value in np.percentile(shown, [50, 99]))
+    for percent, value, leftwards in zip((50, 99), (middle, tail), _sides(middle, tail, edges), strict=True):
+        ha, aside_pt = ("right", -3) if leftwards else ("left", 3)
         left.plot([value, value], [0, top], color=INK, linewidth=1.0)
         words, place = f"p{percent} {value:.2f} ms", (value, top * 1.02)
         left.annotate(words, place, (aside_pt, 0), textcoords="offset points", ha=ha, va="bottom")
@@ -64,3 +65,14 @@ def _log_ticks(axes: Axes) -> None:
     shown = [tick for tick in ticks if low <= tick <= high]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.minorticks_off()
+
+
+def _sides(middle: float, tail: float, edges: NDArray[np.float64]) -> tuple[bool, bool]:
+    """Tell whether the words at the median and at the 99th percentile stand to the left of their lines.
+
+    They stand outside, away from each other, unless that leads across the edge of the plot and there is room inside.
+    """
+    span = np.log(edges[-1] / edges[0])
+    low, high = np.log(middle / edges[0]) / span, np.log(tail / edges[0]) / span
+    roomy = high - low > 0.6
+    return not (low < 0.35 and roomy), bool(high > 0.65 and roomy)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, LabelSource
 from policy.episode_reader import latest_revisions, read_episode
 from policy.learner_episode import of_episode
+from policy.link_security import check_endpoint
 from policy.provenance import collect_provenance, utc_now
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
@@ -32,10 +33,13 @@ from teleop.recorder import RecorderProcess
 from teleop.rig import Rig, make_pipeline
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import SimulatedOperator
-from teleop.station import ExplorationConfig, LoadedStation
+from teleop.station import ExplorationConfig, LoadedStation, Station
 from teleop.tick import TickState
 from teleop.unattended import Unattended
 from teleop.weights_in_force import WeightsInForce, fixed_weights
+
+if TYPE_CHECKING:
+    from teleop.window import OperatorWindow
 
 OperatorKind = Literal["simulated", "expert", "gamepad", "keyboard", "none"]
 _COMMIT_S = 60.0
@@ -70,6 +74,18 @@ class RunOptions:
     recorded: tuple[int, ...] = ()
 
 
+def operator_window(kind: Literal["gamepad", "keyboard"], station: Station) -> OperatorWindow:
+    """Return a person's device with its window, not opened yet."""
+    # SDL and its window take time to load, which a run without them is not to wait for
+    from teleop.gamepad import Gamepad
+    from teleop.keyboard import Keyboard
+    from teleop.window import OperatorWindow
+
+    if kind == "gamepad":
+        return OperatorWindow(Gamepad(station.operator.gamepad))
+    return OperatorWindow(Keyboard(station.operator.keyboard))
+
+
 class Run:
     """An opened run. Entering makes the folder, starts the recorder and opens the rig; the arm stays disarmed."""
 
@@ -86,6 +102,8 @@ class Run:
         with ExitStack() as stack, ExitStack() as hardware:
             options, clock = self._options, self._clock
             # before the folder, so that what a person has to mend leaves none behind
+            if options.learner is not None:
+                check_endpoint(options.learner, keys=False)
             self.rig = hardware.enter_context(Rig(self._loaded, clock, seed=options.seed, recording=self._recording))
             self._human = hardware.enter_context(self._open_human())
             provenance = collect_provenance(clock, operator=options.operator)
@@ -204,14 +222,7 @@ class Run:
         station, options = self._loaded.station, self._options
         match options.operator:
             case "gamepad" | "keyboard":
-                # SDL and its window take time to load, which a run without them is not to wait for
-                from teleop.gamepad import Gamepad
-                from teleop.keyboard import Keyboard
-                from teleop.window import OperatorWindow
-
-                if options.operator == "gamepad":
-                    return OperatorWindow(Gamepad(station.operator.gamepad))
-                return OperatorWindow(Keyboard(station.operator.keyboard))
+                return operator_window(options.operator, station)
             case "none":
                 return Unattended()
             case "simulated" | "expert":

@@ -22,6 +22,7 @@ from robot.errors import BadInputError
 __all__ = ["close_display", "controller", "open_display", "pygame"]
 
 # SDL falls back to these without a word where there is no display; a person would wait for a window in vain.
+_DESKTOP = ("DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR")
 _INVISIBLE_DRIVERS = ("offscreen", "dummy", "evdev")
 
 
@@ -37,6 +38,8 @@ def open_display(size: tuple[int, int], title: str) -> pygame.Surface:
     """
     asked = os.environ.get("SDL_VIDEODRIVER", "")
     try:
+        if not asked and not any(os.environ.get(name) for name in _DESKTOP):  # SDL would add a line of its own
+            raise pygame.error("no X11 or Wayland display found")
         pygame.display.init()
         driver = pygame.display.get_driver()
         if not asked and driver in _INVISIBLE_DRIVERS:

@@ -21,6 +21,7 @@ from policy.learner_episode import EpisodeArrays
 from policy.residual import Dims
 from policy.weights import pack
 from robot.clock import VirtualClock
+from teleop import demo
 from teleop import run as run_module
 from teleop.learned_weights import LearnedWeights
 from teleop.run import Run, RunOptions
@@ -191,6 +192,46 @@ def test_output_folder_without_space(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9, free=20_000_000))
     line = scripts.refused("run_robot", STATION, "--policy.bundle", bundle, "--out", tmp_path / "run")
     assert "20 MB free on its disk, a run needs 256 MB; make room" in line
+
+
+def test_demo_refuses_at_once_and_not_after_the_first_measurement(
+    scripts: Scripts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, full = tmp_path / "run", tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("years of work")
+    monkeypatch.setattr(demo, "evaluate", None)
+    assert "holds other files and no run" in scripts.refused("run_demo", "--out", full)
+    assert "gamepad: none to supervise with" in scripts.refused("run_demo", "--out", out, "--operator", "gamepad")
+    assert "only a simulated station" in scripts.refused("run_demo", BRIDGE, "--out", out)
+    assert not out.exists()
+
+
+def test_training_refuses_a_folder_of_other_files_before_it_begins(
+    scripts: Scripts, recorded_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    place = ["place", STATION, "--demos", recorded_run]
+    for what in (place, ["bridge", "--recording", EXCERPT]):
+        line = scripts.refused("train_base_policy", *what, "--out", tmp_path / "file")
+        assert f"{tmp_path / 'file'}: holds something else than a bundle" in line
+
+
+@pytest.mark.parametrize(
+    ("script", "option", "folder"), [("run_robot", "--learner", "--out"), ("run_learner", "--endpoint", "--state")]
+)
+def test_endpoint_that_is_none_leaves_no_folder(
+    scripts: Scripts, bundle: Path, tmp_path: Path, script: str, option: str, folder: str
+) -> None:
+    words = ["--policy.bundle", bundle, option, "5701", folder, tmp_path / "new"]
+    assert "allowed tcp://ADDRESS:PORT" in scripts.refused(script, STATION, *words)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("script", ["run_robot", "evaluate_policy"])
+def test_seed_below_zero(scripts: Scripts, script: str) -> None:
+    more = ["--controller", "base"] if script == "evaluate_policy" else []
+    assert "--seed: got '-1' (allowed 0 to" in scripts.refused(script, STATION, "--seed", "-1", *more)
 
 
 def test_recording_that_is_missing_or_not_wanted(scripts: Scripts) -> None:

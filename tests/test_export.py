@@ -196,7 +196,7 @@ def test_a_folder_of_other_files_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(BadInputError) as caught:
         export_bundle(tmp_path, encode=Encode(), act=Act(), **fields())
-    assert str(caught.value) == (f"folder {tmp_path}: holds other files than a bundle; give a new or an empty folder")
+    assert str(caught.value) == f"{tmp_path}: holds something else than a bundle; name a new or an empty folder"
 
 
 def test_a_difference_from_torch_above_the_limit_is_refused(

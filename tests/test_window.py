@@ -204,10 +204,21 @@ def test_a_machine_without_a_display_is_told_what_to_do(monkeypatch: pytest.Monk
 
 def test_a_window_that_nobody_can_see_is_refused_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SDL_VIDEODRIVER")
+    monkeypatch.setenv("DISPLAY", ":77")
     monkeypatch.setattr(pygame.display, "init", lambda: None)
     monkeypatch.setattr(pygame.display, "get_driver", lambda: "offscreen")
     with pytest.raises(BadInputError, match="no X11 or Wayland display found"), OperatorWindow(Keyboard()):
         pass
+
+
+def test_sdl_is_not_asked_where_there_is_no_desktop(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BadInputError, match="no X11 or Wayland display found"), OperatorWindow(Keyboard()):
+        pass
+    assert capfd.readouterr().err == ""  # libraries beneath SDL would add a line of their own
 
 
 def test_a_device_that_is_not_there_closes_the_window_again() -> None:
