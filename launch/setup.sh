@@ -43,6 +43,8 @@ find_python() {
 
 make_venv() {
     local python
+    [[ -w . && (! -e .venv || -w .venv) ]] ||
+        fail "$PWD: .venv is not current and you may not write here; run ./launch/setup.sh as the folder's owner, or clone it"
     python=$(find_python)
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$python has no venv or pip of its own; install them (Debian, Ubuntu: sudo apt install python3-venv)"

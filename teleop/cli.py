@@ -167,6 +167,9 @@ def run(main: Callable[[], int]) -> NoReturn:
     SIGTERM unwinds as Ctrl-C does, so that an arm is left in order. What is our own fault keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us, as with `>&-`
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (for the rest of the process)
     try:
         code = main()
         sys.stdout.flush()

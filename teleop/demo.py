@@ -21,6 +21,7 @@ from teleop.evaluation_worker import Line
 from teleop.loop import EpisodeResult
 from teleop.progress import Progress
 from teleop.replay import verify_run
+from teleop.rig import Rig
 from teleop.run import OperatorKind, operator_window
 from teleop.station import LoadedStation
 from teleop.statistics import quarter_means
@@ -86,6 +87,8 @@ def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> No
     if operator in ("gamepad", "keyboard"):
         with operator_window(operator, loaded.station):
             pass
+    with Rig(loaded, VirtualClock(), seed=0):  # whether the bundle fits
+        pass
     RunFolder.prepare(out)
 
 

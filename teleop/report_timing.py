@@ -74,5 +74,5 @@ def _sides(middle: float, tail: float, edges: NDArray[np.float64]) -> tuple[bool
     """
     span = np.log(edges[-1] / edges[0])
     low, high = np.log(middle / edges[0]) / span, np.log(tail / edges[0]) / span
-    roomy = high - low > 0.6
+    roomy = high - low > 0.5
     return not (low < 0.35 and roomy), bool(high > 0.65 and roomy)

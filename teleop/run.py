@@ -16,6 +16,7 @@ import numpy as np
 from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, LabelSource
 from policy.episode_reader import latest_revisions, read_episode
+from policy.episode_recovery import recording_lock
 from policy.learner_episode import of_episode
 from policy.link_security import check_endpoint
 from policy.provenance import collect_provenance, utc_now
@@ -108,13 +109,16 @@ class Run:
             self._human = hardware.enter_context(self._open_human())
             provenance = collect_provenance(clock, operator=options.operator)
             self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
+            with recording_lock(self.folder.episodes):  # the recorder's own word would come late and be no bad input
+                pass
             self._recorder = stack.enter_context(RecorderProcess(self.folder.episodes, lock_step=clock.virtual))
             self.weights = self._open_weights(stack)
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._bundle_sha256 = self.rig.bundle.sha256
             self.folder.store_bundle(self._bundle_sha256, self.rig.bundle.files())
             if not self._recorder.wait_ready(_COMMIT_S):
-                raise HandrailError(f"{self.folder.episodes}: the recorder did not start; {self._recorder.failures()}")
+                why = ", ".join(failure.message for failure in self._recorder.failures()) or "it said nothing"
+                raise HandrailError(f"{self.folder.episodes}: the recorder did not start ({why})")
             self.loop = ControlLoop(self._parts())
             if options.resume and isinstance(self.weights, LearnedWeights):
                 self.committed += self._recorder.committed()  # what an earlier start left and the recorder finished

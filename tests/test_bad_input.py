@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from policy.episode_reader import read_episode
+from policy.episode_recovery import recording_lock
 from policy.learner_episode import EpisodeArrays
 from policy.residual import Dims
 from policy.weights import pack
@@ -186,6 +187,14 @@ def test_output_folder_without_rights(scripts: Scripts, bundle: Path, tmp_path: 
         assert f"{out}: cannot be written to" in line
 
 
+def test_run_that_another_one_is_recording(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = [STATION, "--policy.bundle", bundle, "--out", out, "--episodes", "1", "--operator", "none"]
+    assert scripts("run_robot", *words).code == 0
+    with recording_lock(out / "episodes"):
+        assert "a run is still recording here; end it first" in scripts.refused("run_robot", *words, "--resume")
+
+
 def test_output_folder_without_space(
     scripts: Scripts, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +213,8 @@ def test_demo_refuses_at_once_and_not_after_the_first_measurement(
     assert "holds other files and no run" in scripts.refused("run_demo", "--out", full)
     assert "gamepad: none to supervise with" in scripts.refused("run_demo", "--out", out, "--operator", "gamepad")
     assert "only a simulated station" in scripts.refused("run_demo", BRIDGE, "--out", out)
+    other = make_tiny_bundle(tmp_path / "other", cameras={"side": (84, 84)})
+    assert "needs camera 'side'" in scripts.refused("run_demo", "--out", out, "--policy.bundle", other)
     assert not out.exists()
 
 

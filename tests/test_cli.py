@@ -196,3 +196,8 @@ def test_ctrl_c_while_libraries_load_is_one_line() -> None:
     words = [sys.executable, "-c", "import environment; raise KeyboardInterrupt"]
     done = subprocess.run(words, cwd=ROOT / "launch", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "-c: stopped by Ctrl-C\n")
+
+
+def test_closed_outputs_are_no_reason_to_fail() -> None:
+    words = f"exec {sys.executable} run_robot.py nowhere.toml >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", words], cwd=ROOT / "launch", check=False).returncode == cli.BAD_INPUT
