@@ -140,7 +140,7 @@ class LearnedWeights(WeightsInForce):
     def _stalled(self, version: int) -> HandrailError:
         return HandrailError(
             f"learner: weights {version} did not come within {_LEARNER_STALL_S:.0f} s "
-            f"({self._link.status.problem or 'no answer'}); look at the learner's log"
+            f"({self._link.status.problem or 'no answer'}); see that it runs, with --lock-step, and look at its log"
         )
 
     def _consider(self, version: int, message: bytes) -> None:
