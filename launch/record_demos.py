@@ -13,7 +13,7 @@ from policy.episode_header import Outcome
 from policy.manifest_file import read_manifest
 from robot.clock import VirtualClock, WallClock
 from robot.simulation.layout import Split
-from teleop.demonstrations import perturbed
+from teleop.demonstrations import perturbed, unbumped
 from teleop.run import Run, RunOptions
 from teleop.run_report import HOW_TO_ARM, run_summary
 
@@ -23,7 +23,8 @@ def main() -> int:
     args = _parser().read()
     by_hand = args.operator != "expert"
     manifest, _ = read_manifest(args.station.bundle_path)
-    loaded = perturbed(args.station, manifest.action.dims, args.perturb)
+    station = unbumped(args.station) if args.unbumped else args.station
+    loaded = perturbed(station, manifest.action.dims, args.perturb)
     options = RunOptions(
         out=args.out,
         operator=args.operator,
@@ -58,8 +59,8 @@ def _parser() -> cli.ScriptParser:
     parser = cli.script(
         __doc__ or "",
         [
-            "record_demos.py launch/stations/sim_place.toml --out runs/demos --operator expert --episodes 150",
-            "record_demos.py launch/stations/sim_place.toml --out runs/pushed --operator expert --perturb 0.6 --seed 1",
+            "record_demos.py launch/stations/sim_place.toml --out runs/demos --operator expert --unbumped",
+            "record_demos.py launch/stations/sim_place.toml --out runs/pushed --operator expert --unbumped --perturb 0.6",
             "record_demos.py launch/stations/sim_place.toml --out runs/mine --operator gamepad --episodes 20",
         ],
         station=True,
@@ -78,6 +79,9 @@ def _parser() -> cli.ScriptParser:
         default=0.0,
         metavar="SPREAD",
         help="push the arm at random while it is driven, 0 to 1 (default 0), so that demonstrations show the way back",
+    )
+    parser.add_argument(
+        "--unbumped", action="store_true", help="simulated cameras stand where their calibration says, as before a bump"
     )
     parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts and pushes")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")

@@ -64,6 +64,7 @@ class LearnerSettings(Strict):
         schedule: when updates are made and weights published.
         n_step: greatest window of a return [ticks].
         discount: gamma of one tick.
+        doubt_ticks: of the policy before a takeover that do not count as approved.
         batch_size: transitions per update.
         min_transitions: no update before so many are there.
         max_frames: of the replay buffer.
@@ -86,6 +87,7 @@ class LearnerSettings(Strict):
     schedule: Annotated[LockStep | FreeRunning, Field(discriminator="mode")] = FreeRunning()
     n_step: Annotated[int, Field(ge=1, le=50)] = 3
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
+    doubt_ticks: Count = 0
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
     min_transitions: Positive = 256
     max_frames: Positive = 1_000_000
@@ -99,7 +101,7 @@ class LearnerSettings(Strict):
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint depends on: a learner that goes on must have the same."""
-        same = ("bundle_sha256", "feature_size", "proprio_size", "action_size", "seed", "n_step", "discount")
+        same = ("bundle_sha256", "feature_size", "proprio_size", "action_size", "seed", "n_step", "discount", "doubt_ticks")
         return self.model_dump(mode="json", include={*same, "max_frames", "algorithm"})
 
 

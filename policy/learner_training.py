@@ -185,7 +185,10 @@ class Training:
     def _take(self) -> bool:
         """Bring the next stored episode into the buffer; True for its first revision."""
         episode = self._store.load(self._taken)
-        data = transitions(episode, n_step=self._settings.n_step, discount=self._settings.discount)
+        settings = self._settings
+        data = transitions(
+            episode, n_step=settings.n_step, discount=settings.discount, doubt_ticks=settings.doubt_ticks
+        )
         fresh = self._store.is_first(self._taken)
         self._buffer.add(episode.key, data)
         self._taken += 1

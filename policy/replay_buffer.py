@@ -27,7 +27,7 @@ class Batch:
         human: a person's action was at work, (B,) bool.
         human_action: what the person asked for, (B, A); 0 where `engaged` is False.
         engaged: `human_action` holds something, (B,) bool.
-        unaided: the episode ended in success and no person drove in it, (B,) bool.
+        approved: the policy acted, the person let it, and the episode ended in success, (B,) bool.
         demonstration: the episode was a demonstration, (B,) bool.
     """
 
@@ -43,7 +43,7 @@ class Batch:
     human: Mask
     human_action: Floats
     engaged: Mask
-    unaided: Mask
+    approved: Mask
     demonstration: Mask
 
 
@@ -113,7 +113,7 @@ class ReplayBuffer:
             "human": _Rows((), np.bool_),
             "human_action": _Rows((action_size,), np.float32),
             "engaged": _Rows((), np.bool_),
-            "unaided": _Rows((), np.bool_),
+            "approved": _Rows((), np.bool_),
             "demonstration": _Rows((), np.bool_),
         }
         self._live = _Rows((), np.int64)  # transitions that may be drawn
@@ -200,8 +200,8 @@ class ReplayBuffer:
 
     def _make_room(self) -> None:
         while self._held > self._max_frames and len(self._spans) > 1:
-            unaided = (identity for identity, span in self._spans.items() if not span.protected)
-            self._remove(next(unaided, next(iter(self._spans))))
+            unshown = (identity for identity, span in self._spans.items() if not span.protected)
+            self._remove(next(unshown, next(iter(self._spans))))
         if self._frames["base"].size > max(2 * self._held, INITIAL_ROWS):
             self._compact()
 

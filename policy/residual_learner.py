@@ -54,7 +54,7 @@ class LearnerConfig:
         q_filter: imitate only where the critic rates the person's action above the actor's.
         actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
             which does not jump as the actor does.
-        approval_weight: weight of imitating what the robot did in episodes that it ended in success without a person.
+        approval_weight: weight of imitating what the robot did while a person let it, in episodes that ended in success.
         input_noise: spread of the noise on the normalised inputs that the actor learns from; corrections come from few
             layouts, and noise makes what is learned from them smooth.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
@@ -230,8 +230,7 @@ class ResidualLearner:
         fade = 0.5 ** (self._updates / config.imitation_half_life)
         weight = config.imitation_weight * (config.imitation_floor + (1.0 - config.imitation_floor) * fade)
         human = self._imitation(residual, batch.human_action - batch.base, batch.human.float() * worse)
-        approved = batch.unaided.float() * (1.0 - batch.human.float()) * worse
-        robot = self._imitation(residual, batch.action - batch.base, approved)
+        robot = self._imitation(residual, batch.action - batch.base, batch.approved.float() * worse)
         loss = loss + weight * human + config.approval_weight * robot
         self._actor_optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -272,4 +271,4 @@ class _Tensors:
         self.next_proprio = torch.from_numpy(batch.next_proprio)
         self.next_base = torch.from_numpy(batch.next_base)
         self.human_action = torch.from_numpy(batch.human_action)
-        self.human, self.unaided = torch.from_numpy(batch.human), torch.from_numpy(batch.unaided)
+        self.human, self.approved = torch.from_numpy(batch.human), torch.from_numpy(batch.approved)

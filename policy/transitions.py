@@ -41,7 +41,7 @@ class Transitions:
         human_action: what the person asked for, (N, A); 0 where `engaged` is False.
         engaged: True where `human_action` holds something, (N,).
         demonstration: of the episode.
-        unaided: the episode ended in success and no person drove in it.
+        approved: the policy acted, the person let it, and the episode ended in success, (N,).
     """
 
     features: Floats
@@ -56,7 +56,7 @@ class Transitions:
     human_action: Floats
     engaged: Mask
     demonstration: bool
-    unaided: bool
+    approved: Mask
 
     @property
     def size(self) -> int:
@@ -64,8 +64,11 @@ class Transitions:
         return len(self.frame)
 
 
-def transitions(episode: EpisodeArrays, *, n_step: int, discount: float) -> Transitions:
+def transitions(episode: EpisodeArrays, *, n_step: int, discount: float, doubt_ticks: int = 0) -> Transitions:
     """Return what may be learned from `episode` with windows of up to `n_step` ticks.
+
+    What a policy does while a person watches and lets it is approved; the last `doubt_ticks` before a takeover, which
+    made them take over, are not (after Liu et al. 2022, "Robot learning on the job").
 
     Raises:
         BadInputError: the episode is open-loop, so that its commands were not what moved the arm.
@@ -103,8 +106,19 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float) -> Tran
         human_action=np.where(engaged[:, None], episode.human[rows], np.float32(0.0)),
         engaged=engaged,
         demonstration=episode.demonstration,
-        unaided=episode.outcome is Outcome.SUCCESS and not episode.engaged.any(),
+        approved=_approved(episode, doubt_ticks)[rows],
     )
+
+
+def _approved(episode: EpisodeArrays, doubt_ticks: int) -> Mask:
+    """Ticks (T,) of the policy that led to success and to no takeover."""
+    if episode.outcome is not Outcome.SUCCESS:
+        return np.zeros_like(episode.engaged)
+    approved: Mask = episode.source == POLICY
+    for takeover in np.flatnonzero(episode.engaged & ~np.r_[False, episode.engaged[:-1]]):
+        before = episode.index[takeover] - episode.index
+        approved &= (before <= 0) | (before > doubt_ticks)
+    return approved
 
 
 def _acting(episode: EpisodeArrays) -> Mask:

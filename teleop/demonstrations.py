@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from perception.config import Bump, SimulatedCameraConfig
 from robot.errors import BadInputError
 from teleop.station import ExplorationConfig, LoadedStation, ResidualConfig
 
@@ -40,3 +41,12 @@ def perturbed(loaded: LoadedStation, dims: Sequence[str], spread: float) -> Load
         }
     )
     return LoadedStation(station=changed, path=loaded.path)
+
+
+def unbumped(loaded: LoadedStation) -> LoadedStation:
+    """Return the station with its simulated cameras where their calibration says that they are."""
+    cameras = tuple(
+        camera.model_copy(update={"bump": Bump()}) if isinstance(camera, SimulatedCameraConfig) else camera
+        for camera in loaded.station.camera
+    )
+    return LoadedStation(station=loaded.station.model_copy(update={"camera": cameras}), path=loaded.path)

@@ -23,6 +23,7 @@ from teleop.human_input import HumanCommand, HumanEvent
 
 Array = NDArray[np.float64]
 _NEAR_PAD_M = 0.06
+_STILL_M = 0.008  # a robot that stays within it does nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +42,13 @@ class OperatorTraits:
     """
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
-    sight_m: float = 0.0015
+    sight_m: float = 0.001
     hand: float = 0.05
     watch_below_m: float = 0.09
-    grasp_off_m: float = 0.009
-    place_off_m: float = 0.0055
-    slack: float = 0.05
-    stall_s: float = 2.0
+    grasp_off_m: float = 0.013
+    place_off_m: float = 0.0065
+    slack: float = 0.1
+    stall_s: float = 1.5
 
 
 class _Mood(enum.Enum):
@@ -74,7 +75,8 @@ class SimulatedOperator:
         self._scale_m, self._period_s = np.array(scale_m), period_s
         self._rng = np.random.default_rng([seed, 77])
         self._traits = traits or OperatorTraits()
-        self._style = ExpertStyle()
+        # Aims at the height where they took over: to rise, hover and come again would teach the policy to stall.
+        self._style = ExpertStyle(correct_up_step_m=0.0, ready_m=0.004)
         self._arms = True
         self._stands_back = True
         self._last_z_m: float | None = None
@@ -142,9 +144,9 @@ class SimulatedOperator:
 
     def _goes_wrong(self, truth: SceneTruth, state: ArmState, now_s: float) -> bool:
         traits, tcp_m = self._traits, state.T_base_tcp[:3, 3]
-        descending = self._last_z_m is not None and tcp_m[2] < self._last_z_m - 0.001
+        descending = self._last_z_m is not None and tcp_m[2] < self._last_z_m - 0.0005
         self._last_z_m = float(tcp_m[2])
-        if self._seen_m is None or np.linalg.norm(tcp_m - self._seen_m) > 0.004:
+        if self._seen_m is None or np.linalg.norm(tcp_m - self._seen_m) > _STILL_M:
             self._seen_m, self._seen_s = tcp_m.copy(), now_s
         if now_s - self._seen_s > traits.stall_s:
             return True

@@ -85,6 +85,7 @@ class EpisodeConfig(Strict):
 class LearningConfig(Strict):
     """How the learner works; `algorithm` overrides fields of `policy.residual_learner.LearnerConfig`.
 
+    What the policy did in the last `doubt_s` before a takeover is not taken as approved.
     `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects.
     """
 
@@ -92,6 +93,7 @@ class LearningConfig(Strict):
     updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 80
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
+    doubt_s: Annotated[float, Field(ge=0.0, le=60.0)] = 1.5
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
     min_transitions: Annotated[int, Field(ge=1)] = 256
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)

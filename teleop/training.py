@@ -81,6 +81,7 @@ def learner_settings(
         schedule=LockStep(updates_per_episode=learning.updates_per_episode) if lock_step else FreeRunning(),
         n_step=learning.n_step,
         discount=learning.discount,
+        doubt_ticks=round(learning.doubt_s / station.period_s),
         batch_size=learning.batch_size,
         min_transitions=learning.min_transitions,
         algorithm={"scale": list(station.residual.scale), **learning.algorithm},

@@ -13,7 +13,7 @@ from policy.transitions import Transitions
 
 
 def steps(
-    count: int, mark: float, *, human: int = 0, demonstration: bool = False, unaided: bool = False
+    count: int, mark: float, *, human: int = 0, demonstration: bool = False, approved: bool = False
 ) -> Transitions:
     """A chain of `count` one-step transitions over count + 1 frames; the first `human` of them a person's."""
     frame = np.arange(count)
@@ -31,7 +31,7 @@ def steps(
         human_action=np.where((frame < human)[:, None], numbers[:-1], 0.0).astype(np.float32),
         engaged=frame < human,
         demonstration=demonstration,
-        unaided=unaided,
+        approved=np.full(count, approved),
     )
 
 
@@ -59,11 +59,11 @@ def test_half_of_a_batch_is_shown_by_a_person_however_little_there_is_of_it() ->
 def test_demonstrations_count_as_shown() -> None:
     replay = buffer()
     replay.add(key(0), steps(400, 10))
-    replay.add(key(1), steps(3, 20, demonstration=True, unaided=True))
+    replay.add(key(1), steps(3, 20, demonstration=True, approved=True))
     batch = replay.sample(100, np.random.default_rng(0))
     assert batch.demonstration[:50].all()
-    assert batch.unaided[:50].all()
-    assert not batch.unaided[50:].all()
+    assert batch.approved[:50].all()
+    assert not batch.approved[50:].all()
 
 
 def test_without_anything_shown_the_whole_batch_is_from_everything() -> None:

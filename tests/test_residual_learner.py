@@ -46,7 +46,7 @@ def batch(seed: int, **changes: Any) -> Batch:
         reward=(rng.random(B) < 0.1).astype(np.float32), discount=np.full(B, 0.9, np.float32),
         next_features=0.5 + 2.0 * draw(B, F), next_proprio=draw(B, P), next_base=base[::-1].copy(),
         human=human, human_action=np.where(human[:, None], action, np.float32(0.0)), engaged=human,
-        unaided=~human, demonstration=np.zeros(B, bool),
+        approved=~human, demonstration=np.zeros(B, bool),
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
 
@@ -190,19 +190,19 @@ def test_q_filter_imitates_the_person_only_where_the_critic_agrees() -> None:
     assert q_filtered(-0.5, q_filter=False) > 0.15
 
 
-def approved(weight: float, *, unaided: bool) -> float:
+def followed(weight: float, *, approved: bool) -> float:
     made = learner(**(COPYING | {"approval_weight": weight, "imitation_weight": 0.0}))
     for update in range(60):
         data = batch(update)
         action = (data.base + correction(data)).astype(np.float32)
-        made.update(dataclasses.replace(data, action=action, human=np.zeros(B, bool), unaided=np.full(B, unaided)))
+        made.update(dataclasses.replace(data, action=action, human=np.zeros(B, bool), approved=np.full(B, approved)))
     return float(np.abs(residuals(made, batch(77))).mean())
 
 
-def test_approval_copies_what_the_robot_did_in_unaided_successes_alone() -> None:
-    assert approved(1.0, unaided=True) > 0.02
-    assert approved(1.0, unaided=False) < 1e-6
-    assert approved(0.0, unaided=True) < 1e-6
+def test_approval_copies_what_the_robot_did_where_it_was_approved_alone() -> None:
+    assert followed(1.0, approved=True) > 0.02
+    assert followed(1.0, approved=False) < 1e-6
+    assert followed(0.0, approved=True) < 1e-6
 
 
 def test_critic_drives_the_actor_only_after_its_delay() -> None:

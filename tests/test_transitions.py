@@ -130,6 +130,17 @@ def test_open_loop_episode_is_refused_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_the_policy_did_is_approved_where_no_takeover_follows_soon_and_success_does() -> None:
+    def approved(sources: str, **changes: object) -> list[bool]:
+        data = transitions(episode(sources, **changes), n_step=1, discount=GAMMA, doubt_ticks=2)  # type: ignore[arg-type]
+        return [bool(flag) for flag in data.approved]
+
+    assert approved("ppp") == [True, True, True]
+    assert approved("ppp", outcome="failure") == [False, False, False]
+    assert approved("pppphp") == [True, True, False, False, False, True]
+    assert approved("pppphp", index=np.array([0, 1, 5, 6, 7, 8])) == [True, False, False, False, True]  # 1 | 5: a gap
+
+
 def test_what_the_person_asked_for_stands_beside_what_was_executed() -> None:
     data = transitions(episode("ph"), n_step=1, discount=GAMMA)
     assert data.human.tolist() == [False, True]

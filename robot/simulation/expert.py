@@ -13,7 +13,6 @@ GRASP_Z_M = 0.02
 HOVER_M = 0.08  # above the grasp or place height
 CAPTURE_M = 0.005  # lateral error inside which it descends all the way
 FUNNEL = 4.0  # height that it keeps per metre of lateral error beyond that
-READY_M = 0.016  # lateral error up to which it closes or opens once it is down: the descent has done the aiming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +40,7 @@ class ExpertStyle:
         place_step_m: the least of that [m]; slow enough that a person can react before the hand opens.
         up_step_m: greatest rise [m].
         correct_up_step_m: greatest rise to put a descent right [m]; gentle, so that a correction can outweigh it.
+        ready_m: lateral error up to which it closes or opens once it is down [m]; the descent has done the aiming.
     """
 
     gain: float = 0.25
@@ -50,6 +50,7 @@ class ExpertStyle:
     place_step_m: float = 0.0015
     up_step_m: float = 0.012
     correct_up_step_m: float = 0.004
+    ready_m: float = 0.016
 
 
 def expert_motion(truth: SceneTruth, state: ArmState, style: ExpertStyle) -> Motion:
@@ -81,7 +82,7 @@ def expert_motion(truth: SceneTruth, state: ArmState, style: ExpertStyle) -> Mot
         fall_m = float(np.clip(style.place_gain * (tcp_m[2] - GRASP_Z_M), style.place_step_m, style.down_step_m))
     down_m = float(np.clip(height_m - tcp_m[2], -fall_m, up_m))
     if truth.held:
-        gripper = 1.0 if tcp_m[2] < GRASP_Z_M + 0.004 and distance_m < READY_M else -1.0
+        gripper = 1.0 if tcp_m[2] < GRASP_Z_M + 0.004 and distance_m < style.ready_m else -1.0
     else:
-        gripper = -1.0 if tcp_m[2] < GRASP_Z_M + 0.006 and distance_m < READY_M else 1.0
+        gripper = -1.0 if tcp_m[2] < GRASP_Z_M + 0.006 and distance_m < style.ready_m else 1.0
     return Motion(delta_m=np.array([lateral_m[0], lateral_m[1], down_m]), gripper=gripper)
