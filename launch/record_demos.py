@@ -60,7 +60,7 @@ def _parser() -> cli.ScriptParser:
         __doc__ or "",
         [
             "record_demos.py launch/stations/sim_place.toml --out runs/demos --operator expert --unbumped",
-            "record_demos.py launch/stations/sim_place.toml --out runs/pushed --operator expert --unbumped --perturb 0.6",
+            "record_demos.py launch/stations/sim_place.toml --out runs/pushed --operator expert --perturb 0.6 --seed 1",
             "record_demos.py launch/stations/sim_place.toml --out runs/mine --operator gamepad --episodes 20",
         ],
         station=True,
@@ -80,9 +80,7 @@ def _parser() -> cli.ScriptParser:
         metavar="SPREAD",
         help="push the arm at random while it is driven, 0 to 1 (default 0), so that demonstrations show the way back",
     )
-    parser.add_argument(
-        "--unbumped", action="store_true", help="simulated cameras stand where their calibration says, as before a bump"
-    )
+    parser.add_argument("--unbumped", action="store_true", help="put simulated cameras where their calibration says")
     parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts and pushes")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     return parser

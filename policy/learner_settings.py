@@ -101,7 +101,16 @@ class LearnerSettings(Strict):
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint depends on: a learner that goes on must have the same."""
-        same = ("bundle_sha256", "feature_size", "proprio_size", "action_size", "seed", "n_step", "discount", "doubt_ticks")
+        same = (
+            "bundle_sha256",
+            "feature_size",
+            "proprio_size",
+            "action_size",
+            "seed",
+            "n_step",
+            "discount",
+            "doubt_ticks",
+        )
         return self.model_dump(mode="json", include={*same, "max_frames", "algorithm"})
 
 

@@ -54,7 +54,7 @@ class LearnerConfig:
         q_filter: imitate only where the critic rates the person's action above the actor's.
         actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
             which does not jump as the actor does.
-        approval_weight: weight of imitating what the robot did while a person let it, in episodes that ended in success.
+        approval_weight: weight of imitating what the robot did while a person let it, in episodes that succeeded.
         input_noise: spread of the noise on the normalised inputs that the actor learns from; corrections come from few
             layouts, and noise makes what is learned from them smooth.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
@@ -76,9 +76,9 @@ class LearnerConfig:
     actor_after: int = 500
     value_min: float = 0.0
     value_max: float = 1.0
-    q_weight: float = 0.03
+    q_weight: float = 0.01
     imitation_weight: float = 1.0
-    imitation_half_life: float = 5000.0
+    imitation_half_life: float = 20000.0
     imitation_floor: float = 0.1
     q_filter: bool = True
     actor_average: float = 0.005

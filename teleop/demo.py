@@ -43,7 +43,7 @@ class DemoPlan:
     max_steps: int
 
 
-FULL = DemoPlan(layouts=60, episodes=150, max_steps=18_000)
+FULL = DemoPlan(layouts=60, episodes=160, max_steps=19_800)
 QUICK = DemoPlan(layouts=10, episodes=8, max_steps=2_000)
 
 

@@ -23,7 +23,7 @@ from teleop.human_input import HumanCommand, HumanEvent
 
 Array = NDArray[np.float64]
 _NEAR_PAD_M = 0.06
-_STILL_M = 0.008  # a robot that stays within it does nothing
+_PROGRESS_M = 0.003
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class OperatorTraits:
         grasp_off_m: lateral miss that worries them while descending to the block [m].
         place_off_m: the same over the pad [m].
         slack: further miss that is allowed per metre of remaining height.
-        stall_s: how long they wait for a robot that does nothing [s].
+        stall_s: how long they wait for a robot that comes no nearer to its goal [s].
     """
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
@@ -81,7 +81,6 @@ class SimulatedOperator:
         self._stands_back = True
         self._last_z_m: float | None = None
         self._mood = _Mood.WATCHING
-        self._seen_m: Array | None = None
         self._calm()
 
     def __enter__(self) -> Self:
@@ -146,9 +145,11 @@ class SimulatedOperator:
         traits, tcp_m = self._traits, state.T_base_tcp[:3, 3]
         descending = self._last_z_m is not None and tcp_m[2] < self._last_z_m - 0.0005
         self._last_z_m = float(tcp_m[2])
-        if self._seen_m is None or np.linalg.norm(tcp_m - self._seen_m) > _STILL_M:
-            self._seen_m, self._seen_s = tcp_m.copy(), now_s
-        if now_s - self._seen_s > traits.stall_s:
+        goal_m = np.array([*truth.pad_xy_m, GRASP_Z_M]) if truth.held else truth.block_m
+        distance_m = float(np.linalg.norm(tcp_m - goal_m))
+        if truth.held != self._held_last or distance_m < self._nearest_m - _PROGRESS_M:
+            self._held_last, self._nearest_m, self._progress_s = truth.held, distance_m, now_s
+        if now_s - self._progress_s > traits.stall_s:
             return True
         height_m = max(0.0, tcp_m[2] - GRASP_Z_M)
         target_m = truth.block_m[:2] - truth.pad_xy_m if truth.held else truth.block_m[:2] - tcp_m[:2]
@@ -169,5 +170,6 @@ class SimulatedOperator:
         self._takes_over_s = 0.0
         self._held_at_start = False
         self._off_m = np.zeros(2)
-        self._seen_m = None
-        self._seen_s = 0.0
+        self._held_last = False
+        self._nearest_m = np.inf
+        self._progress_s = 0.0

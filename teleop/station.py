@@ -90,7 +90,7 @@ class LearningConfig(Strict):
     """
 
     endpoint: str = "tcp://127.0.0.1:5701"
-    updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 80
+    updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 100
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
     doubt_s: Annotated[float, Field(ge=0.0, le=60.0)] = 1.5
