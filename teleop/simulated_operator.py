@@ -8,6 +8,7 @@ wrong, needs time to react, sees and steers a little off, and hands back once th
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -81,6 +82,7 @@ class SimulatedOperator:
         self._stands_back = True
         self._last_z_m: float | None = None
         self._mood = _Mood.WATCHING
+        self._held_last, self._nearest_m, self._progress_s = False, math.inf, 0.0
         self._calm()
 
     def __enter__(self) -> Self:
@@ -170,6 +172,5 @@ class SimulatedOperator:
         self._takes_over_s = 0.0
         self._held_at_start = False
         self._off_m = np.zeros(2)
-        self._held_last = False
-        self._nearest_m = np.inf
+        self._held_last, self._nearest_m = False, math.inf
         self._progress_s = 0.0
