@@ -68,7 +68,7 @@ class LearnerConfig:
     hidden: tuple[int, ...] = (128, 128)
     layer_norm: bool = True
     critic_rate: float = 5e-4
-    actor_rate: float = 5e-4
+    actor_rate: float = 1e-3
     weight_decay: float = 1e-4
     target_share: float = 0.01
     smoothing: float = 0.2
@@ -83,7 +83,7 @@ class LearnerConfig:
     q_filter: bool = True
     actor_average: float = 0.005
     approval_weight: float = 0.1
-    input_noise: float = 0.3
+    input_noise: float = 0.25
     clip_unreachable: bool = False
     use_features: bool = True
     gate_heads: int = 2

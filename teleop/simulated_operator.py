@@ -44,11 +44,11 @@ class OperatorTraits:
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
     sight_m: float = 0.001
-    hand: float = 0.05
+    hand: float = 0.03
     watch_below_m: float = 0.09
     grasp_off_m: float = 0.013
-    place_off_m: float = 0.0065
-    slack: float = 0.1
+    place_off_m: float = 0.0045
+    slack: float = 0.05
     stall_s: float = 1.5
 
 
