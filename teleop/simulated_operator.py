@@ -47,8 +47,8 @@ class OperatorTraits:
     hand: float = 0.03
     watch_below_m: float = 0.09
     grasp_off_m: float = 0.013
-    place_off_m: float = 0.0045
-    slack: float = 0.05
+    place_off_m: float = 0.005
+    slack: float = 0.06
     stall_s: float = 1.5
 
 
