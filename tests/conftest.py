@@ -9,6 +9,6 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def heeds_ctrl_c() -> None:
-    """Undo what a shell does to jobs in the background: it starts them with SIGINT ignored, and children inherit that."""
+    """Undo what a shell does to jobs in the background: it starts them with SIGINT ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
