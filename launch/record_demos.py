@@ -60,7 +60,8 @@ def _parser() -> cli.ScriptParser:
         __doc__ or "",
         [
             "record_demos.py launch/stations/sim_place.toml --out runs/demos --operator expert --unbumped",
-            "record_demos.py launch/stations/sim_place.toml --out runs/pushed --operator expert --perturb 0.6 --seed 1",
+            "record_demos.py launch/stations/sim_place.toml --out runs/pushed --operator expert --unbumped "
+            "--perturb 0.6 --seed 1",
             "record_demos.py launch/stations/sim_place.toml --out runs/mine --operator gamepad --episodes 20",
         ],
         station=True,

@@ -61,6 +61,10 @@ class _Mood(enum.Enum):
 class SimulatedOperator:
     """Human input that needs nobody. Arms the robot, corrects it and labels how each episode ended."""
 
+    _held_last: bool
+    _nearest_m: float
+    _progress_s: float
+
     def __init__(
         self,
         world: SimulatedWorld,
@@ -82,7 +86,6 @@ class SimulatedOperator:
         self._stands_back = True
         self._last_z_m: float | None = None
         self._mood = _Mood.WATCHING
-        self._held_last, self._nearest_m, self._progress_s = False, math.inf, 0.0
         self._calm()
 
     def __enter__(self) -> Self:
@@ -172,5 +175,4 @@ class SimulatedOperator:
         self._takes_over_s = 0.0
         self._held_at_start = False
         self._off_m = np.zeros(2)
-        self._held_last, self._nearest_m = False, math.inf
-        self._progress_s = 0.0
+        self._held_last, self._nearest_m, self._progress_s = False, math.inf, 0.0

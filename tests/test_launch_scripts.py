@@ -14,13 +14,14 @@ import pytest
 
 import policy.place_training as place_training
 from perception.config import SimulatedCameraConfig
+from perception.simulated_camera import bump_pose
 from policy.bridge_data import unseen
 from policy.bundle import load_bundle
 from policy.episode_reader import latest_revisions, read_episode
 from policy.weights_file import read_weights
 from robot.recording import Recording
 from robot.safety import SafetyFilter
-from teleop.demonstrations import perturbed
+from teleop.demonstrations import perturbed, unbumped
 from teleop.replay import verify_run
 from teleop.station import load_station
 from tests.scripts import BRIDGE, LAUNCH, STATION, Scripts
@@ -180,6 +181,16 @@ def test_blank_policy_lets_demonstrations_be_recorded(scripts: Scripts, tmp_path
     np.testing.assert_array_equal(arrays["actions"][driven & ~pushed], arrays["tick/human"][driven & ~pushed])
     assert (arrays["actions"][pushed] != arrays["tick/human"][pushed]).any()
     assert verify_run(out, jobs=0).mismatches == 0
+
+
+def test_unbumped_cameras_stand_where_their_calibration_says() -> None:
+    loaded = load_station(Path(__file__).resolve().parents[1] / "launch" / "stations" / "sim_place.toml")
+    for before, after in zip(loaded.station.camera, unbumped(loaded).station.camera, strict=True):
+        assert isinstance(before, SimulatedCameraConfig)
+        assert isinstance(after, SimulatedCameraConfig)
+        assert not np.allclose(bump_pose(before), np.eye(4))
+        np.testing.assert_array_equal(bump_pose(after), np.eye(4))
+        assert after.model_copy(update={"bump": before.bump}) == before
 
 
 def test_perturbing_is_one_option_within_its_range(scripts: Scripts, tmp_path: Path) -> None:
