@@ -104,9 +104,9 @@ def _one_seed(
         "interventions_by_quarter_ends": quarters,
     }
     if controls:
-        constant = _best_constant(loaded, training, quick)
+        constant, residual = _best_constant(loaded, training, quick)
         row |= {
-            "constant": measure(constant),
+            "constant": measure(constant) | {"residual": residual},
             "blind": measure(_offline(loaded, training, seed, out / "blind", {"use_features": False})),
             "imitation": measure(
                 _offline(
@@ -137,12 +137,11 @@ def _offline(
     return (folder / "weights.safetensors").read_bytes()
 
 
-def _best_constant(loaded: LoadedStation, training: TrainingResult, quick: bool) -> bytes:
-    """The constant residual that does best on selection layouts, among the mean correction and a grid round it.
+def _best_constant(loaded: LoadedStation, training: TrainingResult, quick: bool) -> tuple[bytes, list[float]]:
+    """The constant residual that does best on selection layouts, and its message.
 
-    The grid spans the least-squares constant of this run's corrections and multiples of it, and offsets of both
-    horizontal axes, level and downwards, that no run asked for, so that it is the best of its kind and not of one data
-    set.
+    Tried are the mean correction of this run and multiples of it, a grid over the three axes that no run asked for,
+    and then, round the best of those, one axis at a time: the best of its kind and not of one data set.
     """
     assert loaded.station.residual is not None
     scale = np.array(loaded.station.residual.scale, np.float32)
@@ -151,21 +150,34 @@ def _best_constant(loaded: LoadedStation, training: TrainingResult, quick: bool)
         arrays = episode.arrays(["tick/human", "tick/base"])
         wanted = np.asarray(arrays["tick/human"]) - np.asarray(arrays["tick/base"])
         corrections.append(wanted[np.isfinite(wanted).all(axis=1)])
-    mean = np.clip(np.concatenate(corrections).mean(axis=0), -scale, scale) if corrections else np.zeros_like(scale)
-    candidates = [factor * mean for factor in (0.5, 1.0, 2.0)]
-    if not quick:
-        for x, y, z in itertools.product((-0.15, 0.0, 0.15), (-0.15, -0.075, 0.0, 0.075, 0.15), (0.0, -0.1)):
-            offset = np.zeros_like(scale)
-            offset[:3] = x, y, z
-            candidates.append(offset)
-    best, most = b"", -1
-    for candidate in candidates[: 1 if quick else None]:
-        message = _constant(loaded, np.clip(candidate, -0.95 * scale, 0.95 * scale).astype(np.float32), scale)
+    mean = np.concatenate(corrections).mean(axis=0) if corrections else np.zeros_like(scale)
+    candidates = [factor * mean for factor in (0.25, 0.5, 1.0)]
+    if quick:
+        candidates = candidates[:1]
+    else:
+        grid = itertools.product((-0.06, 0.0, 0.06), (-0.08, -0.04, 0.0, 0.04, 0.08), (0.0, -0.1, -0.2))
+        candidates += [_offset(scale, *offset) for offset in grid]
+
+    def successes(residual: np.ndarray) -> int:
         count = 2 if quick else _CONSTANT_LAYOUTS
-        found = evaluate(loaded, weights=message, episodes=count, seed=_CONSTANT_SEED, split=Split.SELECTION)
-        if found.successes > most:
-            best, most = message, found.successes
-    return best
+        message = _constant(loaded, residual, scale)
+        return evaluate(loaded, weights=message, episodes=count, seed=_CONSTANT_SEED, split=Split.SELECTION).successes
+
+    limit = 0.95 * scale
+    found = [(successes(residual), residual) for residual in (np.clip(c, -limit, limit) for c in candidates)]
+    most, best = max(found, key=lambda pair: pair[0])
+    for axis, step in itertools.product(range(0 if quick else 3), (-0.03, 0.03)):
+        residual = np.clip(best + step * np.eye(len(scale))[axis], -limit, limit)
+        if (count := successes(residual)) > most:
+            most, best = count, residual
+    return _constant(loaded, best, scale), [round(float(value), 4) for value in best]
+
+
+def _offset(scale: np.ndarray, x: float, y: float, z: float) -> np.ndarray:
+    """A residual (A,) that only translates, share of the action's range."""
+    residual = np.zeros(len(scale))
+    residual[:3] = x, y, z
+    return residual
 
 
 def _constant(loaded: LoadedStation, residual: np.ndarray, scale: np.ndarray) -> bytes:

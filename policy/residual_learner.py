@@ -80,9 +80,9 @@ class LearnerConfig:
     imitation_weight: float = 1.0
     imitation_half_life: float = 20000.0
     imitation_floor: float = 0.1
-    q_filter: bool = True
+    q_filter: bool = False
     actor_average: float = 0.005
-    approval_weight: float = 0.1
+    approval_weight: float = 1.0
     input_noise: float = 0.25
     clip_unreachable: bool = False
     use_features: bool = True

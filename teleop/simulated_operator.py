@@ -44,12 +44,12 @@ class OperatorTraits:
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
     sight_m: float = 0.001
-    hand: float = 0.03
+    hand: float = 0.015
     watch_below_m: float = 0.09
     grasp_off_m: float = 0.013
-    place_off_m: float = 0.005
-    slack: float = 0.06
-    stall_s: float = 1.5
+    place_off_m: float = 0.008
+    slack: float = 0.15
+    stall_s: float = 1.0
 
 
 class _Mood(enum.Enum):
