@@ -83,7 +83,7 @@ def _parser() -> cli.ScriptParser:
     )
     parser.add_argument("--unbumped", action="store_true", help="put simulated cameras where their calibration says")
     parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts and pushes")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or begin it")
     return parser
 
 

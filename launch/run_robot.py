@@ -104,7 +104,7 @@ def _parser() -> cli.ScriptParser:
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the residual to start from")
     parser.add_argument("--recording", type=Path, metavar="PATH", help="for a station that plays a recording")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or begin it")
     return parser
 
 

@@ -39,7 +39,7 @@ class EpisodeWriter:
         folder: Path,
         header: EpisodeHeader,
         *,
-        flush_period_s: float = 0.4,
+        flush_period_s: float = 0.25,
         now_s: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:

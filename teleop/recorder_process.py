@@ -24,7 +24,7 @@ from policy.episode_writer import EpisodeWriter
 from robot.errors import BadInputError
 from teleop.recorder_messages import Kind, RecorderFailure
 
-_POLL_MS = 100  # a flush is due every 400 ms
+_POLL_MS = 50  # a flush is due every 250 ms
 _BATCH = 64  # messages between two looks at the clock and the parent
 _NICE = 5  # the loop goes first where cores are short
 
