@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
+
+from pydantic import TypeAdapter, ValidationError
 
 from policy.learner_link import LearnerLink, ReceivedEpisode
-from policy.learner_settings import LearnerSettings, load_settings
+from policy.learner_settings import LearnerSettings, first_fault, load_settings
 from policy.learner_status import LearnerStatus, StatusFile
 from policy.learner_training import Learner, Training
 from policy.link_security import LearnerKeys
@@ -41,10 +43,12 @@ def make_residual_learner(settings: LearnerSettings) -> Learner:
 
     torch.set_num_threads(settings.threads)
     try:
-        fields: dict[str, Any] = dict(settings.algorithm)
-        config = LearnerConfig(**fields)
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"learner settings: algorithm: {' '.join(str(error).split())}") from error
+        config = TypeAdapter(LearnerConfig).validate_python(dict(settings.algorithm))
+    except ValidationError as error:
+        raise BadInputError(
+            f"learner settings: algorithm: {first_fault(error)}; the fields are those of "
+            "policy.residual_learner.LearnerConfig"
+        ) from error
     dims = LearnerDims(
         feature_size=settings.feature_size, proprio_size=settings.proprio_size, action_size=settings.action_size
     )

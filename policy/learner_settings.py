@@ -121,6 +121,11 @@ def load_settings(path: Path) -> LearnerSettings:
     except OSError as error:
         raise BadInputError(f"{path}: cannot be read ({error.strerror}); name a learner settings file") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the top"
-        raise BadInputError(f"{path}: wrong at {where}: {first['msg']} (got {str(first['input'])[:80]!r})") from error
+        raise BadInputError(f"{path}: {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Say in one line where the first wrong value is, what is wrong with it and what it was."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the top"
+    return f"wrong at {where}: {first['msg']} (got {str(first['input'])[:80]!r})"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from policy.learner_networks import Ensemble, RunningNormaliser
@@ -61,6 +62,8 @@ class LearnerConfig:
         use_features: False hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # it is read from stations
 
     scale: tuple[float, ...]
     critics: int = 2

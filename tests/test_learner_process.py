@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from policy.learner_process import run_learner
+from policy.learner_process import make_residual_learner, run_learner
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_status import LearnerStatus
 from policy.robot_link import RobotLink
@@ -177,3 +177,18 @@ def test_two_learners_on_one_folder_or_port_are_refused(tmp_path: Path) -> None:
             run_learner(settings(tmp_path / "one"), stop=lambda: True, make_learner=make_stand_in)
         with pytest.raises(BadInputError, match="already in use"):
             run_learner(settings(tmp_path / "two", endpoint=endpoint), stop=lambda: True, make_learner=make_stand_in)
+
+
+@pytest.mark.parametrize(
+    ("field_name", "value", "told"),
+    [
+        ("q_filtre", True, "q_filtre: Unexpected"),
+        ("approval_weight", "high", "approval_weight: Input should be a valid number"),
+        ("critic_subset", 5, "critic_subset is 5"),
+    ],
+)
+def test_a_wrong_field_of_the_algorithm_is_named(tmp_path: Path, field_name: str, value: object, told: str) -> None:
+    algorithm = {"scale": [0.1, 0.1], field_name: value}
+    with pytest.raises(BadInputError, match=told) as error:
+        make_residual_learner(settings(tmp_path).model_copy(update={"algorithm": algorithm}))
+    assert "\n" not in str(error.value)
