@@ -156,5 +156,5 @@ def row_digest(row: Row) -> int:
 
 
 def seal(row: Row) -> None:
-    """Write the digest into `row`, the last thing that happens to it before it is recorded."""
+    """Write the digest into `row`, the last thing that happens to it before it is on disk."""
     row[DIGEST_FIELD] = row_digest(row)

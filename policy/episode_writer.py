@@ -18,7 +18,7 @@ from h5py import h5s
 
 from policy.episode_file import CREATING, DEMO, FORMAT, PARTIAL, PENDING_OUTCOME, check_space, free_bytes
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
-from policy.episode_schema import DIGEST_FIELD, SCHEMA_VERSION, Row, row_digest
+from policy.episode_schema import SCHEMA_VERSION, Row, seal
 from robot.errors import BadInputError
 
 _OUTCOME_BYTES = 65536
@@ -84,18 +84,15 @@ class EpisodeWriter:
         return not self._file
 
     def append(self, row: Row) -> None:
-        """Take one sealed row.
+        """Take one row, and seal what is written of it: whoever hands rows over has no time for that.
 
         Raises:
-            BadInputError: the row's digest does not match its bytes.
             NoSpaceError: the disk is full; the rows flushed before are safe, and there is room to commit them.
             OSError, RuntimeError: the disk is failing; the same, but HDF5 cannot go on in this process.
         """
-        if int(row[DIGEST_FIELD]) != row_digest(row):
-            raise BadInputError(
-                f"{self.path}: row {self.rows} does not match its digest; seal it last (policy.episode_schema.seal)"
-            )
-        self._buffer[self._buffered] = row
+        taken = self._buffer[self._buffered, ...]
+        taken[...] = row
+        seal(taken)
         self._buffered += 1
         if self._buffered == len(self._buffer):
             self.flush()

@@ -57,7 +57,7 @@ class FR3Kinematics:
         self._limits = JointLimits(
             q_min_rad=_frozen(Q_MIN_RAD), q_max_rad=_frozen(Q_MAX_RAD), dq_max_rad_s=_frozen(DQ_MAX_RAD_S)
         )
-        self._last: tuple[bytes, Array, Array] | None = None
+        self._last: _Links | None = None
 
     @property
     def joint_limits(self) -> JointLimits:
@@ -65,68 +65,79 @@ class FR3Kinematics:
         return self._limits
 
     def forward(self, q_rad: Array) -> Array:
-        """Return `T_base_tcp` (4, 4) [m] for joints (7,) [rad]."""
-        return self.forward_and_jacobian(q_rad)[0]
+        """Return `T_base_tcp` (4, 4) [m] for joints (7,) [rad], read-only."""
+        return self._links(q_rad).T_base_tcp
 
     def jacobian(self, q_rad: Array) -> Array:
-        """Return the geometric Jacobian (6, 7) of the TCP in the base frame, linear rows first."""
-        return self.forward_and_jacobian(q_rad)[1]
+        """Return the geometric Jacobian (6, 7) of the TCP in the base frame, linear rows first, read-only."""
+        return self._links(q_rad).jacobian()
 
     def solve(self, T_base_tcp: Array, q_start_rad: Array) -> Array | None:
         """Return joints (7,) near `q_start_rad` that reach the pose within 0.2 mm and 0.1 degrees, or None."""
-        return solve_damped(self.forward_and_jacobian, T_base_tcp, q_start_rad, self._q_rest_rad)
+        return solve_damped(self, T_base_tcp, q_start_rad, self._q_rest_rad)
 
-    def forward_and_jacobian(self, q_rad: Array) -> tuple[Array, Array]:
-        """Return `T_base_tcp` (4, 4) and the Jacobian (6, 7), read-only.
-
-        The last answer is kept: a tick asks for the joints that it ends in, and the next one begins with them.
-        """
+    def _links(self, q_rad: Array) -> _Links:
+        """Keep the last ones: a tick asks for the joints that it ends in, and the next one begins with them."""
         key = q_rad.tobytes()
-        last = self._last
-        if last is None or last[0] != key:
-            T, J = _forward_and_jacobian(q_rad)
-            last = self._last = (key, T, J)
-        return last[1], last[2]
+        if self._last is None or self._last.key != key:
+            self._last = _Links(key, q_rad)
+        return self._last
 
 
-def _forward_and_jacobian(q_rad: Array) -> tuple[Array, Array]:
-    """One pass over the links, in plain floats, axis by axis: numpy's calls cost more than arithmetic this small."""
-    xx, xy, xz = 1.0, 0.0, 0.0  # the frame's axes in the base frame
-    yx, yy, yz = 0.0, 1.0, 0.0
-    zx, zy, zz = 0.0, 0.0, 1.0
-    px = py = pz = 0.0
-    axes = []
-    for (a, quarter, d), angle in zip(_LINKS, q_rad.tolist(), strict=True):
-        if a:
-            px, py, pz = px + a * xx, py + a * xy, pz + a * xz
-        if quarter > 0:
-            yx, yy, yz, zx, zy, zz = zx, zy, zz, -yx, -yy, -yz
-        elif quarter < 0:
-            yx, yy, yz, zx, zy, zz = -zx, -zy, -zz, yx, yy, yz
-        c, s = math.cos(angle), math.sin(angle)
-        xx, yx = c * xx + s * yx, c * yx - s * xx
-        xy, yy = c * xy + s * yy, c * yy - s * xy
-        xz, yz = c * xz + s * yz, c * yz - s * xz
-        if d:
-            px, py, pz = px + d * zx, py + d * zy, pz + d * zz
-        axes.append((zx, zy, zz, px, py, pz))
-    reach = FLANGE_M + TCP_M
-    px, py, pz = px + reach * zx, py + reach * zy, pz + reach * zz
-    c, s = _HAND_C, _HAND_S
-    # flat lists: numpy takes twice as long for nested ones
-    T = np.array(
-        [
-            *(c * xx + s * yx, c * yx - s * xx, zx, px),
-            *(c * xy + s * yy, c * yy - s * xy, zy, py),
-            *(c * xz + s * yz, c * yz - s * xz, zz, pz),
-            *(0.0, 0.0, 0.0, 1.0),
-        ]
-    ).reshape(4, 4)
-    columns: list[float] = []
-    for ax, ay, az, ox, oy, oz in axes:
-        rx, ry, rz = px - ox, py - oy, pz - oz
-        columns += (ay * rz - az * ry, az * rx - ax * rz, ax * ry - ay * rx, ax, ay, az)
-    J = np.array(columns).reshape(7, 6).T
-    for array in (T, J):
-        array.setflags(write=False)
-    return T, J
+class _Links:
+    """Where the links are for given joints: plain floats, for numpy's calls cost more than arithmetic this small.
+
+    Attributes:
+        key: the joints' bytes.
+        T_base_tcp: shape (4, 4) [m], read-only.
+    """
+
+    def __init__(self, key: bytes, q_rad: Array) -> None:
+        """One pass over the links, axis by axis."""
+        self.key = key
+        xx, xy, xz = 1.0, 0.0, 0.0  # the frame's axes in the base frame
+        yx, yy, yz = 0.0, 1.0, 0.0
+        zx, zy, zz = 0.0, 0.0, 1.0
+        px = py = pz = 0.0
+        self._axes: list[tuple[float, ...]] = []
+        self._jacobian: Array | None = None
+        for (a, quarter, d), angle in zip(_LINKS, q_rad.tolist(), strict=True):
+            if a:
+                px, py, pz = px + a * xx, py + a * xy, pz + a * xz
+            if quarter > 0:
+                yx, yy, yz, zx, zy, zz = zx, zy, zz, -yx, -yy, -yz
+            elif quarter < 0:
+                yx, yy, yz, zx, zy, zz = -zx, -zy, -zz, yx, yy, yz
+            c, s = math.cos(angle), math.sin(angle)
+            xx, yx = c * xx + s * yx, c * yx - s * xx
+            xy, yy = c * xy + s * yy, c * yy - s * xy
+            xz, yz = c * xz + s * yz, c * yz - s * xz
+            if d:
+                px, py, pz = px + d * zx, py + d * zy, pz + d * zz
+            self._axes.append((zx, zy, zz, px, py, pz))
+        reach = FLANGE_M + TCP_M
+        px, py, pz = px + reach * zx, py + reach * zy, pz + reach * zz
+        self._tcp_m = px, py, pz
+        c, s = _HAND_C, _HAND_S
+        # flat lists: numpy takes twice as long for nested ones
+        self.T_base_tcp = np.array(
+            [
+                *(c * xx + s * yx, c * yx - s * xx, zx, px),
+                *(c * xy + s * yy, c * yy - s * xy, zy, py),
+                *(c * xz + s * yz, c * yz - s * xz, zz, pz),
+                *(0.0, 0.0, 0.0, 1.0),
+            ]
+        ).reshape(4, 4)
+        self.T_base_tcp.setflags(write=False)
+
+    def jacobian(self) -> Array:
+        """Return the Jacobian (6, 7), linear rows first, read-only; worked out when it is first asked for."""
+        if self._jacobian is None:
+            px, py, pz = self._tcp_m
+            columns: list[float] = []
+            for ax, ay, az, ox, oy, oz in self._axes:
+                rx, ry, rz = px - ox, py - oy, pz - oz
+                columns += (ay * rz - az * ry, az * rx - ax * rz, ax * ry - ay * rx, ax, ay, az)
+            self._jacobian = np.array(columns).reshape(7, 6).T
+            self._jacobian.setflags(write=False)
+        return self._jacobian

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotrs
 
 from robot.geometry import pose_error
 
@@ -19,6 +19,7 @@ POSITION_TOLERANCE_M = 0.2e-3
 ROTATION_TOLERANCE_RAD = math.radians(0.1)
 STOP_ERROR = 1e-6  # [m, rad]
 MAX_ITERATIONS = 20
+CHORD_SHARE = 0.1  # of the error before; while a step leaves no more, its Jacobian serves again
 MAX_JOINT_STEP_RAD = 0.4  # per iteration; beyond it the linearisation says nothing
 DAMPING = 1e-6
 DAMPING_PER_SQUARED_ERROR = 0.5
@@ -69,46 +70,47 @@ class Kinematics(Protocol):
         ...
 
 
-def solve_damped(
-    forward_and_jacobian: Callable[[Array], tuple[Array, Array]],
-    T_base_tcp: Array,
-    q_start_rad: Array,
-    q_rest_rad: Array,
-) -> Array | None:
+def solve_damped(kinematics: Kinematics, T_base_tcp: Array, q_start_rad: Array, q_rest_rad: Array) -> Array | None:
     """Return joints (N,) for a pose by damped least squares, or None when it does not converge.
 
     Levenberg-Marquardt with damping by the squared error (Sugihara, "Solvability-unconcerned inverse kinematics by the
     Levenberg-Marquardt method", IEEE T-RO 2011): no line search, few and equal iterations, sane at singularities.
-    The first iteration also pulls the free joints to `q_rest_rad`, in the task's null space.
+    A Jacobian serves as long as each step with it takes most of the error away (the chord method), which for the small
+    moves of a tick it does to the end. The first iteration also pulls the free joints to `q_rest_rad`, in the task's
+    null space.
     """
-    if not all(map(math.isfinite, T_base_tcp.ravel().tolist() + q_start_rad.tolist())):
+    if not math.isfinite(sum(T_base_tcp.ravel().tolist()) + sum(q_start_rad.tolist())):
         return None
     q_rad = q_start_rad
-    for iteration in range(MAX_ITERATIONS):
-        T, J = forward_and_jacobian(q_rad)
-        error = pose_error(T_base_tcp, T)
+    J = factor = None
+    enough = math.inf  # error up to which the factor at hand goes on serving [m, rad]
+    for _ in range(MAX_ITERATIONS):
+        error = pose_error(T_base_tcp, kinematics.forward(q_rad))
         x, y, z, rx, ry, rz = error.tolist()
         position_m, rotation_rad = math.hypot(x, y, z), math.hypot(rx, ry, rz)
         if position_m < STOP_ERROR and rotation_rad < STOP_ERROR:
             return q_rad
-        damping = DAMPING + DAMPING_PER_SQUARED_ERROR * (position_m**2 + rotation_rad**2)
-        normal = J @ J.T + damping * _IDENTITY
-        if iteration == 0:
-            both = np.empty((6, 2))
+        greatest = max(position_m, rotation_rad)
+        first = J is None
+        if J is None or greatest > enough:
+            J = kinematics.jacobian(q_rad)
+            damping = DAMPING + DAMPING_PER_SQUARED_ERROR * (position_m**2 + rotation_rad**2)
+            # LAPACK itself: the call of np.linalg takes four times as long
+            factor, failed = dpotrf(J @ J.T + damping * _IDENTITY)
+            if failed:
+                return None
+        enough = CHORD_SHARE * greatest
+        step = J.T @ dpotrs(factor, error)[0]
+        if first:
             pull = REST_PULL * (q_rest_rad - q_rad)
-            both[:, 0] = error
-            both[:, 1] = J @ pull
-            solved = J.T @ np.linalg.solve(normal, both)
-            step, free = solved[:, 0], pull - solved[:, 1]
+            free = pull - J.T @ dpotrs(factor, J @ pull)[0]
             task_rad, free_rad = math.hypot(*step.tolist()), math.hypot(*free.tolist())
             if free_rad > 0.0:
-                step = step + free * min(1.0, REST_SHARE * task_rad / free_rad)
-        else:
-            step = J.T @ np.linalg.solve(normal, error)
+                step += free * min(1.0, REST_SHARE * task_rad / free_rad)
         greatest_rad = max(map(abs, step.tolist()))
         if greatest_rad > MAX_JOINT_STEP_RAD:
-            step = step * (MAX_JOINT_STEP_RAD / greatest_rad)
+            step *= MAX_JOINT_STEP_RAD / greatest_rad
         q_rad = q_rad + step
-    error = pose_error(T_base_tcp, forward_and_jacobian(q_rad)[0])
+    error = pose_error(T_base_tcp, kinematics.forward(q_rad))
     near = math.hypot(*error[:3].tolist()) < POSITION_TOLERANCE_M
     return q_rad if near and math.hypot(*error[3:].tolist()) < ROTATION_TOLERANCE_RAD else None

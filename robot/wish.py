@@ -52,8 +52,9 @@ def read_wish(
     if arm_state.T_base_tcp.shape != (4, 4):
         return Reason.WRONG_SHAPE
     target = target.astype(np.float64)
-    # written so that what is not a number fails as well
-    if not all(abs(number) <= GREATEST_NUMBER for number in target.tolist() + arm_state.T_base_tcp.ravel().tolist()):
+    numbers = target.tolist() + arm_state.T_base_tcp.ravel().tolist()
+    # the sum finds what is not a number, which a maximum may pass over
+    if not math.isfinite(sum(numbers)) or max(map(abs, numbers)) > GREATEST_NUMBER:
         return Reason.NOT_FINITE
     if not math.isfinite(command.gripper_width_m) or not math.isfinite(command.due_s):
         return Reason.NOT_FINITE

@@ -12,6 +12,7 @@ from perception.observation import Verdict
 from teleop.human_input import AssistMode, HumanCommand, HumanEvent
 
 Action = NDArray[np.float32]
+_ONE = np.float32(1.0)
 
 
 class Source(enum.IntEnum):
@@ -86,7 +87,7 @@ class Voices:
         residual: what is added to it (A,), zeros where the gate is closed.
         noise: exploration (A,); part of the residual already, but for a perturbed person.
         human: the person's device.
-        human_action: the person's wish as an action (A,).
+        human_action: the person's wish as an action (A,); zeros while they do not drive.
         reset: the homing action (A,) while the episode is being reset, else None.
         verdict: judgement on the frames.
         overrun: True when the loop missed three deadlines in a row.
@@ -158,9 +159,13 @@ class Arbiter:
         elif voices.base is None:
             decision = Decision(action=None, source=Source.HOLD, reason=HoldReason.NO_PROPOSAL)
         else:
-            action = np.clip(voices.base + voices.residual, -1.0, 1.0)
+            action = voices.base + voices.residual
+            np.minimum(action, _ONE, out=action)  # np.clip takes several times as long
+            np.maximum(action, -_ONE, out=action)
             decision = Decision(action=action, source=Source.POLICY, reason=reason)
-        return replace(state, previous=decision.source), decision
+        # dataclasses.replace takes four times as long
+        after = ArbiterState(armed=state.armed, stopped=state.stopped, holding=state.holding, previous=decision.source)
+        return after, decision
 
     def _heed(self, state: ArbiterState, events: HumanEvent) -> ArbiterState:
         """Apply the person's verbs; a stop in the same tick wins over everything."""

@@ -11,7 +11,7 @@ import numpy as np
 from perception.observation import Observation
 from perception.synchroniser import Synchroniser
 from policy.episode_header import EpisodeHeader, EpisodeOutcome, LabelSource, Outcome
-from policy.episode_schema import EpisodeSpec, Row, seal
+from policy.episode_schema import EpisodeSpec, Row
 from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import Clock
@@ -354,7 +354,6 @@ class ControlLoop:
     def _put_row(self) -> None:
         """Hand over the row of the tick before: only now is it known that the episode went on."""
         if self._row_waits:
-            seal(self._row)
             self._parts.recorder.put(self._row)
             self._row_waits = False
 

@@ -19,12 +19,13 @@ from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
 from policy.episode_schema import Row, row_bytes
 from robot.errors import BadInputError
-from teleop.recorder_messages import Kind, RecorderFailure
+from teleop.message_ring import MessageRing
+from teleop.recorder_messages import Order, RecorderFailure, Report
 
 _STALL_S = 60.0  # a lock-step run gives up on a recorder that takes nothing for so long
 _CLOSE_S = 30.0
 _POLL_MS = 20
-_CREDITS = 16  # for a full capacity; taking one in costs a tick 20 us
+_ORDERS_BYTES = 1_000_000  # room that rows leave to the orders of some hundred episodes
 
 
 class Recorder(Protocol):
@@ -35,7 +36,7 @@ class Recorder(Protocol):
         ...
 
     def put(self, row: Row) -> bool:
-        """Take one sealed row; False when it could not and the tick is lost to the record."""
+        """Take one row; False when it could not and the tick is lost to the record."""
         ...
 
     def end(self, outcome: EpisodeOutcome) -> None:
@@ -48,7 +49,7 @@ class Recorder(Protocol):
 
 
 class RecorderProcess:
-    """Feeds `teleop.recorder_process`, started anew and never forked, over a socket in a private folder.
+    """Feeds `teleop.recorder_process`, started anew and never forked: orders and rows through shared memory.
 
     Rows are copied, so the caller may use its row again at once. At most `capacity_bytes` wait between the
     two; beyond that a lock-step run waits for the recorder, any other loses the row. One thread uses it.
@@ -59,10 +60,10 @@ class RecorderProcess:
         self._folder, self._lock_step, self._capacity = folder, lock_step, capacity_bytes
         self._private: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._rows: zmq.Socket[bytes] | None = None
+        self._ring: MessageRing | None = None
         self._reports: zmq.Socket[bytes] | None = None
-        self._ready = self._mourned = False
-        self._in_flight = self._dropped = 0
+        self._ready = self._mourned = self._begun = False
+        self._dropped = 0
         self._committed: dict[tuple[str, int], Committed] = {}
         self._failures: list[RecorderFailure] = []
         self._fresh: list[Committed] = []
@@ -116,23 +117,19 @@ class RecorderProcess:
                 message = f"no recorder can be started ({error}); see to the temporary folder"
                 self._failures.append(RecorderFailure(episode=header.episode, message=message, final=True))
         self._dropped = 0
-        self._send(Kind.BEGIN.value, header.to_json().encode())
+        self._begun = self._put(Order.BEGIN, header.to_json().encode())
 
     def put(self, row: Row) -> bool:
-        """Hand over one sealed row. Lock-step waits for room; otherwise it returns within a millisecond."""
-        self._drain()
-        taken = self._room(row.nbytes) and self._send(row_bytes(row))
-        if taken:
-            self._in_flight += row.nbytes
-        else:
-            self._dropped += 1
+        """Hand over one row. Lock-step waits for room; otherwise it returns within a millisecond."""
+        taken = self._begun and self._put(Order.ROW, row_bytes(row))
+        self._dropped += not taken
         return taken
 
     def end(self, outcome: EpisodeOutcome) -> None:
         """End the episode. Its file comes through `committed` or `wait_committed`."""
         if self._dropped:
             outcome = outcome.with_gaps(self._dropped, f"the recorder was full or dead for {self._dropped} ticks")
-        self._send(Kind.END.value, outcome.to_json().encode())
+        self._put(Order.END, outcome.to_json().encode())
 
     def committed(self) -> list[Committed]:
         """Return the episodes committed since the last call, recovered ones included. Never blocks."""
@@ -159,7 +156,7 @@ class RecorderProcess:
         """Let the recorder finish and end; after 30 s it is ended, and recovery has the rest."""
         if self._process is None:
             return
-        self._send(Kind.CLOSE.value, b"")
+        self._put(Order.CLOSE, b"")
         self._wait(lambda: False, _CLOSE_S)
         for stop in (self._process.terminate, self._process.kill):
             if self.alive:
@@ -171,48 +168,55 @@ class RecorderProcess:
         self._tidy()
 
     def _start(self) -> None:
-        """Start a recorder on sockets of its own, so that nothing meant for a dead one reaches it."""
-        self._ready, self._mourned, self._in_flight = False, False, 0
-        self._close_sockets()
+        """Start a recorder with a ring and a socket of its own, so that nothing meant for a dead one reaches it."""
+        self._ready, self._mourned = False, False
+        self._let_go()
         self._remove_private()
         self._private = Path(tempfile.mkdtemp(prefix="handrail-"))  # mode 0700
-        rows, reports = (f"ipc://{self._private}/{name}" for name in ("rows", "reports"))
-        # no limit in messages: the bound is `_in_flight`, in bytes
-        self._rows, self._reports = self._context.socket(zmq.PUSH), self._context.socket(zmq.PULL)
-        for socket in (self._rows, self._reports):
-            socket.set_hwm(0)
-            socket.linger = 0
-        self._rows.connect(rows)  # so that rows can wait here until the recorder has bound it
-        self._reports.bind(reports)
-        command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), rows, reports, str(os.getpid())]
-        command += [str(self._capacity // _CREDITS)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for the run, which then ends the recorder in order
-        )
-        self._rows.send_multipart([Kind.HELLO.value, b""])
+        address = f"ipc://{self._private}/reports"
+        self._reports = self._context.socket(zmq.PULL)
+        self._reports.set_hwm(0)
+        self._reports.bind(address)
+        files = MessageRing.files(self._capacity + _ORDERS_BYTES)
+        try:
+            self._ring = MessageRing(*files)
+            command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), address, str(os.getpid())]
+            self._process = subprocess.Popen(
+                [*command, *map(str, files)],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C is for the run, which then ends the recorder in order
+                pass_fds=files,
+            )
+        finally:
+            for file in files:
+                os.close(file)
 
-    def _room(self, size: int) -> bool:
-        def free() -> bool:
-            return self._in_flight + size <= self._capacity or self._in_flight == 0
-
-        if not free() and self._lock_step:
-            self._wait(free, _STALL_S)
-        return free()
-
-    def _send(self, *parts: bytes | memoryview) -> bool:
-        if self._rows is None or self._process is None:
+    def _put(self, order: Order, body: bytes | memoryview) -> bool:
+        """Give an order; False when the recorder is dead or full, and for a lock-step run stays so for a minute."""
+        ring = self._ring
+        if ring is None or not self._lives():
             return False
-        if not self.alive:
-            self._mourn(self._process.returncode)
-            return False
-        *first, last = parts
-        for part in first:
-            self._rows.send(part, zmq.SNDMORE | zmq.NOBLOCK)
-        self._rows.send(last, zmq.NOBLOCK)
+        size = len(body) + (_ORDERS_BYTES if order is Order.ROW else 0)
+        if not ring.has_room(size):
+            ring.ring()
+            if self._lock_step:
+                self._wait(lambda: ring.has_room(size), _STALL_S)
+            if not ring.has_room(size):
+                return False
+        ring.put(order.value, body)
+        if order is not Order.ROW:
+            ring.ring()
         return True
+
+    def _lives(self) -> bool:
+        """Return whether the recorder lives; a death is noted once."""
+        if self._process is None:
+            return False
+        alive = self._process.poll() is None
+        if not alive:
+            self._mourn(self._process.returncode)
+        return alive
 
     def _mourn(self, status: int) -> None:
         if not self._mourned:
@@ -222,22 +226,18 @@ class RecorderProcess:
 
     def _drain(self) -> None:
         """Take in what the recorder said."""
-        # EVENTS costs 1 us, an empty recv with its exception 10 us
         while self._reports is not None and int(self._reports.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             name, body = self._reports.recv_multipart()
-            match Kind(name):
-                case Kind.CREDIT:
-                    self._in_flight -= int(body)
-                case Kind.READY:
+            match Report(name):
+                case Report.READY:
                     self._ready = True
-                    # It answers what came over the other socket: connected as they are, neither needs its name any
-                    # more, and a run that is killed from now on leaves none behind.
+                    # connected as it is, the socket needs its name no more, and a run killed from now on leaves none
                     self._remove_private()
-                case Kind.COMMITTED:
+                case Report.COMMITTED:
                     committed = Committed.from_json(body, where="recorder")
                     self._committed[committed.run_id, committed.episode] = committed
                     self._fresh.append(committed)
-                case Kind.FAILED:
+                case Report.FAILED:
                     self._failures.append(RecorderFailure.from_json(body, where="recorder"))
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> None:
@@ -257,14 +257,15 @@ class RecorderProcess:
         while self._reports is not None and self._reports.poll(_POLL_MS):
             self._drain()
 
-    def _close_sockets(self) -> None:
-        for socket in (self._rows, self._reports):
-            if socket is not None:
-                socket.close()
-        self._rows = self._reports = None
+    def _let_go(self) -> None:
+        """Close socket and ring."""
+        for part in (self._reports, self._ring):
+            if part is not None:
+                part.close()
+        self._reports = self._ring = None
 
     def _tidy(self) -> None:
-        self._close_sockets()
+        self._let_go()
         self._context.term()
         self._remove_private()
 

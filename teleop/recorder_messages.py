@@ -1,8 +1,4 @@
-"""What the loop and the recorder say to each other over a private socket.
-
-A message of one part is a row: its bytes, of the type that the header's spec gives. Any other has two, a kind and a
-body.
-"""
+"""What the loop and the recorder say to each other: orders through a ring in memory, reports over a private socket."""
 
 from __future__ import annotations
 
@@ -11,17 +7,19 @@ import enum
 from policy.episode_header import Record
 
 
-class Kind(enum.Enum):
-    """First part of a message; what the body is stands behind it."""
+class Order(enum.Enum):
+    """Kind of a message from the loop; what it holds stands behind it."""
 
-    # from the loop
-    HELLO = b"hello"  # the first message; READY answers it
-    BEGIN = b"begin"  # EpisodeHeader
-    END = b"end"  # EpisodeOutcome
-    CLOSE = b"close"
-    # from the recorder
-    READY = b"ready"  # it owns the folder, and both sockets are connected
-    CREDIT = b"credit"  # bytes of rows that it took since the last one, as decimal digits; not for each row
+    ROW = 0  # the bytes of one row, of the type that the header's spec gives
+    BEGIN = 1  # EpisodeHeader
+    END = 2  # EpisodeOutcome
+    CLOSE = 3
+
+
+class Report(enum.Enum):
+    """First of the two parts of a message from the recorder; what the second holds stands behind it."""
+
+    READY = b"ready"  # it owns the folder
     COMMITTED = b"committed"  # Committed
     FAILED = b"failed"  # RecorderFailure
 

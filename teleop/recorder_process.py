@@ -1,6 +1,6 @@
 """The recorder: a process that writes what the loop sends, and outlives it long enough to finish.
 
-Started by `teleop.recorder.RecorderProcess` as `python -m teleop.recorder_process FOLDER ROWS REPORTS PARENT CREDIT`.
+Started by `teleop.recorder.RecorderProcess` as `python -m teleop.recorder_process FOLDER REPORTS PARENT MEMORY BELL`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from policy.episode_header import EpisodeHeader, EpisodeOutcome, Record
 from policy.episode_recovery import finish_left, recording_lock
 from policy.episode_writer import EpisodeWriter
 from robot.errors import BadInputError
-from teleop.recorder_messages import Kind, RecorderFailure
+from teleop.message_ring import MessageRing
+from teleop.recorder_messages import Order, RecorderFailure, Report
 
-_POLL_MS = 50  # a flush is due every 250 ms
-_BATCH = 64  # messages between two looks at the clock and the parent
+_POLL_S = 0.05  # a flush is due every 250 ms
+_BATCH = 64  # orders between two looks at the clock and the parent
 _NICE = 5  # the loop goes first where cores are short
 
 
@@ -46,9 +47,9 @@ class EpisodeRecorder:
         """Finish what an earlier recorder left."""
         recovery = finish_left(self._folder)
         for committed in recovery.episodes:
-            self._report(Kind.COMMITTED, committed)
+            self._report(Report.COMMITTED, committed)
         for problem in recovery.problems:
-            self._report(Kind.FAILED, RecorderFailure(episode=None, message=problem, final=True))
+            self._report(Report.FAILED, RecorderFailure(episode=None, message=problem, final=True))
 
     def begin(self, header: EpisodeHeader) -> None:
         """Open the file of an episode; one that is still open had no end and is finished as incomplete."""
@@ -94,11 +95,11 @@ class EpisodeRecorder:
         if writer is not None:
             try:
                 committed = commit_episode(writer.path, reason=self._failure or reason)
-                self._report(Kind.COMMITTED, committed)
+                self._report(Report.COMMITTED, committed)
                 return
             except (BadInputError, NoSpaceError) as error:
                 problem = f"{error}; then `replay_episode.py recover {writer.path}`"
-        self._report(Kind.FAILED, RecorderFailure(episode=header.episode, message=problem, final=True))
+        self._report(Report.FAILED, RecorderFailure(episode=header.episode, message=problem, final=True))
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -109,91 +110,80 @@ class EpisodeRecorder:
                 return
             episode = self._header.episode if self._header else None
             self._failure = f"episode {episode} is not recorded to its end: {error}"
-            self._report(Kind.FAILED, RecorderFailure(episode=episode, message=self._failure, final=False))
+            self._report(Report.FAILED, RecorderFailure(episode=episode, message=self._failure, final=False))
 
-    def _report(self, kind: Kind, body: Record) -> None:
-        self._reports.send_multipart([kind.value, body.to_json().encode()])
+    def _report(self, report: Report, body: Record) -> None:
+        self._reports.send_multipart([report.value, body.to_json().encode()])
 
 
-def serve(
-    recorder: EpisodeRecorder, rows: zmq.Socket[bytes], reports: zmq.Socket[bytes], parent: int, credit_bytes: int
-) -> None:
-    """Do what the loop says until it says CLOSE, is gone, or SIGTERM came.
-
-    A credit goes out for each `credit_bytes` of rows.
-    """
+def serve(recorder: EpisodeRecorder, ring: MessageRing, parent: int) -> None:
+    """Do what the loop says until it says CLOSE, is gone, or SIGTERM came."""
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
-    credit = 0
-    while not terminated.is_set():
-        if not rows.poll(_POLL_MS) and os.getppid() != parent:
-            recorder.stop("the run died")
-            return
+    end = 0  # of what may be read, see MessageRing
+    while True:
+        rung = ring.wait(0.0 if ring.read < end else _POLL_S)
+        last = terminated.is_set() or os.getppid() != parent
+        if rung or last:
+            end = ring.written
         for _ in range(_BATCH):
-            if not rows.poll(0):
+            message = ring.take(end)
+            if message is None:
+                if last:
+                    recorder.stop("the recorder was terminated" if terminated.is_set() else "the run died")
+                    return
                 break
-            *kind, body = rows.recv_multipart()
-            if not kind:
-                recorder.put(body)
-                credit += len(body)
-                continue
-            match Kind(kind[0]):
-                case Kind.HELLO:
-                    reports.send_multipart([Kind.READY.value, b""])
-                case Kind.BEGIN:
+            order, body = message
+            match Order(order):
+                case Order.ROW:
+                    recorder.put(body)
+                case Order.BEGIN:
                     recorder.begin(EpisodeHeader.from_json(body, where="recorder"))
-                case Kind.END:
+                case Order.END:
                     recorder.end(EpisodeOutcome.from_json(body, where="recorder"))
-                case Kind.CLOSE:
+                case Order.CLOSE:
                     recorder.stop("the run closed before the episode ended")
                     return
         recorder.poll()
-        if credit >= credit_bytes:
-            reports.send_multipart([Kind.CREDIT.value, b"%d" % credit])
-            credit = 0
-    recorder.stop("the recorder was terminated")
+        end = ring.written
 
 
-def main(folder: Path, rows_address: str, reports_address: str, parent: int, credit_bytes: int) -> int:
+def main(folder: Path, address: str, parent: int, memory: int, bell: int) -> int:
     """Record into `folder` for the process `parent`; return the exit status."""
     os.nice(_NICE)
     context = zmq.Context()
-    rows, reports = context.socket(zmq.PULL), context.socket(zmq.PUSH)
-    for socket in (rows, reports):
-        socket.set_hwm(0)
+    reports = context.socket(zmq.PUSH)
+    reports.set_hwm(0)
     reports.linger = 1000
-    reports.connect(reports_address)
+    reports.connect(address)
     recorder = EpisodeRecorder(folder, reports)
     try:
-        with recording_lock(folder):
+        with MessageRing(memory, bell) as ring, recording_lock(folder):
             recorder.recover()
-            rows.bind(rows_address)
-            serve(recorder, rows, reports, parent, credit_bytes)
+            reports.send_multipart([Report.READY.value, b""])
+            serve(recorder, ring, parent)
     except BadInputError as error:
         failure = RecorderFailure(episode=None, message=str(error), final=True)
-        reports.send_multipart([Kind.FAILED.value, failure.to_json().encode()])
+        reports.send_multipart([Report.FAILED.value, failure.to_json().encode()])
         return 2
     finally:
-        rows.close(linger=0)
         reports.close()
         context.term()
         if os.getppid() != parent:
-            _remove_sockets(rows_address, reports_address)
+            _remove_socket(Path(address.removeprefix("ipc://")))
     return 0
 
 
-def _remove_sockets(*addresses: str) -> None:
-    """Remove what a run that died before it was ready left of its sockets: their names and their folder."""
-    paths = [Path(address.removeprefix("ipc://")) for address in addresses]
-    for path in paths:
-        path.unlink(missing_ok=True)
+def _remove_socket(path: Path) -> None:
+    """Remove what a run that died before it was ready left of its socket: its name and its folder."""
+    path.unlink(missing_ok=True)
     with suppress(OSError):  # gone already, or something else is in it
-        paths[0].parent.rmdir()
+        path.parent.rmdir()
 
 
 if __name__ == "__main__":
     try:
-        status = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        status = main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]))
     except (OSError, RuntimeError) as error:
         print(f"recorder: {error}; what was flushed can be recovered", file=sys.stderr, flush=True)
         status = 3

@@ -147,24 +147,25 @@ class SimulatedOperator:
         return HumanCommand(twist=np.clip(twist, -1.0, 1.0), gripper=motion.gripper, engaged=True)
 
     def _goes_wrong(self, truth: SceneTruth, state: ArmState, now_s: float) -> bool:
-        traits, tcp_m = self._traits, state.T_base_tcp[:3, 3]
-        descending = self._last_z_m is not None and tcp_m[2] < self._last_z_m - 0.0005
-        self._last_z_m = float(tcp_m[2])
-        goal_m = np.array([*truth.pad_xy_m, GRASP_Z_M]) if truth.held else truth.block_m
-        distance_m = float(np.linalg.norm(tcp_m - goal_m))
+        traits = self._traits
+        x, y, z = state.T_base_tcp[:3, 3].tolist()
+        block_x, block_y, block_z = truth.block_m.tolist()
+        pad_x, pad_y = truth.pad_xy_m.tolist()
+        descending = self._last_z_m is not None and z < self._last_z_m - 0.0005
+        self._last_z_m = z
+        distance_m = math.dist((x, y, z), (pad_x, pad_y, GRASP_Z_M) if truth.held else (block_x, block_y, block_z))
         if truth.held != self._held_last or distance_m < self._nearest_m - _PROGRESS_M:
             self._held_last, self._nearest_m, self._progress_s = truth.held, distance_m, now_s
         if now_s - self._progress_s > traits.stall_s:
             return True
-        height_m = max(0.0, tcp_m[2] - GRASP_Z_M)
-        target_m = truth.block_m[:2] - truth.pad_xy_m if truth.held else truth.block_m[:2] - tcp_m[:2]
-        off_m = float(np.linalg.norm(target_m))
+        height_m = max(0.0, z - GRASP_Z_M)
+        off_m = math.dist((block_x, block_y), (pad_x, pad_y) if truth.held else (x, y))
         if not descending or height_m > traits.watch_below_m:
             return False
         if truth.held:
             # far from the pad it is not a placing yet: the hand settles on the block as it grasps
             return bool(traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M)
-        return bool(state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.slack * height_m)
+        return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.slack * height_m
 
     def _settled(self, truth: SceneTruth, state: ArmState) -> bool:
         """True when what they took over for is done: the block is well in the hand, or let go of."""

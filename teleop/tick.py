@@ -109,6 +109,8 @@ class TickPipeline:
         self.actions = ActionSpace(bundle.manifest.action)
         self._arbiter, self.safety = arbiter, safety
         self._gate_enabled = gate_enabled
+        self._no_action = np.zeros(self.actions.size, np.float32)
+        self._no_action.setflags(write=False)
         self._execute_steps = bundle.manifest.execute_steps
 
     def step(
@@ -132,12 +134,14 @@ class TickPipeline:
             filter_state = self.safety.anchored(filter_state, inputs.observation.state)
         if HumanEvent.ARM in inputs.human.events:
             filter_state = self.safety.rearm(filter_state, inputs.observation.state)
-        human_action = self.actions.from_human(
-            inputs.human.twist,
-            inputs.human.gripper,
-            T_base_target=filter_state.T_base_tcp,
-            gripper_width_m=filter_state.gripper_width_m,
-        )
+        human_action = self._no_action
+        if inputs.human.engaged:
+            human_action = self.actions.from_human(
+                inputs.human.twist,
+                inputs.human.gripper,
+                T_base_target=filter_state.T_base_tcp,
+                gripper_width_m=filter_state.gripper_width_m,
+            )
         voices = Voices(
             base=base,
             residual=residual,
@@ -197,15 +201,16 @@ class TickPipeline:
     def _correct(
         self, inputs: TickInputs, features: NDArray[np.float32] | None, base: Action | None, head: ResidualHead
     ) -> tuple[Action, NDArray[np.float32], bool]:
-        """Return the residual as it is added, the gate's two values and whether the gate is open."""
+        """Return the residual as it is added, the gate's two values (NaN without a gate) and whether it is open."""
         if features is None or base is None:
-            return np.zeros(self.actions.size, np.float32), _UNKNOWN, False
-        residual, values = head.corrected(features, inputs.observation.proprio, base, inputs.noise)
-        if head.heads == 0:
+            return self._no_action, _UNKNOWN, False
+        proprio, judged = inputs.observation.proprio, self._gate_enabled and head.heads > 0
+        residual, values = head.corrected(features, proprio, base, inputs.noise, judged=judged)
+        if not judged:
             return residual, _UNKNOWN, True
         gate = values.min(axis=0)
-        gate_open = bool(gate[1] >= gate[0]) or inputs.gate_forced or not self._gate_enabled
-        return residual if gate_open else np.zeros_like(residual), gate, gate_open
+        gate_open = bool(gate[1] >= gate[0]) or inputs.gate_forced
+        return residual if gate_open else self._no_action, gate, gate_open
 
 
 class Stopwatch:

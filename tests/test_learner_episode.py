@@ -13,7 +13,6 @@ from policy.episode_commit import commit_episode
 from policy.episode_header import EpisodeOutcome, LabelSource, Outcome
 from policy.episode_label import label_episode
 from policy.episode_reader import read_episode
-from policy.episode_schema import seal
 from policy.episode_writer import EpisodeWriter
 from policy.learner_episode import HOLD, HUMAN, POLICY, RESET, EpisodeArrays, EpisodeKey, of_columns, of_episode
 from tests.episodes import SPEC, SUCCESS, header, make_rows
@@ -34,8 +33,6 @@ def rows(count: int = 6) -> NDArray[np.void]:
     table["tick/source"][2], table["tick/engaged"][2], table["tick/human"][2] = HUMAN, 1, 0.5
     table["tick/held"][3] = 1
     table["rewards"][-1] = table["terminated"][-1] = 1
-    for row in table:
-        seal(row)
     return table
 
 

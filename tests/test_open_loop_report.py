@@ -13,7 +13,7 @@ from policy.bundle import load_bundle
 from policy.episode_commit import commit_episode
 from policy.episode_header import EpisodeOutcome, LabelSource, Outcome
 from policy.episode_reader import Episode, read_episode
-from policy.episode_schema import EpisodeSpec, seal
+from policy.episode_schema import EpisodeSpec
 from policy.episode_writer import EpisodeWriter
 from policy.manifest import ActionSpec, Manifest
 from policy.open_loop import baseline_actions, open_loop_error
@@ -83,7 +83,6 @@ def log(
                 row["tick/gripper_width_m"] = state.gripper_width_m
                 wanted = base(played, max(tick, 0))
                 row["tick/base"] = np.nan if wanted is None else normalised(wanted, manifest.action)
-                seal(row)
                 writer.append(row)
             writer.finish(EpisodeOutcome(outcome=Outcome.TIMEOUT, label_source=LabelSource.TASK))
         logged.append(read_episode(folder / commit_episode(writer.path).path))

@@ -21,6 +21,7 @@ from teleop.recorder import Recorder, RecorderProcess
 from tests.episodes import SPEC, SUCCESS, header, make_rows
 
 RUN = "demo-0a1b"
+ROW_BYTES = SPEC.row_dtype().itemsize
 BIG = SPEC.model_copy(update={"cameras": (("front", 200, 200),)})
 WAIT_S = 30.0
 
@@ -44,7 +45,7 @@ def process_id(recorder: RecorderProcess) -> int:
 
 
 def test_episodes_cross_to_the_recorder_bit_for_bit(tmp_path: Path) -> None:
-    with RecorderProcess(tmp_path, lock_step=True, capacity_bytes=1) as recorder:
+    with RecorderProcess(tmp_path, lock_step=True, capacity_bytes=2 * ROW_BYTES) as recorder:
         for index in range(2):
             assert all(record(recorder, index, 60))
             committed = recorder.wait_committed(RUN, index, WAIT_S)
@@ -64,7 +65,7 @@ def test_episodes_cross_to_the_recorder_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_a_full_recorder_costs_ticks_and_never_holds_up_the_loop(tmp_path: Path) -> None:
-    with RecorderProcess(tmp_path, lock_step=False, capacity_bytes=5 * BIG.row_dtype().itemsize) as recorder:
+    with RecorderProcess(tmp_path, lock_step=False, capacity_bytes=11 * BIG.row_dtype().itemsize // 2) as recorder:
         assert recorder.wait_ready(WAIT_S)
         os.kill(process_id(recorder), signal.SIGSTOP)
         taken = record(recorder, 0, 9, BIG)
@@ -79,7 +80,7 @@ def test_a_full_recorder_costs_ticks_and_never_holds_up_the_loop(tmp_path: Path)
 
 
 def test_a_killed_recorder_costs_one_episode_and_the_next_recovers_it(tmp_path: Path) -> None:
-    with RecorderProcess(tmp_path, lock_step=True, capacity_bytes=1) as recorder:
+    with RecorderProcess(tmp_path, lock_step=True, capacity_bytes=2 * ROW_BYTES) as recorder:
         recorder.begin(header(0))
         assert all(recorder.put(row) for row in make_rows(5))
         until(lambda: list(tmp_path.glob("*.partial")))
@@ -113,7 +114,7 @@ import os, signal, sys
 from pathlib import Path
 from teleop.recorder import RecorderProcess
 from tests.episodes import header, make_rows
-with RecorderProcess(Path(sys.argv[1]), lock_step=True, capacity_bytes=1) as recorder:
+with RecorderProcess(Path(sys.argv[1]), lock_step=True) as recorder:
     recorder.begin(header())
     for row in make_rows(11):
         recorder.put(row)
@@ -130,8 +131,7 @@ def test_the_recorder_of_a_killed_run_finishes_the_episode_and_ends(tmp_path: Pa
     select.select([watched], [], [], WAIT_S)
     os.close(watched)
     (episode,) = latest_revisions(tmp_path)
-    # the eleventh went out only after the tenth was taken
-    assert episode.length >= 10
+    assert episode.length == 11
     assert episode.outcome.outcome is Outcome.INCOMPLETE
     assert episode.outcome.reason == "the run died"
 

@@ -8,7 +8,7 @@ import zmq
 
 from policy.episode_commit import Committed
 from policy.episode_header import Outcome
-from teleop.recorder_messages import Kind, RecorderFailure
+from teleop.recorder_messages import RecorderFailure, Report
 from teleop.recorder_process import EpisodeRecorder
 from tests.episodes import SUCCESS, header, make_rows
 
@@ -28,7 +28,7 @@ def said(socket: Socket) -> list[Committed | RecorderFailure]:
     reports: list[Committed | RecorderFailure] = []
     while socket.poll(0):
         kind, body = socket.recv_multipart()
-        of = Committed if Kind(kind) is Kind.COMMITTED else RecorderFailure
+        of = Committed if Report(kind) is Report.COMMITTED else RecorderFailure
         reports.append(of.from_json(body, where="test"))
     return reports
 
@@ -62,23 +62,20 @@ def test_a_full_disk_costs_the_rest_of_one_episode_only(tmp_path: Path, wire: tu
     assert whole.outcome == SUCCESS
 
 
-def test_a_row_of_another_size_or_changed_on_the_way_is_not_recorded(
-    tmp_path: Path, wire: tuple[Socket, Socket]
-) -> None:
-    good, changed = (row.tobytes() for row in make_rows(2))
-    for index, wrong in enumerate((good[:-1], changed[:100] + b"\xff\x01" + changed[102:])):
-        recorder = EpisodeRecorder(tmp_path, wire[0])
-        recorder.begin(header(index))
-        recorder.put(good)
-        recorder.put(wrong)
-        recorder.put(good)
-        recorder.end(SUCCESS)
-        failure, committed = said(wire[1])
-        assert isinstance(failure, RecorderFailure)
-        assert not failure.final
-        assert isinstance(committed, Committed)
-        assert committed.rows == 1
-        assert committed.outcome.outcome is Outcome.INCOMPLETE
+def test_a_row_of_another_size_is_not_recorded(tmp_path: Path, wire: tuple[Socket, Socket]) -> None:
+    good = make_rows(1)[0].tobytes()
+    recorder = EpisodeRecorder(tmp_path, wire[0])
+    recorder.begin(header(0))
+    recorder.put(good)
+    recorder.put(good[:-1])
+    recorder.put(good)
+    recorder.end(SUCCESS)
+    failure, committed = said(wire[1])
+    assert isinstance(failure, RecorderFailure)
+    assert not failure.final
+    assert isinstance(committed, Committed)
+    assert committed.rows == 1
+    assert committed.outcome.outcome is Outcome.INCOMPLETE
 
 
 def test_an_episode_that_never_ended_is_finished_when_the_next_begins(

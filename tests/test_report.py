@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from policy.episode_commit import commit_episode
 from policy.episode_header import EpisodeOutcome, LabelSource, Outcome
-from policy.episode_schema import STAGES, EpisodeSpec, seal
+from policy.episode_schema import STAGES, EpisodeSpec
 from policy.episode_writer import EpisodeWriter
 from policy.run_folder import RunFolder
 from robot.errors import BadInputError
@@ -68,7 +68,6 @@ def commit(folder: Path, index: int, sources: Sequence[Source], outcome: Outcome
             row["tick/residual"] = 0.0 if reset else rng.normal(0.0, 0.1, 4) * [1, 1, 1, 0]
             row["tick/human"] = [0.5, -0.2, -0.6, 1.0] if human else np.nan
             row["tick/commanded"] = row["tick/human"] if human else 0.1 if reset else base + row["tick/residual"]
-            seal(row)
             writer.append(row)
         whole = outcome is not Outcome.INCOMPLETE
         label = EpisodeOutcome(outcome=outcome, label_source=LabelSource.OPERATOR_SIMULATED, complete=whole)

@@ -202,7 +202,7 @@ def gate_ticks(bench: Bench, *, forced: bool = False) -> list[bool]:
         opened.append(outputs.gate_open)
         if forced:
             assert outputs.gate_open
-        elif outputs.gate_open and bench.pipeline._gate_enabled:
+        elif outputs.gate_open:
             assert worth
     return opened
 
@@ -216,10 +216,15 @@ def test_forced_pass_opens_a_closed_gate(bench: Bench) -> None:
     assert all(gate_ticks(bench, forced=True))
 
 
-def test_gate_that_is_switched_off_is_open_and_still_logged(folder: Path) -> None:
+def test_gate_that_is_switched_off_is_open_and_not_asked(folder: Path) -> None:
     bench = Bench(folder, gate=False)
     bench.armed()
-    assert all(gate_ticks(bench))
+    bench.head = head(seed=3)
+    assert bench.head.heads == 2
+    for _ in range(40):
+        outputs = bench.tick()
+        assert outputs.gate_open
+        assert np.isnan(outputs.gate).all()
 
 
 def test_new_weights_change_the_next_action(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,13 +72,13 @@ class PlaceTask:
         released = state.gripper_width_m > 0.05
         if not (released and truth.resting):
             return TaskStatus.RUNNING
-        if float(np.linalg.norm(block_m[:2] - truth.pad_xy_m)) <= self.tolerance_m:
+        if math.dist(block_m[:2].tolist(), truth.pad_xy_m.tolist()) <= self.tolerance_m:
             return TaskStatus.SUCCESS
         return TaskStatus.FAILURE if self._lifted else TaskStatus.RUNNING
 
     def _look(self, state: ArmState) -> SceneTruth:
         block_m = self._world.block_position_m()
-        near = bool(np.linalg.norm(state.T_base_tcp[:3, 3] - block_m) < 0.03)
+        near = math.dist(state.T_base_tcp[:3, 3].tolist(), block_m.tolist()) < 0.03
         return SceneTruth(
             block_m=block_m,
             pad_xy_m=self._world.pad_position_m(),

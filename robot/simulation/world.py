@@ -130,12 +130,13 @@ class SimulatedWorld:
 
     def block_up(self) -> float:
         """Cosine between the block's z axis and the vertical; 1 when it stands upright."""
-        _, x, y, _ = self._data.qpos[self._block_q + 3 : self._block_q + 7]
-        return float(1.0 - 2.0 * (x * x + y * y))
+        quat_wxyz: list[float] = self._data.qpos[self._block_q + 3 : self._block_q + 7].tolist()
+        _, x, y, _ = quat_wxyz
+        return 1.0 - 2.0 * (x * x + y * y)
 
     def block_speed_m_s(self) -> float:
         """Speed of the block's centre [m/s]."""
-        return float(np.linalg.norm(self._data.qvel[self._block_v : self._block_v + 3]))
+        return math.hypot(*self._data.qvel[self._block_v : self._block_v + 3].tolist())
 
     def pad_position_m(self) -> Array:
         """Centre of the pad on the table, shape (2,) [m]."""
