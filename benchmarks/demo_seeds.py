@@ -76,6 +76,7 @@ def _one_seed(
     loaded: LoadedStation, seed: int, layouts: int, quick: bool, out: Path, *, controls: bool
 ) -> dict[str, Any]:
     plan = QUICK if quick else FULL
+    loaded = plan.applied(loaded)
     began_s = time.perf_counter()
     training = train_online(
         loaded,

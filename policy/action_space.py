@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from policy.manifest import TCP_DIMS, ActionSpec
 from robot.command import Command, CommandKind
-from robot.geometry import matrix_to_rotvec
+from robot.geometry import matrix_to_rotvec, pose_error
 
 Action = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -89,16 +89,13 @@ class ActionSpace:
     def executed(self, T_before: Array, T_after: Array, q_before: Array, q_after: Array, width_m: float) -> Action:
         """Map a move (between commanded or measured poses (4, 4) or joints (N,)) back to an action (A,)."""
         if self._tcp:
-            full = np.zeros(6)
             if self.spec.kind is CommandKind.TCP_DELTA:
-                full[:3] = T_after[:3, 3] - T_before[:3, 3]
-                full[3:] = matrix_to_rotvec(T_after[:3, :3] @ T_before[:3, :3].T)
+                full = pose_error(T_after, T_before)
                 if self.spec.frame == "tcp":
                     R_tcp_base = T_before[:3, :3].T
                     full = np.concatenate([R_tcp_base @ full[:3], R_tcp_base @ full[3:]])
             else:
-                full[:3] = T_after[:3, 3]
-                full[3:] = matrix_to_rotvec(T_after[:3, :3])
+                full = np.concatenate([T_after[:3, 3], matrix_to_rotvec(T_after[:3, :3])])
             si = full[self._slots]
         else:
             si = q_after - q_before if self.spec.kind is CommandKind.JOINT_DELTA else q_after

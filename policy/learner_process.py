@@ -106,7 +106,8 @@ class _Loop:
                 self._training.save()
                 saved_s = time.monotonic()
             if now_s - reported_s >= REPORT_EVERY_S:
-                self._report(self._status("learning" if busy else "waiting"))
+                idle = "waiting" if self._training.ready else "gathering"
+                self._report(self._status("learning" if busy else idle))
                 reported_s = now_s
             if self._link is None and not busy:
                 break

@@ -13,7 +13,7 @@ class LearnerStatus:
 
     Attributes:
         endpoint: where robots connect; None offline.
-        phase: loading, learning, waiting (for a robot) or stopped.
+        phase: loading, gathering (transitions to begin with), learning, waiting (for a robot) or stopped.
         updates: made since the very start.
         updates_per_s: of this process, over the time spent on updates.
         episodes, transitions, guided: in the replay buffer; `guided` were shown by a person.

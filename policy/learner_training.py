@@ -139,7 +139,7 @@ class Training:
         if self._taken < len(self._store):
             fresh = self._take()
             if fresh and isinstance(schedule, LockStep):
-                self._owed = schedule.updates_per_episode if self._ready else 0
+                self._owed = schedule.updates_per_episode if self.ready else 0
                 if self._owed == 0:
                     self._publish(newer_than)
             return True
@@ -162,11 +162,12 @@ class Training:
         save_checkpoint(self._checkpoint, state)
 
     @property
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
+        """True once there are transitions enough to begin with."""
         return self._buffer.size >= self._settings.min_transitions
 
     def _step_freely(self, schedule: FreeRunning, newer_than: int) -> bool:
-        allowed = self._ready and self.updates < schedule.max_updates_per_tick * self._live_ticks
+        allowed = self.ready and self.updates < schedule.max_updates_per_tick * self._live_ticks
         if allowed:
             self._update()
         waiting = self.updates - self._published_at
@@ -232,7 +233,7 @@ class Training:
                 self._take()
         # else: what is stored already came live to a learner whose checkpoint is gone, and is learned once more
         self._live_ticks = 0
-        if self._settings.offline_updates and not self._ready:
+        if self._settings.offline_updates and not self.ready:
             raise BadInputError(
                 f"learner: the episodes to start from give {self._buffer.size} transitions "
                 f"(min_transitions {self._settings.min_transitions}); name more of them or leave offline_updates at 0"

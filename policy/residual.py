@@ -108,8 +108,8 @@ class ResidualHead:
     ) -> tuple[Float, Float]:
         """Return the residual (A,) with `noise` (A,) on it, within its bounds, and what the critics make of it.
 
-        Their values (heads, 2), none where it need not be `judged`, are of the base action and of base + residual, each
-        within [-1, 1]. The same bits as from `residual` and `values`, for less time: the observation is normalised once.
+        Their values (heads, 2), none where it need not be `judged`, are of the base action and of base + residual,
+        each within [-1, 1]. The same bits as from `residual` and `values`, for less time: normalised once.
         """
         size = self.dims.observation
         rows = np.empty((1, 2, size + self.dims.action), np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.command import Reason
-from robot.geometry import pose, rotvec_to_matrix, straightened
+from robot.geometry import rotvec_to_matrix, straightened
 from robot.kinematics import Kinematics
 from robot.safety_limits import SafetyLimits
 from robot.step_limits import StepLimits
@@ -88,11 +88,11 @@ class Follower:
         The joint solution nearest to `q_start_rad` (N,) is taken.
         """
         x, y, z = T[:3, 3].tolist()
-        R = T[:3, :3]
+        T_next = T.copy()
+        T_next[:3, 3] = self._steps.inside((x, y, z), translation)
         if any(rotation):
             # rounding would otherwise add up over a long run
-            R = straightened(rotvec_to_matrix(np.array(rotation)) @ R)
-        T_next = pose(R, np.array(self._steps.inside((x, y, z), translation)))
+            T_next[:3, :3] = straightened(rotvec_to_matrix(np.array(rotation)) @ T[:3, :3])
         if self._kinematics is None:
             return Move(T_base_tcp=T_next, q_rad=q_rad, translation=translation, rotation=rotation), Reason.NONE
         q_next = self._kinematics.solve(T_next, q_start_rad)

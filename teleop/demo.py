@@ -36,15 +36,24 @@ class DemoPlan:
         layouts: held-out layouts of each measurement.
         episodes: training episodes.
         max_steps: control ticks after which no further training episode begins.
+        min_transitions: the learner begins with so many, where the station asks for more.
     """
 
     layouts: int
     episodes: int
     max_steps: int
+    min_transitions: int
+
+    def applied(self, loaded: LoadedStation) -> LoadedStation:
+        """Return the station as this plan runs it."""
+        learner = loaded.station.learner
+        begins = {"min_transitions": min(learner.min_transitions, self.min_transitions)}
+        station = loaded.station.model_copy(update={"learner": learner.model_copy(update=begins)})
+        return loaded.model_copy(update={"station": station})
 
 
-FULL = DemoPlan(layouts=60, episodes=160, max_steps=19_800)
-QUICK = DemoPlan(layouts=10, episodes=8, max_steps=2_000)
+FULL = DemoPlan(layouts=60, episodes=160, max_steps=19_800, min_transitions=19_800)
+QUICK = DemoPlan(layouts=10, episodes=8, max_steps=2_000, min_transitions=256)
 
 
 def run_demo(
@@ -64,6 +73,7 @@ def run_demo(
         HandrailError: a part failed.
     """
     began_s = time.perf_counter()
+    loaded = plan.applied(loaded)
     _check_start(loaded, out, operator)
     base = _measure(loaded, "1 base policy, alone", None, plan, seed)
     clock: Clock = WallClock() if real_time or operator in ("gamepad", "keyboard") else VirtualClock()

@@ -23,7 +23,7 @@ from teleop.human_input import HumanCommand, HumanEvent, HumanInput
 from teleop.judge import Judge
 from teleop.recorder import Recorder
 from teleop.tick import Stopwatch, TickInputs, TickOutputs, TickPipeline, TickState
-from teleop.tick_row import fill_row
+from teleop.tick_row import fill_row, views
 from teleop.tick_times import TickTimes
 from teleop.weights_in_force import WeightsInForce
 
@@ -136,6 +136,7 @@ class ControlLoop:
         self._parts = parts
         self._stopwatch = Stopwatch()
         self._row: Row = np.zeros((), parts.spec.row_dtype())
+        self._views = views(self._row)
         self._row_waits = False
         self._carried = HumanEvent.NONE
         self._missed_in_row = 0
@@ -172,7 +173,7 @@ class ControlLoop:
         self._missed_in_row = self._missed_in_row + 1 if missed else 0
         self._put_row()
         fill_row(
-            self._row,
+            self._views,
             parts.spec,
             inputs=inputs,
             outputs=outputs,

@@ -37,8 +37,9 @@ class OperatorTraits:
         hand: spread of the unsteadiness of the stick, share of full deflection.
         watch_below_m: height above grasp or place below which a descent is judged [m].
         grasp_off_m: lateral miss that worries them while descending to the block [m].
-        place_off_m: the same over the pad [m].
-        slack: further miss that is allowed per metre of remaining height.
+        grasp_slack: further miss that they allow per metre of remaining height.
+        place_off_m: as `grasp_off_m`, over the pad [m].
+        place_slack: as `grasp_slack`, over the pad.
         stall_s: how long they wait for a robot that comes no nearer to its goal [s].
     """
 
@@ -47,8 +48,9 @@ class OperatorTraits:
     hand: float = 0.015
     watch_below_m: float = 0.09
     grasp_off_m: float = 0.013
-    place_off_m: float = 0.008
-    slack: float = 0.15
+    grasp_slack: float = 0.3
+    place_off_m: float = 0.0085
+    place_slack: float = 0.2
     stall_s: float = 1.0
 
 
@@ -164,8 +166,8 @@ class SimulatedOperator:
             return False
         if truth.held:
             # far from the pad it is not a placing yet: the hand settles on the block as it grasps
-            return bool(traits.place_off_m + traits.slack * height_m < off_m < _NEAR_PAD_M)
-        return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.slack * height_m
+            return bool(traits.place_off_m + traits.place_slack * height_m < off_m < _NEAR_PAD_M)
+        return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.grasp_slack * height_m
 
     def _settled(self, truth: SceneTruth, state: ArmState) -> bool:
         """True when what they took over for is done: the block is well in the hand, or let go of."""

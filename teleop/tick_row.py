@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perception.observation import Observation, Verdict
 from policy.episode_schema import STAGES, EpisodeSpec, Row
@@ -16,9 +18,16 @@ from teleop.arbiter import ArbiterState
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.tick import Chunk, TickInputs, TickOutputs, TickState
 
+Views = Mapping[str, NDArray[Any]]
+
+
+def views(row: Row) -> Views:
+    """Return a view of each field of a zero-dimensional row; who fills one row again and again saves the looking up."""
+    return {name: row[name] for name in row.dtype.names or ()}
+
 
 def fill_row(
-    row: Row,
+    row: Row | Views,
     spec: EpisodeSpec,
     *,
     inputs: TickInputs,
@@ -29,73 +38,75 @@ def fill_row(
     deadline_missed: bool,
     stages_ms: Mapping[str, float] | None,
 ) -> None:
-    """Write one tick into `row` (a zero-dimensional structured array). Reward and ends of it come later.
+    """Write one tick into `row`, a zero-dimensional structured array or its `views`. Reward and ends of it come later.
 
     What is absent is NaN, or -1 for an identity; an image that is missing stays zero beside its frame id of -1.
     `stages_ms` None (lock-step) leaves the stage times NaN, since the log must not depend on the machine's speed.
     """
     _fill_inputs(row, spec, inputs)
     fill_outputs(row, outputs, after)
-    row["tick/residual_version"] = residual_version
-    row["tick/end_s"] = end_s
-    row["tick/deadline_missed"] = deadline_missed
-    row["tick/stage_ms"] = [math.nan] * len(STAGES) if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES]
-    row["rewards"] = 0.0
-    row["dones"] = row["terminated"] = row["truncated"] = 0
+    row["tick/residual_version"][...] = residual_version
+    row["tick/end_s"][...] = end_s
+    row["tick/deadline_missed"][...] = deadline_missed
+    row["tick/stage_ms"][...] = (
+        [math.nan] * len(STAGES) if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES]
+    )
+    row["rewards"][...] = 0.0
+    row["dones"][...] = row["terminated"][...] = row["truncated"][...] = 0
 
 
-def _fill_inputs(row: Row, spec: EpisodeSpec, inputs: TickInputs) -> None:
+def _fill_inputs(row: Row | Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     look, state, human = inputs.observation, inputs.observation.state, inputs.human
     for name, _, _ in spec.cameras:
         image = look.images.get(name)
-        row[f"obs/{name}_image"] = 0 if image is None else image
+        row[f"obs/{name}_image"][...] = 0 if image is None else image
     start = 0
     for key, size in spec.proprio:
-        row[f"obs/{key}"] = look.proprio[start : start + size]
+        row[f"obs/{key}"][...] = look.proprio[start : start + size]
         start += size
-    row["tick/index"], row["tick/start_s"], row["tick/due_s"] = inputs.index, inputs.now_s, inputs.due_s
-    row["tick/overrun"] = inputs.overrun
+    row["tick/index"][...], row["tick/start_s"][...], row["tick/due_s"][...] = inputs.index, inputs.now_s, inputs.due_s
+    row["tick/overrun"][...] = inputs.overrun
     names = [name for name, _, _ in spec.cameras]
-    row["tick/captured_s"] = [look.captured_s[name] for name in names]
-    row["tick/arrived_s"] = [look.arrived_s[name] for name in names]
-    row["tick/frame_id"] = [look.frame_ids[name] for name in names]
-    row["tick/skew_s"], row["tick/verdict"] = look.skew_s, int(look.verdict)
-    row["tick/state_s"] = state.measured_s
-    row["tick/q_rad"], row["tick/dq_rad_s"] = state.q_rad, state.dq_rad_s
-    row["tick/T_base_tcp"], row["tick/tcp_velocity"] = state.T_base_tcp, state.tcp_velocity
-    row["tick/gripper_width_m"] = state.gripper_width_m
-    row["tick/force_n"] = math.nan if state.force_n is None else state.force_n
-    row["tick/arm_fault"] = state.fault is not None
-    row["tick/human_twist"] = human.twist
-    row["tick/human_gripper"] = math.nan if human.gripper is None else human.gripper
-    row["tick/engaged"], row["tick/events"] = human.engaged, int(human.events)
-    row["tick/polled_s"], row["tick/connected"] = human.polled_s, human.connected
-    row["tick/noise"] = inputs.noise
-    row["tick/gate_forced"] = inputs.gate_forced
-    row["tick/reset"] = math.nan if inputs.reset is None else inputs.reset
+    row["tick/captured_s"][...] = [look.captured_s[name] for name in names]
+    row["tick/arrived_s"][...] = [look.arrived_s[name] for name in names]
+    row["tick/frame_id"][...] = [look.frame_ids[name] for name in names]
+    row["tick/skew_s"][...], row["tick/verdict"][...] = look.skew_s, int(look.verdict)
+    row["tick/state_s"][...] = state.measured_s
+    row["tick/q_rad"][...], row["tick/dq_rad_s"][...] = state.q_rad, state.dq_rad_s
+    row["tick/T_base_tcp"][...], row["tick/tcp_velocity"][...] = state.T_base_tcp, state.tcp_velocity
+    row["tick/gripper_width_m"][...] = state.gripper_width_m
+    row["tick/force_n"][...] = math.nan if state.force_n is None else state.force_n
+    row["tick/arm_fault"][...] = state.fault is not None
+    row["tick/human_twist"][...] = human.twist
+    row["tick/human_gripper"][...] = math.nan if human.gripper is None else human.gripper
+    row["tick/engaged"][...], row["tick/events"][...] = human.engaged, int(human.events)
+    row["tick/polled_s"][...], row["tick/connected"][...] = human.polled_s, human.connected
+    row["tick/noise"][...] = inputs.noise
+    row["tick/gate_forced"][...] = inputs.gate_forced
+    row["tick/reset"][...] = math.nan if inputs.reset is None else inputs.reset
 
 
-def fill_outputs(row: Row, outputs: TickOutputs, after: TickState) -> None:
+def fill_outputs(row: Row | Views, outputs: TickOutputs, after: TickState) -> None:
     """Write what the stages gave; the replay fills a second row with these and compares."""
-    row["tick/features"] = math.nan if outputs.features is None else outputs.features
-    row["tick/chunk"] = math.nan if after.chunk is None else after.chunk.actions
-    row["tick/chunk_tick"] = -1 if after.chunk is None else after.chunk.requested
-    row["tick/base"] = math.nan if outputs.base is None else outputs.base
-    row["tick/residual"], row["tick/gate"] = outputs.residual, outputs.gate
-    row["tick/gate_open"] = outputs.gate_open
-    row["tick/human"] = math.nan if outputs.human is None else outputs.human
+    row["tick/features"][...] = math.nan if outputs.features is None else outputs.features
+    row["tick/chunk"][...] = math.nan if after.chunk is None else after.chunk.actions
+    row["tick/chunk_tick"][...] = -1 if after.chunk is None else after.chunk.requested
+    row["tick/base"][...] = math.nan if outputs.base is None else outputs.base
+    row["tick/residual"][...], row["tick/gate"][...] = outputs.residual, outputs.gate
+    row["tick/gate_open"][...] = outputs.gate_open
+    row["tick/human"][...] = math.nan if outputs.human is None else outputs.human
     decision, command = outputs.decision, outputs.command
     # On a hold nobody decides; the braking move that was executed stands there, so that readers find a number.
-    row["actions"] = outputs.commanded if decision.action is None else decision.action
-    row["tick/source"], row["tick/hold_reason"] = int(decision.source), int(decision.reason)
-    row["tick/arbiter"] = after.arbiter.packed()
-    row["tick/commanded"] = outputs.commanded
-    row["tick/commanded_T"], row["tick/commanded_q"] = after.filter.T_base_tcp, after.filter.q_rad
-    row["tick/commanded_gripper_m"] = after.filter.gripper_width_m
-    row["tick/filter_velocity"], row["tick/filter_due_s"] = after.filter.velocity, after.filter.due_s
-    row["tick/rejections"] = after.filter.rejections
-    row["tick/safety"] = int(after.filter.reasons)
-    row["tick/held"], row["tick/latched"] = isinstance(command, Hold), after.filter.latched
+    row["actions"][...] = outputs.commanded if decision.action is None else decision.action
+    row["tick/source"][...], row["tick/hold_reason"][...] = int(decision.source), int(decision.reason)
+    row["tick/arbiter"][...] = after.arbiter.packed()
+    row["tick/commanded"][...] = outputs.commanded
+    row["tick/commanded_T"][...], row["tick/commanded_q"][...] = after.filter.T_base_tcp, after.filter.q_rad
+    row["tick/commanded_gripper_m"][...] = after.filter.gripper_width_m
+    row["tick/filter_velocity"][...], row["tick/filter_due_s"][...] = after.filter.velocity, after.filter.due_s
+    row["tick/rejections"][...] = after.filter.rejections
+    row["tick/safety"][...] = int(after.filter.reasons)
+    row["tick/held"][...], row["tick/latched"][...] = isinstance(command, Hold), after.filter.latched
 
 
 OUTPUT_FIELDS = (

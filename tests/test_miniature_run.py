@@ -52,6 +52,7 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> LoadedStation:
         ("exploration.end", "0.01"),
         ("learner.updates_per_episode", str(UPDATES)),
         ("learner.batch_size", "32"),
+        ("learner.min_transitions", "256"),
         ("learner.algorithm", "{hidden = [16, 16], normaliser_batches = 10, actor_after = 10, actor_average = 0.5}"),
     )
 

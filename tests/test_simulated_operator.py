@@ -33,7 +33,7 @@ def off_target(scene: Scene) -> bool:
     tcp_m, block_m = scene.world.arm_state().T_base_tcp[:3, 3], scene.world.block_position_m()
     height_m = tcp_m[2] - GRASP_Z_M
     miss_m = float(np.linalg.norm(tcp_m[:2] - block_m[:2]))
-    return height_m <= TRAITS.watch_below_m and miss_m > TRAITS.grasp_off_m + TRAITS.slack * height_m
+    return height_m <= TRAITS.watch_below_m and miss_m > TRAITS.grasp_off_m + TRAITS.grasp_slack * height_m
 
 
 def takeover_after_s(seed: int) -> float:
