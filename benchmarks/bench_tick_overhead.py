@@ -2,8 +2,9 @@
 """What a tick costs besides the base network, the physics and the rendering; prints one JSON line.
 
 The simulated station in lock-step as `run_robot.py` runs it: two 84x84 cameras, the simulated operator, a residual of
-2x128 and a two-head gate of the shape that the learner publishes, the recorder in its own process. Also how soon
-`run_robot.py` is ready for its first tick, and the residual head alone. Run it on an otherwise idle machine.
+2x128 of the shape that the learner publishes, the recorder in its own process. The same again with the value gate
+switched on, whose two critics then judge every tick. Also how soon `run_robot.py` is ready for its first tick, and the
+residual head alone. Run it on an otherwise idle machine.
 
     .venv/bin/python benchmarks/bench_tick_overhead.py --repetitions 5 --ticks 1500
 """
@@ -89,12 +90,14 @@ def main() -> int:
     parser.add_argument("--starts", type=int, default=5, help="of run_robot.py")
     args = parser.parse_args()
     path = cli.STATIONS / "sim_place.toml"
-    loaded = load_station(path, [("residual.gate", "true")])
+    loaded = load_station(path)
     load_before = os.getloadavg()[0]
     bundle = load_bundle(loaded.bundle_path, loaded.station.policy.provider, loaded.station.policy.threads)
     message = learned_message(loaded, bundle)
     repetitions = [repetition(loaded, message, args.ticks, seed) for seed in range(args.repetitions)]
     p50, p99 = (_median([r.overhead_ms for r in repetitions], share) for share in (50, 99))
+    gated = load_station(path, [("residual.gate", "true")])
+    judged = [repetition(gated, message, args.ticks, seed) for seed in range(args.repetitions)]
     head = head_ms(bundle, message)
     ready = ready_s(path, args.starts)
     result = {
@@ -107,6 +110,7 @@ def main() -> int:
         "repetitions": args.repetitions,
         "ticks": sum(len(r.overhead_ms) for r in repetitions),
         "overhead_ms": {"p50": p50, "p99": p99, "p99_worst": _worst([r.overhead_ms for r in repetitions], 99)},
+        "overhead_with_gate_ms": {f"p{share}": _median([r.overhead_ms for r in judged], share) for share in (50, 99)},
         "cycle_ms": {f"p{share}": _median([r.cycle_ms for r in repetitions], share) for share in (50, 99)},
         "not_overhead": NOT_OVERHEAD,
         "stages_ms": {
