@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,15 @@ def test_same_seed_same_weights_with_a_lag_of_one(tmp_path: Path) -> None:
     assert seen[0] == seen[1]
     assert len(set(seen[0])) == 5
     assert (learner.statuses[-1].phase, learner.statuses[-1].updates) == ("stopped", 20)
+
+
+def test_a_learner_with_too_little_to_begin_with_says_so(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, min_transitions=1_000_000)
+    with running(chosen) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+        drive(robot, 0, 2)
+        while "gathering" not in [status.phase for status in learner.statuses]:
+            time.sleep(0.05)
+    assert learner.statuses[-1].updates == 0
 
 
 def test_learner_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
