@@ -11,6 +11,7 @@ from pathlib import Path
 
 from policy.episode_commit import Committed, commit_episode
 from policy.episode_file import COMMITTING, CREATING, PARTIAL, NoSpaceError
+from policy.run_folder import remove_half_made
 from robot.errors import BadInputError
 
 
@@ -59,6 +60,8 @@ def recover_folder(path: Path) -> Recovery:
     if (folder / "episodes").is_dir():
         folder = folder / "episodes"
     with recording_lock(folder):
+        if folder != path and path.is_dir():
+            remove_half_made(path)
         return finish_left(folder, only=None if path.is_dir() else path)
 
 

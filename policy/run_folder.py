@@ -31,6 +31,9 @@ class RunInfo(Record):
     provenance: Provenance
 
 
+_HALF_MADE = ".*.[0-9]*"  # .<name>.<process id>
+
+
 class RunFolder:
     """One run on disk: `run.json`, `episodes/`, `bundles/`, `weights/` and `stations/` (calibrations included).
 
@@ -193,6 +196,16 @@ class RunFolder:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise BadInputError(f"{found}: its bytes do not match its name; the file was changed, restore it")
         return data
+
+
+def remove_half_made(path: Path) -> None:
+    """Remove what a killed run did not finish storing in its folder; for a caller that holds its `recording_lock`."""
+    for folder in (path, *(path / kind for kind in _KINDS)):
+        for left in folder.glob(_HALF_MADE):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
 
 def _cannot_store(path: Path, error: OSError) -> BadInputError:

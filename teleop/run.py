@@ -21,7 +21,7 @@ from policy.learner_episode import of_episode
 from policy.link_security import check_endpoint
 from policy.provenance import collect_provenance, utc_now
 from policy.robot_link import RobotLink
-from policy.run_folder import RunFolder
+from policy.run_folder import RunFolder, remove_half_made
 from robot.clock import Clock
 from robot.errors import BadInputError, HandrailError
 from robot.recording import Recording
@@ -110,7 +110,7 @@ class Run:
             provenance = collect_provenance(clock, operator=options.operator)
             self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
             with recording_lock(self.folder.episodes):  # the recorder's own word would come late and be no bad input
-                pass
+                remove_half_made(options.out)
             self._recorder = stack.enter_context(RecorderProcess(self.folder.episodes, lock_step=clock.virtual))
             self.weights = self._open_weights(stack)
             self._station_sha256 = self.folder.store_station(self._loaded.text)

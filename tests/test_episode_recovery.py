@@ -32,6 +32,23 @@ def test_a_run_is_recovered_whole_and_a_second_time_nothing_is_left(tmp_path: Pa
     assert recover_folder(folder).episodes == ()
 
 
+def test_what_a_killed_run_had_half_stored_goes(tmp_path: Path) -> None:
+    for kind in ("episodes", "bundles", "weights", "stations"):
+        (tmp_path / kind).mkdir()
+    whole = tmp_path / "bundles" / "0a1b"
+    half = tmp_path / "bundles" / ".2c3d.4711"
+    for folder in (whole, half):
+        folder.mkdir()
+        (folder / "act.onnx").touch()
+    (tmp_path / ".run.json.4711").touch()
+    (tmp_path / "weights" / ".00000001-4e5f.4711").touch()
+    recover_folder(tmp_path)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"lock"}
+    assert left == {"act.onnx"}
+    assert whole.exists()
+    assert not half.exists()
+
+
 def test_one_recording_is_recovered_by_its_name(tmp_path: Path) -> None:
     first, second = left_open(tmp_path, 0), left_open(tmp_path, 1)
     assert [committed.episode for committed in recover_folder(second).episodes] == [1]
