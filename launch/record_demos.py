@@ -52,7 +52,7 @@ def main() -> int:
         f"{successes} of {len(run.results)} demonstrations succeeded, {document['ticks']} ticks: {run.folder.episodes}"
     )
     cli.write_json(args.json, document)
-    return cli.FAILED_CHECK if document["incomplete"] else cli.OK
+    return cli.FAILED_CHECK if document["incomplete"] or document["unrecorded"] else cli.OK
 
 
 def _parser() -> cli.ScriptParser:

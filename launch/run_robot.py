@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,12 +51,16 @@ def main() -> int:
         if recording:
             total = min(args.episodes or len(options.recorded), len(options.recorded) - first)
         print(f"ready in {process_age_s():.2f} s; {HOW_TO_ARM[options.operator]}", flush=True)
+        told = 0  # problems that the person has read
         while total is None or len(run.results) < total:
             result = run.episode()
             if result is None:
                 break
             notice = run.weights.notice if isinstance(run.weights, LearnedWeights) else ""
             print(episode_line(len(run.results), total, result, notice), flush=True)
+            for problem in run.problems[told:]:
+                print(problem, file=sys.stderr, flush=True)
+            told = len(run.problems)
             if result.quit:
                 break
         run.finish()
@@ -67,7 +72,7 @@ def main() -> int:
         print(report.text())
         document |= {**report.summary(), "verdict": report.verdict(), "recording": recording.path}
     cli.write_json(args.json, document)
-    return cli.FAILED_CHECK if document["incomplete"] else cli.OK
+    return cli.FAILED_CHECK if document["incomplete"] or document["unrecorded"] else cli.OK
 
 
 def _parser() -> cli.ScriptParser:

@@ -93,7 +93,7 @@ class EpisodeSpec(Strict):
             "tick/base": ("f4", actions),  # NaN: no proposal
             "tick/noise": ("f4", actions),
             "tick/residual": ("f4", actions),  # with noise, as added
-            "tick/gate": ("f4", (2,)),  # conservative value of base, of base + residual
+            "tick/gate": ("f4", (2,)),  # conservative value of base, of base + residual; NaN: not asked
             "tick/gate_open": ("u1", ()),
             "tick/gate_forced": ("u1", ()),  # scheduled pass of a closed gate
             "tick/residual_version": ("i8", ()),

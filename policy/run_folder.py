@@ -31,7 +31,8 @@ class RunInfo(Record):
     provenance: Provenance
 
 
-_HALF_MADE = ".*.[0-9]*"  # .<name>.<process id>
+# .<name>.<process id>, as `_write` and `store_bundle` name what they make
+_HALF_MADE = re.compile(r"\.(run\.json|([0-9]+-)?[0-9a-f]{64})\.[0-9]+")
 
 
 class RunFolder:
@@ -201,8 +202,10 @@ class RunFolder:
 def remove_half_made(path: Path) -> None:
     """Remove what a killed run did not finish storing in its folder; for a caller that holds its `recording_lock`."""
     for folder in (path, *(path / kind for kind in _KINDS)):
-        for left in folder.glob(_HALF_MADE):
-            if left.is_dir():
+        for left in folder.iterdir() if folder.is_dir() else ():
+            if not _HALF_MADE.fullmatch(left.name):
+                continue  # a person's own
+            if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
             else:
                 left.unlink()

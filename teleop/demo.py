@@ -36,23 +36,25 @@ class DemoPlan:
         layouts: held-out layouts of each measurement.
         episodes: training episodes.
         max_steps: control ticks after which no further training episode begins.
-        min_transitions: the learner begins with so many, where the station asks for more.
+        min_transitions: the learner begins with so many, where the station asks for more; None leaves the station be.
     """
 
     layouts: int
     episodes: int
     max_steps: int
-    min_transitions: int
+    min_transitions: int | None
 
     def applied(self, loaded: LoadedStation) -> LoadedStation:
         """Return the station as this plan runs it."""
         learner = loaded.station.learner
+        if self.min_transitions is None:
+            return loaded
         begins = {"min_transitions": min(learner.min_transitions, self.min_transitions)}
         station = loaded.station.model_copy(update={"learner": learner.model_copy(update=begins)})
         return loaded.model_copy(update={"station": station})
 
 
-FULL = DemoPlan(layouts=60, episodes=160, max_steps=19_800, min_transitions=19_800)
+FULL = DemoPlan(layouts=60, episodes=160, max_steps=19_800, min_transitions=None)
 QUICK = DemoPlan(layouts=10, episodes=8, max_steps=2_000, min_transitions=256)
 
 
@@ -160,7 +162,7 @@ def _summary(base: Evaluation, trained: Evaluation, training: TrainingResult) ->
             "failures_allowed": allowed,
         },
         "ticks": training.times.summary(),
-        "episodes": {"committed": len(results), "incomplete": training.incomplete},
+        "episodes": {"committed": training.committed, "incomplete": training.incomplete},
         "learner": {
             "updates": training.learner.get("updates", 0),
             "updates_per_s": round(float(training.learner.get("updates_per_s", 0.0)), 1),

@@ -20,27 +20,33 @@ class MessageRing:
     To put a message takes no system call, and the writer never waits for the reader. The memory has no name and lives
     as long as one of the two processes, so the reader of a writer that was killed finds all that it had put.
 
-    A position counts all bytes that ever went through. It is one aligned word, so none is ever seen half written; but
-    a processor other than x86 may show it before the bytes that it counts. So the reader goes by a position that it
-    saw a while ago, or behind the bell or the end of the writer, which have everything come before them.
+    A position counts all bytes that ever went through. It is one aligned word, written after the bytes that it counts,
+    which is enough where stores become visible in their order, as on x86-64; ARM promises no such thing.
     """
 
     def __init__(self, memory: int, bell: int) -> None:
-        """Map the ring behind two file descriptors (`files`), which stay the caller's."""
+        """Take over the two file descriptors of a ring, as `files` of the other end names them."""
+        self.files = memory, bell
         # touched now, not in the middle of a tick
         self._map = mmap.mmap(memory, 0, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._whole = memoryview(self._map)
         self._positions = self._whole[:_POSITIONS_BYTES].cast("Q")
         self._bytes = self._whole[_POSITIONS_BYTES:]
         self._capacity = len(self._bytes)
-        self._bell = os.dup(bell)
 
-    @staticmethod
-    def files(capacity: int) -> tuple[int, int]:
-        """Make memory and bell of a new ring that holds one message of `capacity` bytes; return their descriptors."""
-        memory = os.memfd_create("handrail-ring", os.MFD_CLOEXEC)
-        os.truncate(memory, _POSITIONS_BYTES + _HEAD.size + capacity)
-        return memory, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    @classmethod
+    def new(cls, capacity: int) -> Self:
+        """Make a ring that holds one message of `capacity` bytes. Raises OSError where there is no memory for it."""
+        files: list[int] = []
+        try:
+            files.append(os.memfd_create("handrail-ring", os.MFD_CLOEXEC))
+            os.truncate(files[0], _POSITIONS_BYTES + _HEAD.size + capacity)
+            files.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            return cls(*files)
+        except OSError:
+            for file in files:
+                os.close(file)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -73,29 +79,29 @@ class MessageRing:
 
     def ring(self) -> None:
         """Have the reader look now."""
-        os.eventfd_write(self._bell, 1)
+        os.eventfd_write(self.files[1], 1)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the bell; False when it did not ring in time."""
-        rung = bool(select.select([self._bell], [], [], timeout_s)[0])
+        rung = bool(select.select([self.files[1]], [], [], timeout_s)[0])
         if rung:
-            os.eventfd_read(self._bell)
+            os.eventfd_read(self.files[1])
         return rung
 
-    def take(self, end: int) -> tuple[int, bytes] | None:
-        """Return kind and bytes of the next message that ends at or before position `end`, or None. The reader alone.
+    def take(self) -> tuple[int, bytes] | None:
+        """Return kind and bytes of the next message, or None. The reader alone.
 
         Raises:
             RuntimeError: the ring holds no messages; whoever wrote there was no writer of this class.
         """
-        read = self.read
-        if end - read < _HEAD.size:
+        read, waiting = self.read, self.written - self.read
+        if waiting == 0:
             return None
+        if not _HEAD.size <= waiting <= self._capacity:
+            raise RuntimeError(f"message ring: {waiting} bytes wait in {self._capacity}")
         kind, size = _HEAD.unpack(self._copy_out(read, _HEAD.size))
-        if not 0 < end - read <= self._capacity or size > self._capacity:
-            raise RuntimeError(f"message ring: {end - read} bytes and a message of {size} in {self._capacity}")
-        if end - read < _HEAD.size + size:
-            return None
+        if size > waiting - _HEAD.size:
+            raise RuntimeError(f"message ring: a message of {size} bytes where {waiting} wait")
         data = self._copy_out(read + _HEAD.size, size)
         self._positions[_READ] = read + _HEAD.size + size
         return kind, data
@@ -106,7 +112,8 @@ class MessageRing:
             for view in (self._positions, self._bytes, self._whole):
                 view.release()
             self._map.close()
-            os.close(self._bell)
+            for file in self.files:
+                os.close(file)
 
     def _copy_in(self, position: int, data: bytes | memoryview) -> None:
         start = position % self._capacity

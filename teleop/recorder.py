@@ -67,12 +67,13 @@ class RecorderProcess:
         self._committed: dict[tuple[str, int], Committed] = {}
         self._failures: list[RecorderFailure] = []
         self._fresh: list[Committed] = []
+        self._unfinished: list[tuple[str, int]] = []  # run and episode of all that were begun
 
     def __enter__(self) -> Self:
         """Start the recorder; it is ready some 0.6 s later, rows put before that wait.
 
         Raises:
-            BadInputError: the temporary folder's path is too long for a socket.
+            BadInputError: the temporary folder's path is too long for a socket, or there is no memory for the rows.
         """
         self._context = zmq.Context()
         # its thread then waits for a free core and never takes the loop's in the middle of a tick
@@ -83,6 +84,10 @@ class RecorderProcess:
             where = self._private
             self._tidy()
             raise BadInputError(f"{where}: no socket can be made here ({error}); set TMPDIR to a short path") from None
+        except OSError as error:
+            self._tidy()
+            need = f"{self._capacity // 1_000_000} MB of memory, a temporary folder and a process"
+            raise BadInputError(f"recorder: cannot be started ({error}); it needs {need}") from None
         return self
 
     def __exit__(
@@ -106,10 +111,14 @@ class RecorderProcess:
         return self._ready
 
     def begin(self, header: EpisodeHeader) -> None:
-        """Start an episode; a recorder that died is started again first, and recovers what the dead one left."""
+        """Start an episode; a recorder that died is started again first.
+
+        The new one recovers what the dead one left and goes on with what is in the ring.
+        """
         if self._process is None:
             return
-        if not self.alive:
+        self._unfinished.append((header.run_id, header.episode))
+        if not self._lives():
             self._settle()
             try:
                 self._start()
@@ -118,6 +127,9 @@ class RecorderProcess:
                 self._failures.append(RecorderFailure(episode=header.episode, message=message, final=True))
         self._dropped = 0
         self._begun = self._put(Order.BEGIN, header.to_json().encode())
+        if not self._begun and self.alive:
+            message = f"episode {header.episode} is not recorded: the recorder takes nothing; see to its disk"
+            self._failures.append(RecorderFailure(episode=header.episode, message=message, final=True))
 
     def put(self, row: Row) -> bool:
         """Hand over one row. Lock-step waits for room; otherwise it returns within a millisecond."""
@@ -127,6 +139,9 @@ class RecorderProcess:
 
     def end(self, outcome: EpisodeOutcome) -> None:
         """End the episode. Its file comes through `committed` or `wait_committed`."""
+        if not self._begun:
+            return  # the recorder would take it for the end of the episode before
+        self._begun = False
         if self._dropped:
             outcome = outcome.with_gaps(self._dropped, f"the recorder was full or dead for {self._dropped} ticks")
         self._put(Order.END, outcome.to_json().encode())
@@ -166,31 +181,38 @@ class RecorderProcess:
         self._settle()
         self._process = None
         self._tidy()
+        named = {failure.episode for failure in self._failures if failure.final}
+        for run_id, episode in self._unfinished:
+            if (run_id, episode) not in self._committed and episode not in named:
+                message = f"episode {episode} was not committed; try `replay_episode.py recover {self._folder}`"
+                self._failures.append(RecorderFailure(episode=episode, message=message, final=True))
+        self._unfinished = []
 
     def _start(self) -> None:
-        """Start a recorder with a ring and a socket of its own, so that nothing meant for a dead one reaches it."""
-        self._ready, self._mourned = False, False
-        self._let_go()
+        """Start a recorder with a socket of its own; a successor takes over the ring with what is still in it.
+
+        What is there of the episode that the dead one had open comes before any BEGIN and is passed over.
+        """
+        if self._reports is not None:
+            self._reports.close()
+            self._reports = None
         self._remove_private()
         self._private = Path(tempfile.mkdtemp(prefix="handrail-"))  # mode 0700
         address = f"ipc://{self._private}/reports"
         self._reports = self._context.socket(zmq.PULL)
         self._reports.set_hwm(0)
         self._reports.bind(address)
-        files = MessageRing.files(self._capacity + _ORDERS_BYTES)
-        try:
-            self._ring = MessageRing(*files)
-            command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), address, str(os.getpid())]
-            self._process = subprocess.Popen(
-                [*command, *map(str, files)],
-                stdin=subprocess.DEVNULL,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is for the run, which then ends the recorder in order
-                pass_fds=files,
-            )
-        finally:
-            for file in files:
-                os.close(file)
+        if self._ring is None:
+            self._ring = MessageRing.new(self._capacity + _ORDERS_BYTES)
+        command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), address, str(os.getpid())]
+        self._process = subprocess.Popen(
+            [*command, *map(str, self._ring.files)],
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C is for the run, which then ends the recorder in order
+            pass_fds=self._ring.files,
+        )
+        self._ready = self._mourned = False
 
     def _put(self, order: Order, body: bytes | memoryview) -> bool:
         """Give an order; False when the recorder is dead or full, and for a lock-step run stays so for a minute."""
@@ -213,10 +235,10 @@ class RecorderProcess:
         """Return whether the recorder lives; a death is noted once."""
         if self._process is None:
             return False
-        alive = self._process.poll() is None
-        if not alive:
-            self._mourn(self._process.returncode)
-        return alive
+        status = self._process.poll()
+        if status is not None:
+            self._mourn(status)
+        return status is None
 
     def _mourn(self, status: int) -> None:
         if not self._mourned:

@@ -120,18 +120,15 @@ def serve(recorder: EpisodeRecorder, ring: MessageRing, parent: int) -> None:
     """Do what the loop says until it says CLOSE, is gone, or SIGTERM came."""
     terminated = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: terminated.set())
-    end = 0  # of what may be read, see MessageRing
-    while True:
-        rung = ring.wait(0.0 if ring.read < end else _POLL_S)
-        last = terminated.is_set() or os.getppid() != parent
-        if rung or last:
-            end = ring.written
+    end: int | None = None  # where to stop, once there is a reason to
+    while end is None or ring.read < end:
+        if end is None:
+            ring.wait(0.0 if ring.read < ring.written else _POLL_S)
+            if terminated.is_set() or os.getppid() != parent:
+                end = ring.written
         for _ in range(_BATCH):
-            message = ring.take(end)
+            message = ring.take()
             if message is None:
-                if last:
-                    recorder.stop("the recorder was terminated" if terminated.is_set() else "the run died")
-                    return
                 break
             order, body = message
             match Order(order):
@@ -145,7 +142,7 @@ def serve(recorder: EpisodeRecorder, ring: MessageRing, parent: int) -> None:
                     recorder.stop("the run closed before the episode ended")
                     return
         recorder.poll()
-        end = ring.written
+    recorder.stop("the recorder was terminated" if terminated.is_set() else "the run died")
 
 
 def main(folder: Path, address: str, parent: int, memory: int, bell: int) -> int:
@@ -184,7 +181,7 @@ def _remove_socket(path: Path) -> None:
 if __name__ == "__main__":
     try:
         status = main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6]))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         print(f"recorder: {error}; what was flushed can be recovered", file=sys.stderr, flush=True)
         status = 3
     # not by sys.exit: HDF5 tries failed writes again on its way out and ends in a segmentation fault

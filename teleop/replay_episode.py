@@ -23,7 +23,7 @@ from teleop.replay_look import LoggedLook
 from teleop.replay_parts import RunParts, each_row, run_above, start_state
 from teleop.rig import episode_spec
 from teleop.tick import TickPipeline, TickState
-from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, read_inputs, read_state
+from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, read_inputs, read_state, views
 
 FIRST = 5  # mismatches told in full
 # no rounding reaches these from the state before a tick
@@ -155,6 +155,7 @@ def _tick_findings(
     spec = episode.header.spec
     kinds = spec.row_dtype()
     redone: Row = np.zeros((), np.dtype([(name, kinds[name]) for name in OUTPUT_FIELDS]))
+    redone_views = views(redone)
     state: TickState | None = start_state(episode.header)
     before, all_known = -1, lost_ticks(episode) == 0
     for row in each_row(episode):
@@ -187,7 +188,7 @@ def _tick_findings(
                 state = read_state(row)
             else:
                 state, outputs = pipeline.step(state, inputs, heads[version])
-                fill_outputs(redone, outputs, state)
+                fill_outputs(redone_views, outputs, state)
                 differences = list(_differences(row, redone, tick))
                 yield from differences
                 if differences:

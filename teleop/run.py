@@ -125,7 +125,7 @@ class Run:
                 self.weights.resume(map(of_episode, latest_revisions(self.folder.episodes)))
             stack.push(hardware.pop_all())  # closed first, whatever the recorder still has to write
             self._stack = stack.pop_all()
-        self._next = self.folder.next_episode()
+        self._first = self._next = self.folder.next_episode()
         self._done = 0
         # Collections belong between episodes: one over a full heap takes longer than a tick.
         gc.collect()
@@ -168,6 +168,17 @@ class Run:
         self._done += 1
         gc.collect()
         return result
+
+    @property
+    def problems(self) -> list[str]:
+        """What the recorder could not do so far, in words for the person."""
+        return [failure.message for failure in self._recorder.failures()]
+
+    @property
+    def recorded(self) -> int:
+        """How many of the episodes in `results` are on disk."""
+        mine = range(self._first, self._next)
+        return sum(done.run_id == self.folder.run_id and done.episode in mine for done in self.committed)
 
     def finish(self) -> None:
         """Wait for the last commits and, with a learner, for its last weights."""

@@ -60,6 +60,7 @@ def run_summary(run: Run) -> dict[str, object]:
         "timing": run.loop.times.summary(),
         "safety": safety_reasons([episode.path for episode in committed]),
         "committed": len(committed),
+        "unrecorded": len(results) - run.recorded,
         "incomplete": sum(not episode.outcome.complete for episode in committed),
         "weights_version": run.weights.version,
     }
@@ -98,4 +99,6 @@ def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
         lines.append("safety filter: " + ", ".join(f"{name.lower()} {count} ticks" for name, count in reasons.items()))
     if document["incomplete"]:
         lines.append(f"{document['incomplete']} episodes have gaps in their recording")
-    return [*lines, f"run: {run.folder.path}"]
+    if document["unrecorded"]:
+        lines.append(f"{document['unrecorded']} episodes are not on disk")
+    return [*lines, *dict.fromkeys(run.problems), f"run: {run.folder.path}"]

@@ -160,13 +160,13 @@ class SimulatedOperator:
             self._held_last, self._nearest_m, self._progress_s = truth.held, distance_m, now_s
         if now_s - self._progress_s > traits.stall_s:
             return True
-        height_m = max(0.0, z - GRASP_Z_M)
+        height_m: float = max(0.0, z - GRASP_Z_M)
         off_m = math.dist((block_x, block_y), (pad_x, pad_y) if truth.held else (x, y))
         if not descending or height_m > traits.watch_below_m:
             return False
         if truth.held:
             # far from the pad it is not a placing yet: the hand settles on the block as it grasps
-            return bool(traits.place_off_m + traits.place_slack * height_m < off_m < _NEAR_PAD_M)
+            return traits.place_off_m + traits.place_slack * height_m < off_m < _NEAR_PAD_M
         return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.grasp_slack * height_m
 
     def _settled(self, truth: SceneTruth, state: ArmState) -> bool:

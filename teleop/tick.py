@@ -79,8 +79,8 @@ class TickOutputs:
         features: of the base policy (F,), None without a usable observation.
         base: base policy's action (A,), None without a proposal.
         residual: correction with noise (A,), as it was added; zeros where the gate is closed.
-        gate: value of base and of base + residual by the gate's critics (least of them); NaN without a gate.
-        gate_open: True when base + residual is not worth less, or the gate is forced or absent.
+        gate: value of base and of base + residual by the gate's critics (least of them); NaN where none was asked.
+        gate_open: True when base + residual is not worth less, or the gate is forced, absent or off.
         human: the whole action that the person wants (A,), None while not engaged.
         decision: who drives.
         command: what the filter let through, or its refusal.

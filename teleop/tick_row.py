@@ -22,12 +22,12 @@ Views = Mapping[str, NDArray[Any]]
 
 
 def views(row: Row) -> Views:
-    """Return a view of each field of a zero-dimensional row; who fills one row again and again saves the looking up."""
+    """Return a view of each field of a row (a zero-dimensional structured array), to fill it again and again."""
     return {name: row[name] for name in row.dtype.names or ()}
 
 
 def fill_row(
-    row: Row | Views,
+    row: Views,
     spec: EpisodeSpec,
     *,
     inputs: TickInputs,
@@ -38,7 +38,7 @@ def fill_row(
     deadline_missed: bool,
     stages_ms: Mapping[str, float] | None,
 ) -> None:
-    """Write one tick into `row`, a zero-dimensional structured array or its `views`. Reward and ends of it come later.
+    """Write one tick into the `views` of a row. Reward and ends of it come later.
 
     What is absent is NaN, or -1 for an identity; an image that is missing stays zero beside its frame id of -1.
     `stages_ms` None (lock-step) leaves the stage times NaN, since the log must not depend on the machine's speed.
@@ -55,7 +55,7 @@ def fill_row(
     row["dones"][...] = row["terminated"][...] = row["truncated"][...] = 0
 
 
-def _fill_inputs(row: Row | Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
+def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     look, state, human = inputs.observation, inputs.observation.state, inputs.human
     for name, _, _ in spec.cameras:
         image = look.images.get(name)
@@ -86,7 +86,7 @@ def _fill_inputs(row: Row | Views, spec: EpisodeSpec, inputs: TickInputs) -> Non
     row["tick/reset"][...] = math.nan if inputs.reset is None else inputs.reset
 
 
-def fill_outputs(row: Row | Views, outputs: TickOutputs, after: TickState) -> None:
+def fill_outputs(row: Views, outputs: TickOutputs, after: TickState) -> None:
     """Write what the stages gave; the replay fills a second row with these and compares."""
     row["tick/features"][...] = math.nan if outputs.features is None else outputs.features
     row["tick/chunk"][...] = math.nan if after.chunk is None else after.chunk.actions

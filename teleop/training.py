@@ -37,6 +37,7 @@ class TrainingResult:
         wall_s: from the first episode to the last weights [s].
         learner: the learner's last status.
         accepted, refused: versions of the weights.
+        committed: episodes of `results` that are on disk.
         incomplete: episodes whose recording has gaps.
     """
 
@@ -48,6 +49,7 @@ class TrainingResult:
     learner: dict[str, Any]
     accepted: int
     refused: int
+    committed: int
     incomplete: int
 
     @property
@@ -137,7 +139,7 @@ def train_online(
                     break
                 steps += result.ticks + result.reset_ticks
                 assert isinstance(run.weights, LearnedWeights)
-                progress(number, result, run.weights.notice)
+                progress(number, result, "; ".join([run.weights.notice, *run.problems[-1:]]).lstrip("; "))
                 if result.quit:
                     break
             run.finish()
@@ -154,5 +156,6 @@ def train_online(
             learner=learner.status(),
             accepted=weights.accepted,
             refused=weights.refused,
+            committed=run.recorded,
             incomplete=sum(not committed.outcome.complete for committed in run.committed),
         )

@@ -35,16 +35,17 @@ def test_a_run_is_recovered_whole_and_a_second_time_nothing_is_left(tmp_path: Pa
 def test_what_a_killed_run_had_half_stored_goes(tmp_path: Path) -> None:
     for kind in ("episodes", "bundles", "weights", "stations"):
         (tmp_path / kind).mkdir()
-    whole = tmp_path / "bundles" / "0a1b"
-    half = tmp_path / "bundles" / ".2c3d.4711"
+    whole = tmp_path / "bundles" / ("0a1b" * 16)
+    half = tmp_path / "bundles" / f".{'2c3d' * 16}.4711"
     for folder in (whole, half):
         folder.mkdir()
         (folder / "act.onnx").touch()
     (tmp_path / ".run.json.4711").touch()
-    (tmp_path / "weights" / ".00000001-4e5f.4711").touch()
+    (tmp_path / "weights" / f".00000001-{'4e5f' * 16}.4711").touch()
+    (tmp_path / ".notes.2026-11.md").touch()
     recover_folder(tmp_path)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"lock"}
-    assert left == {"act.onnx"}
+    assert left == {"act.onnx", ".notes.2026-11.md"}
     assert whole.exists()
     assert not half.exists()
 

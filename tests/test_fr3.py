@@ -125,3 +125,27 @@ def test_elbow_comes_back_to_the_rest_posture_while_the_tcp_moves(elbow_rad: flo
 @pytest.mark.parametrize("p", [[2.0, 0.0, 0.5], [math.nan, 0.0, 0.5], [math.inf, 0.0, 0.5]])
 def test_a_pose_out_of_reach_has_no_solution(p: list[float]) -> None:
     assert KINEMATICS.solve(pose(KINEMATICS.forward(HOME_Q)[:3, :3], np.array(p)), HOME_Q) is None
+
+
+class Counted(FR3Kinematics):
+    """Counts how often it is asked for a Jacobian."""
+
+    jacobians = 0
+
+    def jacobian(self, q_rad: Array) -> Array:
+        self.jacobians += 1
+        return super().jacobian(q_rad)
+
+
+def test_a_small_move_is_solved_with_one_jacobian() -> None:
+    kinematics = Counted()
+    T = moved(KINEMATICS.forward(HOME_Q), ([0.005, 0.0, -0.005], [0.0, 0.02, 0.0]))
+    assert kinematics.solve(T, HOME_Q) is not None
+    assert kinematics.jacobians == 1
+
+
+def test_a_far_move_renews_its_jacobian() -> None:
+    kinematics = Counted()
+    T = moved(KINEMATICS.forward(HOME_Q), ([0.15, 0.2, -0.1], [0.0, 0.6, 0.8]))
+    assert kinematics.solve(T, HOME_Q) is not None
+    assert kinematics.jacobians > 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,10 +29,13 @@ class Running:
 
     stop: threading.Event = field(default_factory=threading.Event)
     bound: threading.Event = field(default_factory=threading.Event)
+    gathering: threading.Event = field(default_factory=threading.Event)
     statuses: list[LearnerStatus] = field(default_factory=list)
 
     def report(self, status: LearnerStatus) -> None:
         self.statuses.append(status)
+        if status.phase == "gathering":
+            self.gathering.set()
         self.bound.set()
 
     @property
@@ -91,8 +93,7 @@ def test_a_learner_with_too_little_to_begin_with_says_so(tmp_path: Path) -> None
     chosen = settings(tmp_path, min_transitions=1_000_000)
     with running(chosen) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
         drive(robot, 0, 2)
-        while "gathering" not in [status.phase for status in learner.statuses]:
-            time.sleep(0.05)
+        assert learner.gathering.wait(WAIT_S)
     assert learner.statuses[-1].updates == 0
 
 

@@ -24,6 +24,7 @@ RUN = "demo-0a1b"
 ROW_BYTES = SPEC.row_dtype().itemsize
 BIG = SPEC.model_copy(update={"cameras": (("front", 200, 200),)})
 WAIT_S = 30.0
+FAILURE = SUCCESS.model_copy(update={"outcome": Outcome.FAILURE})
 
 
 def until(done: Callable[[], object]) -> None:
@@ -97,6 +98,81 @@ def test_a_killed_recorder_costs_one_episode_and_the_next_recovers_it(tmp_path: 
     assert second.outcome == SUCCESS
 
 
+def test_what_waits_for_a_recorder_that_dies_is_recorded_by_the_next(tmp_path: Path) -> None:
+    with RecorderProcess(tmp_path, lock_step=False) as recorder:
+        assert recorder.wait_ready(WAIT_S)
+        os.kill(process_id(recorder), signal.SIGSTOP)
+        for index in range(2):
+            assert all(record(recorder, index, 5))
+        recorder.begin(header(2))
+        assert all(recorder.put(row) for row in make_rows(3))
+        os.kill(process_id(recorder), signal.SIGKILL)
+        until(lambda: not recorder.alive)
+        assert all(record(recorder, 3, 5))
+        for index in range(4):
+            assert recorder.wait_committed(RUN, index, WAIT_S) is not None
+    assert [episode.length for episode in latest_revisions(tmp_path)] == [5, 5, 3, 5]
+    assert [episode.outcome.outcome for episode in latest_revisions(tmp_path)] == [
+        Outcome.SUCCESS,
+        Outcome.SUCCESS,
+        Outcome.INCOMPLETE,
+        Outcome.SUCCESS,
+    ]
+
+
+def test_an_episode_that_nobody_finished_is_named_at_the_end(tmp_path: Path) -> None:
+    with RecorderProcess(tmp_path, lock_step=False) as recorder:
+        recorder.begin(header(0))
+        assert recorder.wait_ready(WAIT_S)
+        os.kill(process_id(recorder), signal.SIGKILL)
+        until(lambda: not recorder.alive)
+    assert recorder.failures()[-1].message.startswith("episode 0 was not committed")
+
+
+def test_an_episode_that_could_not_begin_gives_its_outcome_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("teleop.recorder._ORDERS_BYTES", 4000)
+    refused = []
+    with RecorderProcess(tmp_path, lock_step=False, capacity_bytes=2 * ROW_BYTES) as recorder:
+        assert recorder.wait_ready(WAIT_S)
+        os.kill(process_id(recorder), signal.SIGSTOP)
+        for index in range(40):
+            recorder.begin(header(index))
+            refused += [failure.episode for failure in recorder.failures() if failure.episode == index]
+            recorder.end(SUCCESS if index % 2 else FAILURE)
+        os.kill(process_id(recorder), signal.SIGCONT)
+    assert refused
+    for committed in recorder.committed():
+        assert committed.episode not in refused
+        expected = SUCCESS if committed.episode % 2 else FAILURE
+        assert committed.outcome.outcome in (expected.outcome, Outcome.INCOMPLETE)
+
+
+def test_a_busy_recorder_heeds_sigterm(tmp_path: Path) -> None:
+    with RecorderProcess(tmp_path, lock_step=True) as recorder:
+        assert recorder.wait_ready(WAIT_S)
+        rows = make_rows(4, BIG)
+        recorder.begin(header(0, BIG))
+        for _ in range(100):
+            recorder.put(rows[0])
+        os.kill(process_id(recorder), signal.SIGTERM)
+        until(lambda: not recorder.put(rows[1]))
+        assert not recorder.alive
+
+
+def test_without_memory_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with (
+        pytest.raises(BadInputError, match="cannot be started"),
+        RecorderProcess(tmp_path, lock_step=True, capacity_bytes=1 << 60),
+    ):
+        pass
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_write_that_fails_ends_the_recorder_and_spares_what_was_flushed(tmp_path: Path) -> None:
     with RecorderProcess(tmp_path, lock_step=True) as recorder:
         assert recorder.wait_ready(WAIT_S)
@@ -162,7 +238,9 @@ def test_a_recorder_that_cannot_be_started_again_is_told_and_never_raised(
         until(lambda: not recorder.alive)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
         assert record(recorder, 0, 2) == [False, False]
-        assert "no recorder can be started" in recorder.failures()[0].message
+        ended, unstarted = recorder.failures()
+        assert "the recorder ended (status -9)" in ended.message
+        assert "no recorder can be started" in unstarted.message
 
 
 def test_the_sockets_have_no_names_once_it_is_ready(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import inspect
 import io
 import tokenize
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 
 import teleop.simulated_operator
+from robot.arm_state import ArmState
 from robot.simulation.expert import GRASP_Z_M
 from robot.simulation.layout import Split, draw_layout
-from robot.simulation.place_task import TaskStatus
+from robot.simulation.place_task import SceneTruth, TaskStatus
 from teleop.human_input import HumanCommand, HumanEvent, HumanInput
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import OperatorTraits, SimulatedOperator
@@ -270,3 +272,40 @@ class TestUnattended(HumanInputContract):
         assert isinstance(human, Unattended)
         if step == 50:
             human.arm()
+
+
+@pytest.mark.parametrize(
+    ("held", "height_m", "off_m", "wrong"),
+    [
+        # 13 mm and 30 % of the height: a hand that comes down to the block at a slant is let be
+        (False, 0.05, 0.027, False),
+        (False, 0.05, 0.029, True),
+        (False, 0.01, 0.015, False),
+        (False, 0.01, 0.017, True),
+        # 8.5 mm and 20 %
+        (True, 0.02, 0.0120, False),
+        (True, 0.02, 0.0130, True),
+        (True, 0.002, 0.0085, False),
+        (True, 0.002, 0.0095, True),
+        # not yet judged, and too far from the pad to be a placing
+        (True, 0.10, 0.05, False),
+        (True, 0.02, 0.07, False),
+    ],
+)
+def test_a_descent_is_judged_by_its_miss_and_the_height_that_is_left(
+    held: bool, height_m: float, off_m: float, wrong: bool
+) -> None:
+    scene = Scene()
+    operator = beside(scene)
+    here = scene.world.arm_state()
+
+    def seen(z_m: float) -> tuple[SceneTruth, ArmState]:
+        T = here.T_base_tcp.copy()
+        T[:3, 3] = 0.45, 0.0, z_m
+        block_m = T[:3, 3] if held else np.array([0.45 + off_m, 0.0, 0.02])
+        pad_xy_m = block_m[:2] - np.array([off_m, 0.0])
+        truth = SceneTruth(block_m=block_m, pad_xy_m=pad_xy_m, held=held, upright=True, resting=False)
+        return truth, dataclasses.replace(here, T_base_tcp=T, gripper_width_m=0.04 if held else 0.08)
+
+    assert not operator._goes_wrong(*seen(GRASP_Z_M + height_m + 0.005), 0.0)
+    assert operator._goes_wrong(*seen(GRASP_Z_M + height_m), 0.05) is wrong

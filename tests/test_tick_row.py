@@ -7,7 +7,7 @@ from robot.command import Hold
 from teleop.human_input import HumanEvent
 from teleop.rig import episode_spec
 from teleop.tick import TickInputs, TickOutputs, TickState
-from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, fill_row, read_inputs, read_state
+from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, fill_row, read_inputs, read_state, views
 from tests.tick_bench import Bench, head
 
 
@@ -24,7 +24,8 @@ def spec(bench: Bench) -> EpisodeSpec:
 def written(spec: EpisodeSpec, inputs: TickInputs, outputs: TickOutputs, after: TickState, **times: object) -> Row:
     row = np.frombuffer(b"\xa5" * spec.row_dtype().itemsize, spec.row_dtype()).copy().reshape(())
     fill_row(
-        row, spec, inputs=inputs, outputs=outputs, after=after, residual_version=7, end_s=11.5, deadline_missed=True,
+        views(row), spec, inputs=inputs, outputs=outputs, after=after,
+        residual_version=7, end_s=11.5, deadline_missed=True,
         stages_ms=None, **times,  # type: ignore[arg-type]
     )  # fmt: skip
     return row
@@ -59,7 +60,7 @@ def test_a_logged_tick_gives_the_same_outputs_bit_for_bit(bench: Bench, spec: Ep
         row = written(spec, inputs, outputs, after)
         again_state, again = bench.pipeline.step(before, read_inputs(row, spec), bench.head)
         twin = row.copy()
-        fill_outputs(twin, again, again_state)
+        fill_outputs(views(twin), again, again_state)
         for field in OUTPUT_FIELDS:
             assert twin[field].tobytes() == row[field].tobytes(), field
 
@@ -102,7 +103,8 @@ def test_every_field_but_the_digest_is_written(bench: Bench, spec: EpisodeSpec) 
     blank = written(spec, inputs, outputs, after)
     other = np.frombuffer(b"\x5a" * spec.row_dtype().itemsize, spec.row_dtype()).copy().reshape(())
     fill_row(
-        other, spec, inputs=inputs, outputs=outputs, after=after, residual_version=7, end_s=11.5, deadline_missed=True,
+        views(other), spec, inputs=inputs, outputs=outputs, after=after,
+        residual_version=7, end_s=11.5, deadline_missed=True,
         stages_ms=None,
     )  # fmt: skip
     unwritten = [name for name in spec.row_dtype().names or () if blank[name].tobytes() != other[name].tobytes()]
@@ -113,7 +115,8 @@ def test_stage_times_are_logged_in_the_order_of_the_schema(bench: Bench, spec: E
     inputs, outputs, _, after = ticks(bench)[3]
     row = np.zeros((), spec.row_dtype())
     fill_row(
-        row, spec, inputs=inputs, outputs=outputs, after=after, residual_version=0, end_s=0.0, deadline_missed=False,
+        views(row), spec, inputs=inputs, outputs=outputs, after=after,
+        residual_version=0, end_s=0.0, deadline_missed=False,
         stages_ms={"encode": 3.0, "state": 1.0},
     )  # fmt: skip
     expected = {"state": 1.0, "encode": 3.0}
