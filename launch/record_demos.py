@@ -15,7 +15,7 @@ from robot.clock import VirtualClock, WallClock
 from robot.simulation.layout import Split
 from teleop.demonstrations import perturbed, unbumped
 from teleop.run import Run, RunOptions
-from teleop.run_report import HOW_TO_ARM, run_summary
+from teleop.run_report import HOW_TO_ARM, all_recorded, recording_lines, run_summary
 
 
 def main() -> int:
@@ -51,8 +51,10 @@ def main() -> int:
     print(
         f"{successes} of {len(run.results)} demonstrations succeeded, {document['ticks']} ticks: {run.folder.episodes}"
     )
+    for line in recording_lines(run, document):
+        print(line)
     cli.write_json(args.json, document)
-    return cli.FAILED_CHECK if document["incomplete"] or document["unrecorded"] else cli.OK
+    return cli.OK if all_recorded(document) else cli.FAILED_CHECK
 
 
 def _parser() -> cli.ScriptParser:

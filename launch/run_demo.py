@@ -14,6 +14,7 @@ from pathlib import Path
 from environment import cli
 
 from teleop.demo import FULL, QUICK, run_demo
+from teleop.run_report import all_recorded
 
 
 def main() -> int:
@@ -58,7 +59,7 @@ def main() -> int:
     print(f"took                {summary['wall_s']:.0f} s, {summary['env_steps']} ticks of training")
     print(f"open                {out / 'report.html'}")
     cli.write_json(args.json, summary)
-    return cli.OK if replay["mismatches"] == 0 else cli.FAILED_CHECK
+    return cli.OK if replay["mismatches"] == 0 and all_recorded(summary["episodes"]) else cli.FAILED_CHECK
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +16,9 @@ from robot.clock import VirtualClock, WallClock
 from robot.config import RecordedArmConfig
 from robot.errors import BadInputError
 from robot.recording import Recording
-from teleop.learned_weights import LearnedWeights
 from teleop.open_loop_report import open_loop_report
 from teleop.run import Run, RunOptions
-from teleop.run_report import HOW_TO_ARM, episode_line, process_age_s, run_summary, summary_lines
+from teleop.run_report import HOW_TO_ARM, all_recorded, episode_line, process_age_s, run_summary, summary_lines
 
 _EPISODES = 10
 
@@ -51,16 +49,11 @@ def main() -> int:
         if recording:
             total = min(args.episodes or len(options.recorded), len(options.recorded) - first)
         print(f"ready in {process_age_s():.2f} s; {HOW_TO_ARM[options.operator]}", flush=True)
-        told = 0  # problems that the person has read
         while total is None or len(run.results) < total:
             result = run.episode()
             if result is None:
                 break
-            notice = run.weights.notice if isinstance(run.weights, LearnedWeights) else ""
-            print(episode_line(len(run.results), total, result, notice), flush=True)
-            for problem in run.problems[told:]:
-                print(problem, file=sys.stderr, flush=True)
-            told = len(run.problems)
+            print(episode_line(len(run.results), total, result, run.news()), flush=True)
             if result.quit:
                 break
         run.finish()
@@ -72,7 +65,7 @@ def main() -> int:
         print(report.text())
         document |= {**report.summary(), "verdict": report.verdict(), "recording": recording.path}
     cli.write_json(args.json, document)
-    return cli.FAILED_CHECK if document["incomplete"] or document["unrecorded"] else cli.OK
+    return cli.OK if all_recorded(document) else cli.FAILED_CHECK
 
 
 def _parser() -> cli.ScriptParser:

@@ -162,7 +162,11 @@ def _summary(base: Evaluation, trained: Evaluation, training: TrainingResult) ->
             "failures_allowed": allowed,
         },
         "ticks": training.times.summary(),
-        "episodes": {"committed": training.committed, "incomplete": training.incomplete},
+        "episodes": {
+            "committed": training.committed,
+            "unrecorded": len(results) - training.committed,
+            "incomplete": training.incomplete,
+        },
         "learner": {
             "updates": training.learner.get("updates", 0),
             "updates_per_s": round(float(training.learner.get("updates_per_s", 0.0)), 1),

@@ -6,7 +6,6 @@ import mmap
 import os
 import select
 import struct
-from types import TracebackType
 from typing import Self
 
 _WRITTEN, _READ = 0, 8  # numbers of the two positions, a cache line apart
@@ -47,14 +46,6 @@ class MessageRing:
             for file in files:
                 os.close(file)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def written(self) -> int:

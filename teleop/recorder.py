@@ -67,7 +67,7 @@ class RecorderProcess:
         self._committed: dict[tuple[str, int], Committed] = {}
         self._failures: list[RecorderFailure] = []
         self._fresh: list[Committed] = []
-        self._unfinished: list[tuple[str, int]] = []  # run and episode of all that were begun
+        self._episodes: list[tuple[str, int]] = []  # run and episode of all that were begun
 
     def __enter__(self) -> Self:
         """Start the recorder; it is ready some 0.6 s later, rows put before that wait.
@@ -117,7 +117,7 @@ class RecorderProcess:
         """
         if self._process is None:
             return
-        self._unfinished.append((header.run_id, header.episode))
+        self._episodes.append((header.run_id, header.episode))
         if not self._lives():
             self._settle()
             try:
@@ -182,11 +182,11 @@ class RecorderProcess:
         self._process = None
         self._tidy()
         named = {failure.episode for failure in self._failures if failure.final}
-        for run_id, episode in self._unfinished:
+        for run_id, episode in self._episodes:
             if (run_id, episode) not in self._committed and episode not in named:
                 message = f"episode {episode} was not committed; try `replay_episode.py recover {self._folder}`"
                 self._failures.append(RecorderFailure(episode=episode, message=message, final=True))
-        self._unfinished = []
+        self._episodes = []
 
     def _start(self) -> None:
         """Start a recorder with a socket of its own; a successor takes over the ring with what is still in it.
@@ -215,7 +215,7 @@ class RecorderProcess:
         self._ready = self._mourned = False
 
     def _put(self, order: Order, body: bytes | memoryview) -> bool:
-        """Give an order; False when the recorder is dead or full, and for a lock-step run stays so for a minute."""
+        """Give an order; False when the recorder is dead or the ring full, in lock-step for a minute."""
         ring = self._ring
         if ring is None or not self._lives():
             return False

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +155,7 @@ def main(folder: Path, address: str, parent: int, memory: int, bell: int) -> int
     reports.connect(address)
     recorder = EpisodeRecorder(folder, reports)
     try:
-        with MessageRing(memory, bell) as ring, recording_lock(folder):
+        with closing(MessageRing(memory, bell)) as ring, recording_lock(folder):
             recorder.recover()
             reports.send_multipart([Report.READY.value, b""])
             serve(recorder, ring, parent)

@@ -126,7 +126,7 @@ class Run:
             stack.push(hardware.pop_all())  # closed first, whatever the recorder still has to write
             self._stack = stack.pop_all()
         self._first = self._next = self.folder.next_episode()
-        self._done = 0
+        self._done = self._told = 0
         # Collections belong between episodes: one over a full heap takes longer than a tick.
         gc.collect()
         gc.freeze()
@@ -173,6 +173,12 @@ class Run:
     def problems(self) -> list[str]:
         """What the recorder could not do so far, in words for the person."""
         return [failure.message for failure in self._recorder.failures()]
+
+    def news(self) -> str:
+        """What to tell the person after an episode: of the weights, and what the recorder could not do since."""
+        told, self._told = self._told, len(self.problems)
+        weights = [self.weights.notice] if isinstance(self.weights, LearnedWeights) and self.weights.notice else []
+        return "; ".join([*weights, *self.problems[told:]])
 
     @property
     def recorded(self) -> int:

@@ -33,7 +33,7 @@ def process_age_s() -> float:
 
 
 def episode_line(number: int, total: int | None, result: EpisodeResult, notice: str) -> str:
-    """One line about a finished episode; `notice` is news of the weights."""
+    """One line about a finished episode; `notice` is what else there is to tell."""
     assert result.outcome is not None
     of = "" if total is None else f"/{total}"
     line = f"episode {number}{of}: {result.outcome.outcome.value}, {result.ticks} ticks"
@@ -97,8 +97,19 @@ def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
     reasons = document["safety"]
     if isinstance(reasons, dict) and reasons:
         lines.append("safety filter: " + ", ".join(f"{name.lower()} {count} ticks" for name, count in reasons.items()))
+    return [*lines, *recording_lines(run, document), f"run: {run.folder.path}"]
+
+
+def recording_lines(run: Run, document: dict[str, object]) -> list[str]:
+    """Return what is missing of the run's recording and why, for people; nothing when all is there."""
+    lines = []
     if document["incomplete"]:
         lines.append(f"{document['incomplete']} episodes have gaps in their recording")
     if document["unrecorded"]:
         lines.append(f"{document['unrecorded']} episodes are not on disk")
-    return [*lines, *dict.fromkeys(run.problems), f"run: {run.folder.path}"]
+    return [*lines, *dict.fromkeys(run.problems)]
+
+
+def all_recorded(document: dict[str, object]) -> bool:
+    """Return whether every episode of a run is on disk without gaps."""
+    return not (document["incomplete"] or document["unrecorded"])

@@ -138,8 +138,7 @@ def train_online(
                 if result is None:
                     break
                 steps += result.ticks + result.reset_ticks
-                assert isinstance(run.weights, LearnedWeights)
-                progress(number, result, "; ".join([run.weights.notice, *run.problems[-1:]]).lstrip("; "))
+                progress(number, result, run.news())
                 if result.quit:
                     break
             run.finish()

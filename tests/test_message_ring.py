@@ -6,7 +6,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ HEAD = 16
 @contextmanager
 def two_ends(capacity: int) -> Iterator[tuple[MessageRing, MessageRing]]:
     """Writer and reader, each with a mapping of its own."""
-    with MessageRing.new(capacity) as writer, MessageRing(*map(os.dup, writer.files)) as reader:
+    with closing(MessageRing.new(capacity)) as writer, closing(MessageRing(*map(os.dup, writer.files))) as reader:
         yield writer, reader
 
 
@@ -70,8 +70,9 @@ def test_a_position_that_cannot_be_is_refused(written: int, read: int) -> None:
 
 _WRITES_UNTIL_KILLED = """
 import itertools, sys
+from contextlib import closing
 from teleop.message_ring import MessageRing
-with MessageRing(int(sys.argv[1]), int(sys.argv[2])) as ring:
+with closing(MessageRing(int(sys.argv[1]), int(sys.argv[2]))) as ring:
     for number in itertools.count():
         data = number.to_bytes(8, "little") * (number % 700)
         while not ring.has_room(len(data)):
@@ -81,7 +82,7 @@ with MessageRing(int(sys.argv[1]), int(sys.argv[2])) as ring:
 
 
 def test_whatever_a_killed_writer_had_put_is_whole() -> None:
-    with MessageRing.new(100_000) as reader:
+    with closing(MessageRing.new(100_000)) as reader:
         command = [sys.executable, "-c", _WRITES_UNTIL_KILLED, *map(str, reader.files)]
         with subprocess.Popen(command, pass_fds=reader.files, cwd=Path(__file__).parents[1]) as writer:
             count = 0

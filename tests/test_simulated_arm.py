@@ -5,11 +5,11 @@ from robot.fr3 import FR3Kinematics
 from robot.safety import SafetyFilter
 from robot.simulation.simulated_arm import SimulatedArm
 from robot.simulation.world import TIMESTEP_S, SimulatedWorld
-from tests.contracts import ArmContract
+from tests.contracts import FollowingArmContract
 from tests.filter_bench import LIMITS
 
 
-class TestSimulatedArm(ArmContract):
+class TestSimulatedArm(FollowingArmContract):
     ahead_s = 0.5 * TIMESTEP_S + 1e-9  # the world stands at the physics step nearest to the clock
 
     def make(self, clock: VirtualClock) -> Arm:
