@@ -164,12 +164,12 @@ def _owned(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock: IO[str] = (folder / "lock").open("w")
     except OSError as error:
-        raise BadInputError(f"{folder}: cannot be written to ({error.strerror}); choose another state_dir") from error
+        raise BadInputError(f"{folder}: cannot be written to ({error.strerror}); choose another --state") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BadInputError(f"{folder}: another learner works here; stop it or choose another state_dir") from error
+            raise BadInputError(f"{folder}: another learner works here; stop it or choose another --state") from error
         yield
 
 
@@ -208,7 +208,7 @@ def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"learner: {error}; free some space in its state_dir and start it again", file=sys.stderr)
+        print(f"learner: {error}; free some space in the folder of its state and start it again", file=sys.stderr)
         return 1
     return 0
 

@@ -236,8 +236,7 @@ class Training:
         if self._settings.offline_updates and not self.ready:
             raise BadInputError(
                 f"learner: the episodes to start from give {self._buffer.size} transitions "
-                f"(min_transitions {self._settings.min_transitions}); name more of them, lower learner.min_transitions "
-                "or leave offline_updates at 0"
+                f"(min_transitions {self._settings.min_transitions}); name more or lower learner.min_transitions"
             )
         self._owed = self._settings.offline_updates
         self.save()  # from here on, what is stored beyond `_taken` came live
