@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from environment import cli
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import cpu_name
 from benchmarks.policy_inference import percentiles_ms, random_tensors
 from policy.bundle import Bundle, load_bundle
 from policy.residual import Dims
@@ -102,7 +102,7 @@ def main() -> int:
     ready = ready_s(path, args.starts)
     result = {
         "benchmark": "tick_overhead",
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "load_before": round(load_before, 2),
         "threads": {"blas": os.environ["OMP_NUM_THREADS"], "onnxruntime": loaded.station.policy.threads},
@@ -207,11 +207,6 @@ def _median(repetitions: list[Array], share: float) -> float:
 
 def _worst(repetitions: list[Array], share: float) -> float:
     return round(float(max(np.percentile(values, share) for values in repetitions)), 4)
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ from robot.simulation.layout import Split
 from teleop.demo import FULL, QUICK
 from teleop.evaluation import evaluate
 from teleop.station import LoadedStation, load_station
+from teleop.station_learner import learner_settings
 from teleop.statistics import quarter_means
-from teleop.training import TrainingResult, learner_settings, train_online
+from teleop.training import TrainingResult, train_online
 
 _CONSTANT_SEED = 1_000  # selection layouts on which the constant is chosen
 _CONSTANT_LAYOUTS = 24

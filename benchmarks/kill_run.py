@@ -40,7 +40,8 @@ from policy.episode_header import EpisodeHeader
 from policy.episode_reader import latest_revisions
 from policy.episode_recovery import recover_folder
 from robot.clock import VirtualClock
-from teleop.loop import ControlLoop, Tick
+from teleop.loop import ControlLoop
+from teleop.loop_parts import Tick
 from teleop.recorder import RecorderProcess
 from teleop.replay import verify_run
 from teleop.training import train_online

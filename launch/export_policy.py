@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Exports a policy as a bundle: `place` from a training's checkpoint, `blank` a policy that holds still."""
+"""Exports a policy as a bundle: `place` from a checkpoint, `blank` holds still, `remote` runs on a policy server."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from teleop.nominal_calibration import nominal_calibration
 _EXAMPLES = [
     "export_policy.py place runs/base.checkpoint.safetensors --out runs/base",
     "export_policy.py blank launch/stations/sim_place.toml --out runs/blank",
+    "export_policy.py remote pi0_droid.toml --out runs/pi0",
 ]
 
 
@@ -28,8 +29,10 @@ def main() -> int:
         return place(words[1:])
     if words[:1] == ["blank"]:
         return blank(words[1:])
-    parser = cli.script(f"{__doc__}\n\n`place --help` and `blank --help` tell more.", _EXAMPLES)
-    parser.add_argument("what", choices=["place", "blank"])
+    if words[:1] == ["remote"]:
+        return remote(words[1:])
+    parser = cli.script(f"{__doc__}\n\n`place --help`, `blank --help` and `remote --help` tell more.", _EXAMPLES)
+    parser.add_argument("what", choices=["place", "blank", "remote"])
     parser.read(words[:1])
     return cli.OK
 
@@ -62,7 +65,7 @@ def blank(words: Sequence[str]) -> int:
     args = parser.read(words)
     station = args.station.station
     cameras = [
-        CameraInput(name=camera.name, height=camera.height, width=camera.width)
+        CameraInput(name=camera.name, height=camera.image_size[0], width=camera.image_size[1])
         for camera in station.camera
         if isinstance(camera, SimulatedCameraConfig)
     ]
@@ -81,6 +84,30 @@ def blank(words: Sequence[str]) -> int:
         gripper_closed_m=station.safety.gripper_min_m,
     )
     return _finish(args.out, args.json, {"training": "none, holds still"})
+
+
+def remote(words: Sequence[str]) -> int:
+    """Write the bundle of a policy that a server runs, from a description of it."""
+    parser = cli.script(
+        "Exports a policy that runs on an openpi policy server, from a TOML description of what it takes and gives\n"
+        "(docs/slow_policies.md has one). Without --encode the residual's features come from a small frozen encoder.",
+        [_EXAMPLES[2], f"{_EXAMPLES[2]} --encode encoder.onnx"],
+    )
+    parser.prog = "export_policy.py remote"
+    parser.add_argument("description", type=Path, help="TOML file")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    parser.add_argument("--encode", type=Path, metavar="FILE", help="ONNX encoder: <camera>_image, proprio -> features")
+    args = parser.read(words)
+
+    from policy.remote_bundle import read_description, write_remote_bundle  # needs onnx, which only export does
+
+    description = read_description(args.description)
+    try:
+        encode = args.encode.read_bytes() if args.encode else None
+    except OSError as error:
+        raise BadInputError(f"{args.encode}: cannot be read ({error.strerror}); name an ONNX file") from None
+    write_remote_bundle(args.out, description, encode)
+    return _finish(args.out, args.json, {"training": "elsewhere"})
 
 
 def _finish(out: Path, json_path: Path | None, facts: dict[str, object]) -> int:

@@ -18,7 +18,7 @@ from policy.learner_status import LearnerStatus, StatusFile
 from policy.link_security import check_endpoint
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
-from teleop.training import learner_settings
+from teleop.station_learner import learner_settings
 
 _UPDATES = 2000
 

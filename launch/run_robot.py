@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from policy.manifest_file import read_manifest
 from policy.weights_file import read_weights
 from robot.clock import VirtualClock, WallClock
 from robot.config import RecordedArmConfig
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HardwareError
 from robot.recording import Recording
+from teleop.inject import HELP as INJECT_HELP
+from teleop.inject import read_fault
 from teleop.open_loop_report import open_loop_report
 from teleop.run import Run, RunOptions
 from teleop.run_report import HOW_TO_ARM, all_recorded, episode_line, process_age_s, run_summary, summary_lines
@@ -41,6 +44,7 @@ def main() -> int:
         explore=args.learner is not None,
         resume=args.resume,
         recorded=tuple(unseen(recording, manifest.training)) if recording else (),
+        faults=tuple(map(read_fault, args.inject)),
     )
     clock = WallClock() if args.real_time or by_hand else VirtualClock()
     with Run(args.station, clock, options, recording=recording) as run:
@@ -49,10 +53,19 @@ def main() -> int:
         if recording:
             total = min(args.episodes or len(options.recorded), len(options.recorded) - first)
         print(f"ready in {process_age_s():.2f} s; {HOW_TO_ARM[options.operator]}", flush=True)
-        while total is None or len(run.results) < total:
-            result = run.episode()
-            if result is None:
-                break
+        if run.granted:
+            print(run.granted, flush=True)
+        failure = None
+        while failure is None and (total is None or len(run.results) < total):
+            done = len(run.results)
+            try:
+                if run.episode() is None:
+                    break
+            except HardwareError as error:
+                failure = error
+                if len(run.results) == done:
+                    raise
+            result = run.results[-1]
             print(episode_line(len(run.results), total, result, run.news()), flush=True)
             if result.quit:
                 break
@@ -64,8 +77,11 @@ def main() -> int:
         report = open_loop_report([read_episode(episode.path) for episode in run.committed], recording, manifest)
         print(report.text())
         document |= {**report.summary(), "verdict": report.verdict(), "recording": recording.path}
+    if failure is not None:
+        document["failure"] = str(failure)
+        print(f"run_robot.py: {failure}", file=sys.stderr)
     cli.write_json(args.json, document)
-    return cli.OK if all_recorded(document) else cli.FAILED_CHECK
+    return cli.OK if failure is None and all_recorded(document) else cli.FAILED_CHECK
 
 
 def _parser() -> cli.ScriptParser:
@@ -75,6 +91,7 @@ def _parser() -> cli.ScriptParser:
             "run_robot.py launch/stations/sim_place.toml",
             "run_robot.py launch/stations/sim_place.toml --operator gamepad --out runs/today",
             "run_robot.py launch/stations/sim_place.toml --weights runs/learner/weights.safetensors --operator none",
+            "run_robot.py launch/stations/sim_place.toml --real-time --inject camera-kill:wrist@3",
             "run_robot.py launch/stations/bridge_recorded.toml --recording bridge_real_robot.h5 --json bridge.json",
         ],
         station=True,
@@ -98,10 +115,18 @@ def _parser() -> cli.ScriptParser:
         "--learner",
         metavar="ENDPOINT",
         help="learn online with run_learner.py there, such as tcp://127.0.0.1:5701; in lock-step start that with "
-        "--lock-step",
+        "--lock-step; `own` starts one for this run, in real time",
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the residual to start from")
     parser.add_argument("--recording", type=Path, metavar="PATH", help="for a station that plays a recording")
+    parser.add_argument(
+        "--inject",
+        action="append",
+        default=[],
+        metavar="FAULT",
+        help="show what happens when something breaks: KIND[:TARGET][@AT][+FOR][=AMOUNT], times in seconds from the "
+        f"first tick; may be given several times. {INJECT_HELP}",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or begin it")
     return parser
 

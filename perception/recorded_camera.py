@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from perception.frame import Frame
+from perception.frame import Frame, FrameStamp
 from robot.errors import BadInputError
 from robot.recording import Recording
 
@@ -52,16 +53,29 @@ class RecordedCamera:
     ) -> None:
         return None
 
-    def latest(self, now_s: float) -> Frame | None:
-        """Return the newest frame that has arrived, or None before the playing episode's first."""
-        step = self._recording.step(now_s, self._latency_s)
-        if step < 0:
+    def recent(self, now_s: float, count: int) -> Sequence[FrameStamp]:
+        """Return the stamps of the newest frames that have arrived, none before the playing episode's first."""
+        newest = self._recording.step(now_s, self._latency_s)
+        return [self._stamp(step) for step in range(max(0, newest - count + 1), newest + 1)]
+
+    def frame(self, stamp: FrameStamp) -> Frame | None:
+        """Return the frame of one of these stamps; None when another episode plays by now."""
+        step = stamp.frame_id - self._recording.first_frame_id
+        if not 0 <= step < len(self._recording.times_s):
             return None
-        captured_s = float(self._recording.times_s[step])
+        own = self._stamp(step)
         return Frame(
             camera=self._name,
+            frame_id=own.frame_id,
+            captured_s=own.captured_s,
+            arrived_s=own.arrived_s,
+            rgb=self._recording.playing.images[self._view][step],
+        )
+
+    def _stamp(self, step: int) -> FrameStamp:
+        captured_s = float(self._recording.times_s[step])
+        return FrameStamp(
             frame_id=self._recording.first_frame_id + step,
             captured_s=captured_s,
             arrived_s=captured_s + self._latency_s,
-            rgb=self._recording.playing.images[self._view][step],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.config import SimulatedCameraConfig
-from perception.frame import Frame
+from perception.frame import Frame, FrameStamp
+from perception.policy_image import crop_box, policy_image
 from perception.raycast import RayCaster
 from robot.geometry import rotvec_to_matrix
 from robot.simulation.world import SimulatedWorld
 
 Array = NDArray[np.float64]
+_ROUNDING_S = 1e-9  # of times that were summed in another order than the clock's
+_KEPT = 16  # frames that have arrived and can still be asked for
 
 
 class SimulatedCamera:
@@ -39,7 +43,7 @@ class SimulatedCamera:
         while self.next_capture_s() < world.time_s:
             self._taken += 1
         self._pending: deque[Frame] = deque(maxlen=16)
-        self._newest: Frame | None = None
+        self._arrived: deque[Frame] = deque(maxlen=_KEPT)
 
     @property
     def name(self) -> str:
@@ -48,8 +52,8 @@ class SimulatedCamera:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width) [px]."""
-        return self._config.height, self._config.width
+        """(height, width) of the images that it gives the policy [px]."""
+        return self._config.image_size
 
     def __enter__(self) -> Self:
         self._world.attach(self)
@@ -71,7 +75,11 @@ class SimulatedCamera:
         jitter_s = self._rng.uniform(0.0, self._config.jitter_s) if self._config.jitter_s else 0.0
         if self._config.drop_rate and self._rng.random() < self._config.drop_rate:
             return
+        rgb: NDArray[np.uint8]
+        depth_m: NDArray[np.float32] | None
         rgb, depth_m = self.look()
+        if rgb.shape[:2] != self.size:
+            rgb, depth_m = policy_image(rgb, self.size), None  # depth is not resized: the policy does not see it
         rgb.flags.writeable = False
         arrived_s = captured_s + self._config.latency_s + jitter_s
         self._pending.append(
@@ -85,11 +93,15 @@ class SimulatedCamera:
             )
         )
 
-    def latest(self, now_s: float) -> Frame | None:
-        """Return the newest frame that has arrived by `now_s`."""
-        while self._pending and self._pending[0].arrived_s <= now_s + 1e-9:
-            self._newest = self._pending.popleft()
-        return self._newest
+    def recent(self, now_s: float, count: int) -> Sequence[FrameStamp]:
+        """Return the stamps of the newest frames that have arrived by `now_s`, at most `count`, oldest first."""
+        while self._pending and self._pending[0].arrived_s <= now_s + _ROUNDING_S:
+            self._arrived.append(self._pending.popleft())
+        return [frame for frame in self._arrived if frame.arrived_s <= now_s + _ROUNDING_S][-count:]
+
+    def frame(self, stamp: FrameStamp) -> Frame | None:
+        """Return the frame of one of these stamps; None when it is among the kept ones no more."""
+        return next((frame for frame in self._arrived if frame.frame_id == stamp.frame_id), None)
 
     def look(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Colour and depth of the world as it stands."""
@@ -98,9 +110,21 @@ class SimulatedCamera:
 
 
 def intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, float]:
-    """Focal lengths and principal point fx, fy, cx, cy of the pinhole camera [px]."""
+    """Focal lengths and principal point fx, fy, cx, cy of the pinhole camera's own pictures [px]."""
     focal_px = config.height / 2.0 / math.tan(math.radians(config.vertical_fov_deg) / 2.0)
     return focal_px, focal_px, (config.width - 1) / 2.0, (config.height - 1) / 2.0
+
+
+def image_intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, float]:
+    """Focal lengths and principal point fx, fy, cx, cy of the images that the policy gets [px]."""
+    fx, fy, cx, cy = intrinsics_px(config)
+    full = config.height, config.width
+    if config.image_size == full:
+        return fx, fy, cx, cy
+    left, top, right, bottom = crop_box(full, config.image_size)
+    along_x, along_y = config.image_size[1] / (right - left), config.image_size[0] / (bottom - top)
+    # a pixel's middle has whole coordinates, its edges lie half a pixel off
+    return fx * along_x, fy * along_y, (cx + 0.5 - left) * along_x - 0.5, (cy + 0.5 - top) * along_y - 0.5
 
 
 def nominal_pose(config: SimulatedCameraConfig) -> Array:

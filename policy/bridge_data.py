@@ -133,7 +133,8 @@ def play(recording: Recording, chunk_length: int) -> Steps:
         for step in range(len(episode)):
             clock.sleep_until(start_s + step / recording.rate_hz)
             for camera in cameras:
-                frame = camera.latest(clock.now_s())
+                (stamp,) = camera.recent(clock.now_s(), 1)
+                frame = camera.frame(stamp)
                 assert frame is not None
                 images[camera.name].append(frame.rgb)
             proprio.append(proprioception(arm.state(), tuple(PROPRIO)))

@@ -1,7 +1,8 @@
-"""An exported policy: a folder with manifest.json and two ONNX graphs, checked before it may move an arm.
+"""An exported policy: a folder with manifest.json and its ONNX graphs, checked before it may move an arm.
 
 `encode.onnx` maps `<camera>_image` (1, H, W, 3) uint8 and `proprio` (1, P) float32 to `features` (1, F);
-`act.onnx` maps `features` and `proprio` to `chunk` (1, H, A). Normalisation is inside the graphs.
+`act.onnx` maps `features` and `proprio` to `chunk` (1, H, A). Normalisation is inside the graphs. A bundle whose chunks
+come from a remote policy has no `act.onnx`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from perception.proprioception import KEYS
 from policy.manifest import EntryPoint, Manifest
 from policy.manifest_file import MANIFEST_FILE, read_manifest
-from policy.onnx_session import OnnxSession, Provider, TensorSpec
+from policy.onnx_session import OnnxSession, PolicyError, Provider, TensorSpec
 from robot.command import CommandKind
 from robot.errors import BadInputError
 
@@ -27,7 +28,7 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """How long each entry point took in the warm-up, in order [ms]."""
+    """How long each entry point took in the warm-up, in order [ms]; no `act_ms` where a remote policy acts."""
 
     encode_ms: tuple[float, ...]
     act_ms: tuple[float, ...]
@@ -36,7 +37,7 @@ class WarmUp:
 class Bundle:
     """A validated policy, ready to run; made by `load_bundle`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, encode: OnnxSession, act: OnnxSession) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, encode: OnnxSession, act: OnnxSession | None) -> None:
         self.folder = folder
         self.manifest = manifest
         self._encode = encode
@@ -71,13 +72,15 @@ class Bundle:
         """Return the action chunk (H, A) float32, normalised, read-only, for features (F,) and proprio (P,).
 
         Raises:
-            PolicyError: a shape or type is wrong, or the runtime failed.
+            PolicyError: a shape or type is wrong, the runtime failed, or a remote policy gives the chunks.
         """
+        if self._act is None:
+            raise PolicyError(f"bundle {self.folder}: its chunks come from a remote policy, not from here")
         result: NDArray[np.float32] = self._act.run({"features": features[None], "proprio": proprio[None]})["chunk"][0]
         return result
 
     def warm_up(self, runs: int = 5) -> WarmUp:
-        """Run both entry points on blank input, as the first runs are slow; call it before motion is allowed.
+        """Run the entry points on blank input, as the first runs are slow; call it before motion is allowed.
 
         Raises:
             BadInputError: the policy gives NaN or infinity on a blank input.
@@ -89,10 +92,12 @@ class Bundle:
             begun_s = time.perf_counter()
             features = self.encode(images, proprio)
             encoded_s = time.perf_counter()
-            chunk = self.act(features, proprio)
             encode_ms.append((encoded_s - begun_s) * 1e3)
-            act_ms.append((time.perf_counter() - encoded_s) * 1e3)
-            if not (np.isfinite(features).all() and np.isfinite(chunk).all()):
+            finite = np.isfinite(features).all()
+            if self._act is not None:
+                finite &= np.isfinite(self.act(features, proprio)).all()
+                act_ms.append((time.perf_counter() - encoded_s) * 1e3)
+            if not finite:
                 raise BadInputError(f"bundle {self.folder}: gives NaN or infinity on a blank input; train it again")
         return WarmUp(encode_ms=tuple(encode_ms), act_ms=tuple(act_ms))
 
@@ -106,7 +111,7 @@ class Bundle:
         if manifest.content_sha256 != self.sha256:
             raise BadInputError(f"bundle {self.folder}: {MANIFEST_FILE} changed since it was loaded; start again")
         entries = (manifest.encode, manifest.act)
-        return {MANIFEST_FILE: raw, **{entry.file: _read_graph(self.folder, entry) for entry in entries}}
+        return {MANIFEST_FILE: raw, **{entry.file: _read_graph(self.folder, entry) for entry in entries if entry}}
 
 
 def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1) -> Bundle:
@@ -131,6 +136,8 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
         provider=provider,
         threads=threads,
     )
+    if manifest.act is None:
+        return Bundle(folder, manifest, encode, None)
     act = OnnxSession(
         _read_graph(folder, manifest.act),
         f"bundle {folder}: {manifest.act.file}",

@@ -25,7 +25,7 @@ def check_target(folder: Path) -> None:
 
 
 def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, bytes]) -> Path:
-    """Write manifest fields (without hashes) and the graphs `encode` and `act`; whole or not at all.
+    """Write manifest fields (without hashes) and the graphs `encode` and, unless remote, `act`; whole or not at all.
 
     Raises:
         BadInputError: what was written is no valid bundle; nothing is left behind.
@@ -38,7 +38,7 @@ def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, 
         draft = Manifest.model_validate_json(json.dumps({**manifest, "content_sha256": "0" * 64}), strict=True)
     except ValidationError as error:
         raise BadInputError(f"bundle {folder}: {error_line(error)}") from error
-    manifest = draft.model_dump(mode="json")
+    manifest = draft.model_dump(mode="json", exclude_none=True)
     manifest["content_sha256"] = content_hash(manifest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

@@ -34,6 +34,7 @@ from policy.episode_file import (
 from policy.episode_header import EpisodeHeader, EpisodeOutcome, Record, RunId, incomplete
 from policy.episode_measured import measured
 from policy.episode_schema import DIGEST_FIELD, SCHEMA_VERSION, EpisodeSpec, row_digest
+from policy.episode_streams import copy_streams
 from policy.manifest import Sha256
 from robot.errors import BadInputError
 
@@ -113,6 +114,7 @@ def _write_final(partial: Path, path: Path, reason: str) -> None:
         for name in header.spec.fields():
             if name in source[DEMO]:
                 _copy(source[DEMO][name], demo, name, rows)
+        copy_streams(partial, source[DEMO], demo, header.streams)
         index = demo["tick/index"][:]
         # where the recording ended first nobody said which numbers were skipped: all of them count as lost
         lost = (int(np.sum(np.diff(index) - 1)) if rows > 1 else 0) - outcome.skipped_ticks

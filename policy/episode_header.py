@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
-from policy.episode_schema import EpisodeSpec
+from policy.episode_schema import EpisodeSpec, Name, Pixels
 from policy.manifest import ActionSpec, Sha256
 from policy.provenance import Provenance, Utc
+from policy.stream_codec import Codec, PictureCodec, picture_codec
 from robot.errors import BadInputError
 from robot.strict import Strict
 
@@ -69,6 +70,38 @@ def _plain(value: Any) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+class StreamSpec(Strict):
+    """One stream of full-size frames that an episode may hold beside its rows.
+
+    Attributes:
+        camera: whose frames they are.
+        codec: what the bytes of a frame are; `depth` is the camera's depth, the others its colour.
+        height, width: of the full frame [px].
+        quality: of a JPEG, None for the others.
+    """
+
+    camera: Name
+    codec: Codec
+    height: Pixels
+    width: Pixels
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its group below /data/demo_0/streams."""
+        return f"{self.camera}_depth" if self.codec is Codec.DEPTH else self.camera
+
+    def picture_codec(self) -> PictureCodec:
+        """Return a codec of its own, for one thread."""
+        return picture_codec(self.codec, self.height, self.width, self.quality)
+
+    @model_validator(mode="after")
+    def _quality_of_jpeg_only(self) -> Self:
+        if (self.quality is None) == (self.codec is Codec.JPEG):
+            raise ValueError(f"quality {self.quality} for codec {self.codec}: JPEG has one, the others have none")
+        return self
+
+
 class EpisodeHeader(Record):
     """Everything a replay needs beside the rows, known before the first tick.
 
@@ -85,9 +118,10 @@ class EpisodeHeader(Record):
         inference_provider: what computed the bundle's outputs, e.g. CPUExecutionProvider.
         seed: of the layout; None on a real rig.
         open_loop: True when the arm played a recording, so that `commanded` was never executed.
+        streams: of full-size frames, in the order of their cameras; empty in lock-step.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     run_id: RunId
     episode: Annotated[int, Field(ge=0)]
     started_utc: Utc
@@ -107,6 +141,7 @@ class EpisodeHeader(Record):
     layout: dict[str, JsonValue] = Field(default_factory=dict)
     open_loop: bool
     provenance: Provenance
+    streams: tuple[StreamSpec, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -119,6 +154,9 @@ class EpisodeHeader(Record):
             raise ValueError(f"action has {self.action.size} dimensions, the rows {self.spec.action_size}")
         if len(self.residual_scale) not in (0, self.action.size):
             raise ValueError(f"residual_scale has {len(self.residual_scale)} values, the action {self.action.size}")
+        names = [stream.name for stream in self.streams]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a stream is named twice: {names}")
         return self
 
 
@@ -131,6 +169,8 @@ class EpisodeOutcome(Record):
         skipped_ticks: ticks that never ran, because the loop was late; nothing of the episode is missing.
         reason: why it is incomplete or was aborted, in words.
         weights: versions taken over during the episode, beside those of the header.
+        timing: on a wall clock, of this episode's ticks: count, missed deadlines, and p50, p99, p99_9 and max of
+            overhead, lateness and age [ms]; empty in lock-step.
     """
 
     outcome: Outcome
@@ -140,6 +180,7 @@ class EpisodeOutcome(Record):
     skipped_ticks: Annotated[int, Field(ge=0)] = 0
     reason: str | None = None
     weights: dict[Version, Sha256] = Field(default_factory=dict)
+    timing: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
     def success(self) -> bool:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from policy.episode_file import CREATING, DEMO, PARTIAL, open_episode, read_header, read_labels, read_rows
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
 from policy.episode_schema import Fields
+from policy.episode_streams import stream_group
+from policy.stream_reader import Stream, read_stream
 from robot.errors import BadInputError
 
 
@@ -71,6 +73,34 @@ class Episode:
         """Return one whole dataset. Raises BadInputError as `arrays` does."""
         return self.arrays([name])[name]
 
+    def stream(self, name: str) -> Stream:
+        """Return the full-size frames of a camera, or its depth as `<camera>_depth`.
+
+        Raises:
+            BadInputError: the episode has no such stream.
+        """
+        for spec in self.header.streams:
+            if spec.name == name:
+                return read_stream(self.path, spec)
+        there = ", ".join(spec.name for spec in self.header.streams) or "none"
+        raise BadInputError(f"{self.path}: has no stream {name!r}; it has {there}")
+
+    def tick_frames(self, stream: Stream) -> NDArray[np.int64]:
+        """Return the index in `stream` of the frame that each tick used, shape (T,); -1 where it has none of it."""
+        cameras = [camera for camera, _, _ in self.header.spec.cameras]
+        if stream.spec.camera not in cameras:
+            raise BadInputError(f"{self.path}: no tick looks at camera {stream.spec.camera!r}, only {cameras}")
+        logged = self.arrays(["tick/frame_id", "tick/captured_s"])
+        column = cameras.index(stream.spec.camera)
+        used = zip(
+            logged["tick/frame_id"][:, column].tolist(), logged["tick/captured_s"][:, column].tolist(), strict=True
+        )
+        # by both: a camera that was started anew may have begun to count anew
+        places = {
+            pair: at for at, pair in enumerate(zip(stream.frame_id.tolist(), stream.captured_s.tolist(), strict=True))
+        }
+        return np.array([places.get(pair, -1) for pair in used], np.int64)
+
 
 def read_episode(path: Path, *, as_executed: bool = False) -> Episode:
     """Open and check one committed episode.
@@ -93,6 +123,8 @@ def read_episode(path: Path, *, as_executed: bool = False) -> Episode:
         length = int(demo.attrs.get("num_samples", -1))
         _check(path, demo, header.spec.fields(), length)
         _check(path, demo, header.spec.measured_fields(), max(0, length - 1))
+        for spec in header.streams:
+            stream_group(path, demo, spec)
     if as_executed and header.open_loop:
         raise BadInputError(
             f"{path}: recorded open loop, the arm did not follow its commands; use episodes of an arm that did"

@@ -15,8 +15,9 @@ from pydantic import Field, model_validator
 
 from robot.strict import Strict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DIGEST_FIELD = "tick/row_digest"
+DELAY_WINDOW = 16  # measured inference delays that a row keeps
 STAGES = ("state", "observe", "encode", "act", "residual", "arbitrate", "filter", "send", "record")
 
 Row = NDArray[np.void]
@@ -36,6 +37,7 @@ class EpisodeSpec(Strict):
         chunk_length: H.
         feature_size: F.
         joint_count: N, 0 for an arm known by its TCP only.
+        asynchronous: chunks are asked for ahead of time; a row then also holds requests and answers.
     """
 
     cameras: tuple[tuple[Name, Pixels, Pixels], ...]
@@ -44,6 +46,7 @@ class EpisodeSpec(Strict):
     chunk_length: Size
     feature_size: Size
     joint_count: Annotated[int, Field(ge=0, le=64)]
+    asynchronous: bool = False
 
     def fields(self) -> Fields:
         """Dataset path below /data/demo_0 -> (dtype, shape of one row)."""
@@ -67,6 +70,7 @@ class EpisodeSpec(Strict):
             # frames
             "tick/captured_s": ("f8", cameras),
             "tick/arrived_s": ("f8", cameras),
+            "tick/uncertainty_s": ("f8", cameras),  # of captured_s, one standard deviation
             "tick/frame_id": ("i8", cameras),
             "tick/skew_s": ("f8", ()),
             "tick/verdict": ("i1", ()),
@@ -79,6 +83,10 @@ class EpisodeSpec(Strict):
             "tick/gripper_width_m": ("f8", ()),
             "tick/force_n": ("f8", ()),  # NaN where the arm cannot tell
             "tick/arm_fault": ("u1", ()),
+            "tick/proprio_s": ("f8", ()),  # the moment whose proprioception it is
+            # states that it was interpolated from, NaN where it is the tick's own: time, T_base_tcp row by row,
+            # joint positions, joint velocities, TCP velocity, gripper width
+            "tick/arm_around": ("f8", (2, 24 + 2 * self.joint_count)),
             # the person's device
             "tick/human_twist": ("f8", (6,)),
             "tick/human_gripper": ("f8", ()),  # NaN: keep
@@ -90,6 +98,7 @@ class EpisodeSpec(Strict):
             "tick/features": ("f4", (self.feature_size,)),
             "tick/chunk": ("f4", (self.chunk_length, self.action_size)),
             "tick/chunk_tick": ("i8", ()),  # tick that requested the chunk in force, -1: none
+            "tick/policy_failed": ("u1", ()),  # it raised: no features, no proposal
             "tick/base": ("f4", actions),  # NaN: no proposal
             "tick/noise": ("f4", actions),
             "tick/residual": ("f4", actions),  # with noise, as added
@@ -113,9 +122,25 @@ class EpisodeSpec(Strict):
             "tick/safety": ("i4", ()),
             "tick/held": ("u1", ()),
             "tick/latched": ("u1", ()),
-            DIGEST_FIELD: ("u8", ()),  # of all other bytes of the row
         }
+        if self.asynchronous:
+            fields |= self._request_fields()
+        fields[DIGEST_FIELD] = ("u8", ())  # of all other bytes of the row
         return fields
+
+    def _request_fields(self) -> Fields:
+        return {
+            "tick/reply": ("i1", ()),  # what arrived, 0: nothing
+            "tick/reply_tick": ("i8", ()),  # tick of its request, -1: nothing
+            "tick/reply_s": ("f8", ()),  # when it was there
+            "tick/reply_chunk": ("f4", (self.chunk_length, self.action_size)),  # as received
+            "tick/chunk_event": ("i4", ()),
+            "tick/chunk_delay_s": ("f8", ()),  # measured, of the answer taken on this tick
+            "tick/chunk_delays_s": ("f8", (DELAY_WINDOW,)),  # measured last, NaN in front
+            "tick/chunk_rejected": ("i4", ()),  # in a row
+            "tick/asked_tick": ("i8", ()),  # of the request in flight after the tick, -1: none
+            "tick/asked_s": ("f8", ()),
+        }
 
     def measured_fields(self) -> Fields:
         """What the commit adds, one row less: the arm's state at the start of the tick after each row."""

@@ -1,4 +1,4 @@
-"""Writes the rows of one episode into a `.partial` file that survives a kill at any moment.
+"""Writes the rows and streams of one episode into a `.partial` file that survives a kill at any moment.
 
 HDF5's SWMR mode keeps the file readable after every flush. It allows nothing new once it is on, so all
 datasets and attributes are made before, and the outcome, known last, has its bytes reserved.
@@ -16,22 +16,37 @@ import h5py
 import numpy as np
 from h5py import h5s
 
-from policy.episode_file import CREATING, DEMO, FORMAT, PARTIAL, PENDING_OUTCOME, check_space, free_bytes
+from policy.episode_file import (
+    CREATING,
+    DEMO,
+    FORMAT,
+    PARTIAL,
+    PENDING_OUTCOME,
+    NoSpaceError,
+    check_space,
+    free_bytes,
+)
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
 from policy.episode_schema import SCHEMA_VERSION, Row, seal
+from policy.episode_streams import EncodedFrame, StreamWriter
 from robot.errors import BadInputError
 
 _OUTCOME_BYTES = 65536
 _CHUNK_BYTES = 262144  # what HDF5 rewrites when a flush meets a chunk that is part full
 _CHUNK_ROWS = 64
 _BUFFER_BYTES = 8_000_000
+_ROWS_FIRST_BYTES = 64_000_000  # room that full-size frames leave to the rows
 
 
 class EpisodeWriter:
     """One open recording. Rows are kept back for at most `flush_period_s`, then written and flushed together.
 
     A flush costs 1.5 ms for 55 datasets, however few rows it has, hence the batches. Call `poll` a few
-    times in each period, also when no rows come.
+    times in each period, also when no rows come. Where the disk gets full, full-size frames go before any row does.
+
+    Attributes:
+        streams: writers of the header's streams by name.
+        no_room: why frames were let go for want of room on the disk, empty when none were.
     """
 
     def __init__(
@@ -58,12 +73,16 @@ class EpisodeWriter:
         self._buffer = np.empty(max(1, min(1024, _BUFFER_BYTES // self._dtype.itemsize)), self._dtype)
         self._buffered = self._rows = 0
         self._flush_period_s, self._now_s, self._free = flush_period_s, now_s, free
+        self.streams: dict[str, StreamWriter] = {}
+        self.no_room = ""
         # Only a file in SWMR mode survives a kill, so it gets its name when it is in that mode.
         creating = folder / (header.file_name + CREATING)
         creating.unlink(missing_ok=True)
         self._file = h5py.File(creating, "x", libver="latest")
         try:
             self._datasets = _create(self._file, header, self._dtype)
+            for spec in header.streams:
+                self.streams[spec.name] = StreamWriter(self._file[DEMO], spec)
             self._outcome = self._file[PENDING_OUTCOME]
             self._file.swmr_mode = True
             self._file.flush()
@@ -99,18 +118,51 @@ class EpisodeWriter:
         else:
             self.poll()
 
+    def append_frame(self, stream: str, frame: EncodedFrame) -> None:
+        """Take a full-size frame of the header's stream of that name. Raises what `append` does."""
+        self.streams[stream].append(frame)
+        if sum(writer.waiting_bytes for writer in self.streams.values()) >= _BUFFER_BYTES:
+            self.flush()
+        else:
+            self.poll()
+
     def poll(self) -> None:
         """Flush when it is due. Raises what `append` does."""
         if self._now_s() - self._flushed_s >= self._flush_period_s:
             self.flush()
 
     def flush(self) -> None:
-        """Bring every row so far to where a kill cannot reach it. Raises what `append` does."""
+        """Bring every row and frame so far to where a kill cannot reach it. Raises what `append` does."""
+        fresh = bool(self._buffered)
+        if fresh:
+            check_space(self.path.parent, self._commit_bytes(), self._free)
+            self._write_rows()
+        unwritten = [writer for writer in self.streams.values() if writer.unwritten]
+        if unwritten:
+            self._make_room()
+            for writer in unwritten:
+                writer.write()
+        if fresh or unwritten:
+            self._file.flush()
+        # afterwards, or on a slow disk each row would be flushed by itself
         self._flushed_s = self._now_s()
-        if not self._buffered:
-            return
-        # twice: the commit writes all of it anew
-        check_space(self.path.parent, 2 * self.rows * self._dtype.itemsize, self._free)
+
+    def _commit_bytes(self) -> int:
+        """Bytes that have to be free for what waits of the rows and for the commit, which writes all of it anew."""
+        return 2 * self.rows * self._dtype.itemsize + sum(writer.written_bytes for writer in self.streams.values())
+
+    def _make_room(self) -> None:
+        """Let go of the frames that wait where there is no room for them."""
+        waiting = sum(writer.waiting_bytes for writer in self.streams.values())
+        try:
+            if waiting:
+                check_space(self.path.parent, self._commit_bytes() + 2 * waiting + _ROWS_FIRST_BYTES, self._free)
+        except NoSpaceError as error:
+            self.no_room = str(error)
+            for writer in self.streams.values():
+                writer.shed()
+
+    def _write_rows(self) -> None:
         batch, first, count = self._buffer[: self._buffered], self._rows, self._buffered
         # h5py's own indexing costs four times as much as these calls
         for name, dataset in self._datasets.items():
@@ -119,7 +171,6 @@ class EpisodeWriter:
             there = dataset.get_space()
             there.select_hyperslab((first, *(0 for _ in shape)), (count, *shape))
             dataset.write(h5s.create_simple((count, *shape)), there, np.ascontiguousarray(batch[name]))
-        self._file.flush()
         self._rows += count
         self._buffered = 0
 
@@ -142,6 +193,8 @@ class EpisodeWriter:
 
     def _close(self) -> None:
         self._datasets = {}
+        for writer in self.streams.values():
+            writer.close()
         self._file.close()
 
     def __enter__(self) -> Self:

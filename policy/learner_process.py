@@ -26,6 +26,7 @@ from policy.learner_status import LearnerStatus, StatusFile
 from policy.learner_training import Learner, Training
 from policy.link_security import LearnerKeys
 from robot.errors import BadInputError, HandrailError
+from robot.supervised import Supervised
 
 IDLE_WAIT_S = 0.05
 REPORT_EVERY_S = 1.0
@@ -185,6 +186,17 @@ def stop_when_asked(parent_pid: int | None = None) -> Callable[[], bool]:
     return lambda: bool(asked) or (parent_pid is not None and os.getppid() != parent_pid)
 
 
+def _stop_when_told(supervised: Supervised) -> Callable[[], bool]:
+    """Return what tells that a supervisor wants us to end, and shows it at each call that we live."""
+    supervised.ready()  # nothing waits for torch to load
+
+    def stop() -> bool:
+        supervised.beat()
+        return supervised.stopping
+
+    return stop
+
+
 def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make_residual_learner) -> int:
     """Run the process; return 0 when stopped, 1 when learning diverged, 2 on bad input."""
     parser = argparse.ArgumentParser(
@@ -194,8 +206,11 @@ def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make
     )
     parser.add_argument("--settings", type=Path, required=True, help="JSON file, see policy.learner_settings")
     parser.add_argument("--parent-pid", type=int, help="stop when this process, our parent, is gone")
+    Supervised.add_arguments(parser, required=False)
     options = parser.parse_args(arguments)
     stop = stop_when_asked(options.parent_pid)
+    if options.board is not None:
+        stop = _stop_when_told(Supervised(options.board, options.place, options.parent, orphaned=signal.SIGTERM))
     try:
         settings = load_settings(options.settings)
         os.nice(settings.niceness)

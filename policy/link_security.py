@@ -48,7 +48,7 @@ def check_endpoint(endpoint: str, *, keys: bool) -> None:
         raise BadInputError(
             f"learner endpoint: got {endpoint!r} (allowed tcp://ADDRESS:PORT or ipc://PATH), e.g. tcp://127.0.0.1:5757"
         )
-    if not keys and not _is_loopback(host):
+    if not keys and not is_loopback(host):
         raise BadInputError(
             f"learner endpoint: {endpoint!r} leaves this machine without CURVE keys "
             "(allowed without keys: 127.0.0.1, ::1, ipc); use a loopback address or give keys"
@@ -81,7 +81,8 @@ class _Allowed:
         return key in self._robots
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is this machine, by its number or as `localhost`."""
     if host == "localhost":
         return True
     try:

@@ -17,6 +17,7 @@ TCP_DIMS = ("x", "y", "z", "roll", "pitch", "yaw")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+ServerKey = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class CameraInput(Strict):
@@ -94,11 +95,39 @@ class CameraCalibration(Strict):
     cy: Finite
 
 
+class RemoteAct(Strict):
+    """How a policy on another process or machine is asked for chunks, in the words of its server.
+
+    The endpoint and the prompt are the station's. A server that speaks the openpi websocket protocol takes one flat
+    dictionary and gives one with the chunk (H, A) in it.
+
+    Attributes:
+        images: camera of the bundle -> the server's name of its image (H, W, 3) uint8.
+        state: the server's name of a vector -> proprioception keys of the bundle, one after another, float32.
+        state_scale, state_offset: the server's value = ours * scale + offset, for proprioception keys whose units
+            differ.
+        prompt: the server's name of the text that says what to do; empty for a server that takes none.
+        actions: the server's name of the chunk.
+        scale, offset: normalised action = the server's value * scale + offset, per dimension.
+    """
+
+    protocol: Literal["openpi"] = "openpi"
+    images: dict[str, ServerKey]
+    state: dict[ServerKey, Annotated[tuple[str, ...], Field(min_length=1)]]
+    state_scale: dict[str, Finite] = Field(default_factory=dict)
+    state_offset: dict[str, Finite] = Field(default_factory=dict)
+    prompt: Annotated[str, Field(max_length=64)] = "prompt"
+    actions: ServerKey = "actions"
+    scale: tuple[Finite, ...]
+    offset: tuple[Finite, ...]
+
+
 class Manifest(Strict):
     """manifest.json of a bundle.
 
     `encode` maps images and proprioception to features, every tick; `act` maps features and
-    proprioception to the action chunk, when it is due.
+    proprioception to the action chunk, when it is due. `remote` stands in place of `act` for a policy that runs
+    elsewhere.
     """
 
     schema_version: Literal[1]
@@ -113,7 +142,8 @@ class Manifest(Strict):
     execute_steps: Annotated[int, Field(ge=1, le=256)]
     feature_size: Annotated[int, Field(ge=1, le=4096)]
     encode: EntryPoint
-    act: EntryPoint
+    act: EntryPoint | None = None
+    remote: RemoteAct | None = None
     calibration: dict[str, CameraCalibration]
     training: dict[str, str | int | float]
     content_sha256: Sha256
@@ -130,7 +160,28 @@ class Manifest(Strict):
         names = [camera.name for camera in self.cameras]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
+        if (self.act is None) == (self.remote is None):
+            raise ValueError("a bundle has either 'act', a graph, or 'remote', a policy elsewhere")
+        if self.remote is not None:
+            self._fits(self.remote)
         return self
+
+    def _fits(self, remote: RemoteAct) -> None:
+        """Raise ValueError where `remote` names what the bundle does not have."""
+        proprio = {entry.key for entry in self.proprio}
+        for what, named, known in (
+            ("images", set(remote.images), {camera.name for camera in self.cameras}),
+            ("state", {key for keys in remote.state.values() for key in keys}, proprio),
+            ("state_scale", set(remote.state_scale), proprio),
+            ("state_offset", set(remote.state_offset), proprio),
+        ):
+            if named - known:
+                raise ValueError(f"remote.{what} names {sorted(named - known)} (the bundle has {sorted(known)})")
+        if not len(remote.scale) == len(remote.offset) == self.action.size:
+            raise ValueError(f"remote.scale and remote.offset must have {self.action.size} values, one per dimension")
+        keys = [*remote.images.values(), *remote.state, *([remote.prompt] if remote.prompt else [])]
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"remote gives the server two values under one name: {keys}")
 
 
 def content_hash(manifest: dict[str, object]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robot.servo_config import ServoConfig
 from robot.strict import Strict
 
 Coordinate = Annotated[float, Field(ge=-5.0, le=5.0)]
@@ -15,11 +16,13 @@ class SimulatedArmConfig(Strict):
     """The FR3-like arm of the simulated station and its place task.
 
     `home_m` is where each episode begins: position of the TCP in the base frame, hand straight down [m].
+    `servo` is how it is led in real time; in lock-step the world goes along with the loop and needs none.
     """
 
     kind: Literal["simulated"]
     home_m: tuple[Coordinate, Coordinate, Coordinate]
     place_tolerance_m: Annotated[float, Field(ge=0.001, le=0.05)]
+    servo: ServoConfig | None = None
 
 
 class RecordedArmConfig(Strict):

@@ -1,7 +1,8 @@
 """Franka Research 3 with the Franka Hand: numbers of its data sheet and its kinematics.
 
 Source: Franka Control Interface documentation, "Robot and interface specifications" (modified Denavit-Hartenberg
-parameters after Craig, joint position and velocity limits of the FR3, Franka Hand's default end effector frame).
+parameters after Craig, limits of joint position, velocity, acceleration and jerk of the FR3, Franka Hand's default end
+effector frame).
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ HAND_YAW_RAD = -math.pi / 4  # the hand is mounted turned about the flange's z
 Q_MIN_RAD = (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159)
 Q_MAX_RAD = (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)
 DQ_MAX_RAD_S = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)
+DDQ_MAX_RAD_S2 = (10.0,) * 7
+DDDQ_MAX_RAD_S3 = (5000.0,) * 7
 HOME_Q_RAD = (0.0, -math.pi / 4, 0.0, -3.0 * math.pi / 4, 0.0, math.pi / 2, math.pi / 4)
 
 # alpha is 0 or a quarter turn, so turning a frame by it only swaps two axes: -1, 0, 1

@@ -16,13 +16,13 @@ from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.simulation.layout import Split
 from teleop.episode_digest import digest_episode
+from teleop.episode_result import EpisodeResult
 from teleop.evaluation import Evaluation, evaluate
 from teleop.evaluation_worker import Line
-from teleop.loop import EpisodeResult
 from teleop.progress import Progress
 from teleop.replay import verify_run
 from teleop.rig import Rig
-from teleop.run import OperatorKind, operator_window
+from teleop.run import OperatorKind, try_operator
 from teleop.station import LoadedStation
 from teleop.statistics import quarter_means
 from teleop.training import TrainingResult, train_online
@@ -97,8 +97,7 @@ def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> No
     if loaded.station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
     if operator in ("gamepad", "keyboard"):
-        with operator_window(operator, loaded.station):
-            pass
+        try_operator(operator, loaded.station.operator)
     with Rig(loaded, VirtualClock(), seed=0):  # whether the bundle fits
         pass
     RunFolder.prepare(out)

@@ -20,8 +20,10 @@ from policy.weights import Expected, initial_weights, unpack
 from robot.clock import VirtualClock
 from robot.errors import BadInputError, HandrailError
 from robot.simulation.layout import Split, draw_layout
+from teleop.chunk_parts import make_chunk_source
 from teleop.exploration import Exploration
-from teleop.loop import ControlLoop, LoopParts
+from teleop.loop import ControlLoop
+from teleop.loop_parts import LoopParts
 from teleop.rig import Rig, make_pipeline
 from teleop.station import ExplorationConfig, LoadedStation, Station
 from teleop.tick import TickState
@@ -80,6 +82,8 @@ def evaluate_layouts(job: Job) -> None:
                 recorder=Unrecorded(),
                 weights=WeightsInForce(weights.head, weights.version, weights.sha256),
                 exploration=Exploration(ExplorationConfig(), seed=0),
+                health=rig.check,
+                chunks=make_chunk_source(station, rig.bundle),
                 homing=rig.homing(),
                 judge=rig.judge,
                 watcher=None,

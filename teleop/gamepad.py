@@ -30,7 +30,7 @@ _PULLED, _LET_GO = 0.6, 0.4
 
 
 class Gamepad:
-    """The supervising pad. `OperatorWindow` opens it, feeds it SDL's events and reads it once per tick.
+    """The supervising pad. `OperatorWindow` opens it, feeds it SDL's events and reads it at every poll.
 
     Edges come from events, so that a tap shorter than a tick counts; the drive button and the sticks come from the
     pad's present state, so that a lost release event cannot leave the arm driving.
@@ -64,6 +64,11 @@ class Gamepad:
         self._pulled: set[int] = set()
         self._deadman = Deadman()
         self._gripper = GripperWish()
+
+    @property
+    def identity(self) -> str:
+        """SDL's GUID of the pad's model; as `GamepadConfig.pad` it has no other one taken."""
+        return self._guid
 
     def open(self) -> None:
         """Take the pad.

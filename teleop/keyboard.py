@@ -28,13 +28,14 @@ _SHORTCUT = pygame.KMOD_CTRL | pygame.KMOD_ALT | pygame.KMOD_META
 
 
 class Keyboard:
-    """The supervising keyboard. `OperatorWindow` feeds it SDL's events and reads it once per tick.
+    """The supervising keyboard. `OperatorWindow` feeds it SDL's events and reads it at every poll.
 
     It supervises only while the window has the focus: without it nobody could stop, which counts as unplugged, and
     every key is let go.
     """
 
     name = "keyboard"
+    identity = ""
     lost_cure = "click on this window"
     verbs: Mapping[str, str] = {
         "drive": "hold Space",

@@ -75,7 +75,7 @@ class LearnedWeights(WeightsInForce):
         if not self._lock_step:
             newest = self._link.take_weights()
             if newest is not None:
-                self._consider(*newest)
+                self.consider(*newest)
 
     def taken_over(self) -> dict[int, str]:
         """Versions taken over since the last call -> SHA-256 of their messages."""
@@ -97,7 +97,7 @@ class LearnedWeights(WeightsInForce):
             newest = self._link.take_weights() if self._link.wait_newer(_LEARNER_STALL_S) else None
             if newest is None:
                 raise self._stalled(self._earlier)
-            self._consider(*newest)
+            self.consider(*newest)
         self._taken = {}
 
     def before_episode(self, done: int) -> None:
@@ -114,7 +114,7 @@ class LearnedWeights(WeightsInForce):
         message = self._link.wait_weights(version, _LEARNER_STALL_S)
         if message is None:
             raise self._stalled(version)
-        self._consider(version, message)
+        self.consider(version, message)
         self._taken = {}  # the header names what is in force at the start
 
     def after_episode(self, episode: EpisodeArrays) -> None:
@@ -135,7 +135,7 @@ class LearnedWeights(WeightsInForce):
             for version in range(self._seen + 1, self._earlier + done + 1):
                 message = self._link.wait_weights(version, _LEARNER_STALL_S)
                 if message is not None:
-                    self._consider(version, message)
+                    self.consider(version, message)
 
     def _stalled(self, version: int) -> HandrailError:
         return HandrailError(
@@ -143,7 +143,7 @@ class LearnedWeights(WeightsInForce):
             f"({self._link.status.problem or 'no answer'}); see that it runs, with --lock-step, and look at its log"
         )
 
-    def _consider(self, version: int, message: bytes) -> None:
+    def consider(self, version: int, message: bytes) -> None:
         """Take weights over or refuse them; a refusal changes nothing and the learner hears of it."""
         self._seen = max(self._seen, version)
         if self._gate is None:

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 
-from perception.observation import Observation
-from perception.synchroniser import Synchroniser
 from policy.episode_header import EpisodeHeader, EpisodeOutcome, LabelSource, Outcome
-from policy.episode_schema import EpisodeSpec, Row
-from robot.arm import Arm
+from policy.episode_schema import Row
 from robot.arm_state import ArmState
-from robot.clock import Clock
-from robot.command import Hold, SafeCommand
+from robot.command import Hold, Reason, SafeCommand
+from robot.errors import HardwareError
 from teleop.arbiter import ArbiterState, Source
-from teleop.exploration import Exploration
-from teleop.homing import Homing
-from teleop.human_input import HumanCommand, HumanEvent, HumanInput
-from teleop.judge import Judge
-from teleop.recorder import Recorder
-from teleop.tick import Stopwatch, TickInputs, TickOutputs, TickPipeline, TickState
+from teleop.chunk_plan import NOTHING_ASKED
+from teleop.episode_result import EpisodeResult
+from teleop.human_input import HumanCommand, HumanEvent
+from teleop.loop_parts import LoopParts, Tick
+from teleop.tick import Stopwatch, TickInputs, TickState
 from teleop.tick_row import fill_row, views
 from teleop.tick_times import TickTimes
-from teleop.weights_in_force import WeightsInForce
 
 _SETTLE_TICKS = 2  # after the table was laid, until the frames show it
 _OVERRUNS_TO_HOLD = 3
@@ -35,98 +30,6 @@ _LABELS = {
     HumanEvent.RERECORD: Outcome.RERECORD,
 }
 _ALL_LABELS = HumanEvent.SUCCESS | HumanEvent.FAILURE | HumanEvent.RERECORD
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """One finished tick, for whoever watches (window, statistics)."""
-
-    inputs: TickInputs
-    outputs: TickOutputs
-    after: TickState
-
-
-class Watcher(Protocol):
-    """Looks at the loop and must return within the slack it is given."""
-
-    def tick(self, tick: Tick, slack_s: float) -> None:
-        """See one finished tick."""
-        ...
-
-    def waiting(self, observation: Observation, human: HumanCommand, slack_s: float) -> None:
-        """See the robot wait for the person to arm it."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopParts:
-    """What a loop drives; all opened by the caller.
-
-    Attributes:
-        homing: None for an arm that plays a recording.
-        judge: None where only the person labels.
-        labels: whose word the human input's labels are.
-        spec: layout of the log's rows.
-        timeout_s: when an episode that nobody judged ends [s].
-        reset_timeout_s: for how long homing may drive at a stretch before it is given up [s].
-    """
-
-    clock: Clock
-    arm: Arm
-    synchroniser: Synchroniser
-    human: HumanInput
-    pipeline: TickPipeline
-    recorder: Recorder
-    weights: WeightsInForce
-    exploration: Exploration
-    homing: Homing | None
-    judge: Judge | None
-    watcher: Watcher | None
-    labels: LabelSource
-    spec: EpisodeSpec
-    period_s: float
-    timeout_s: float
-    reset_timeout_s: float
-
-
-@dataclass
-class EpisodeResult:
-    """What became of one episode.
-
-    Attributes:
-        outcome: as recorded.
-        ticks: ticks after the reset.
-        reset_ticks: ticks of homing before them.
-        skipped_ticks: ticks that did not run because one before them took too long.
-        human_ticks: ticks after the reset that the person drove.
-        interventions: how often the person took over after the reset.
-        quit: True when the person closed the run.
-    """
-
-    outcome: EpisodeOutcome | None = None
-    ticks: int = 0
-    reset_ticks: int = 0
-    skipped_ticks: int = 0
-    human_ticks: int = 0
-    interventions: int = 0
-    quit: bool = False
-
-    def count(self, tick: Tick, previous: Source) -> None:
-        """Take one more tick into the counts."""
-        source = tick.outputs.decision.source
-        resetting = tick.inputs.reset is not None
-        self.reset_ticks += resetting
-        self.ticks += not resetting
-        drives = source is Source.HUMAN and not resetting
-        self.human_ticks += drives
-        self.interventions += drives and previous is not Source.HUMAN
-        self.skipped_ticks = tick.inputs.index + 1 - self.rows
-        self.quit |= HumanEvent.QUIT in tick.inputs.human.events
-
-    @property
-    def rows(self) -> int:
-        """Ticks that ran."""
-        return self.ticks + self.reset_ticks
 
 
 class ControlLoop:
@@ -141,9 +44,12 @@ class ControlLoop:
         self._carried = HumanEvent.NONE
         self._missed_in_row = 0
         self._skipped = 0  # ticks just before the present one that could not run
-        self._deadline_s = parts.clock.now_s()
+        self._deadline_s = self._woke_s = parts.clock.now_s()
+        self._last: tuple[TickInputs, TickState] | None = None
         self.times = TickTimes()
-        self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(parts.arm.state()))
+        self._arm_state = parts.arm.state()
+        self._send_failure: str | None = None  # what the arm said to the last command
+        self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(self._arm_state))
         # The state that a run starts in is latched: nothing moves before the person arms.
 
     def tick(self, index: int, human: HumanCommand, state: ArmState, *, resetting: bool) -> Tick:
@@ -163,13 +69,17 @@ class ControlLoop:
             noise=noise,
             gate_forced=gate_forced,
             overrun=self._missed_in_row >= _OVERRUNS_TO_HOLD,
+            reply=parts.chunks.poll(start_s) if parts.chunks else None,
         )
         watch.lap("observe")
+        self._last = inputs, self.state
         self.state, outputs = parts.pipeline.step(self.state, inputs, parts.weights.head, watch)
         self._send(outputs.command)
+        if parts.chunks and outputs.request:
+            parts.chunks.ask(outputs.request)
         watch.lap("send")
         end_s = parts.clock.now_s()
-        missed = end_s > due_s
+        missed, late_s = end_s > due_s, self._woke_s - self._deadline_s
         self._missed_in_row = self._missed_in_row + 1 if missed else 0
         self._put_row()
         fill_row(
@@ -185,7 +95,8 @@ class ControlLoop:
         )
         self._row_waits = True
         watch.lap("record")
-        self.times.add(watch.stages_ms, missed=missed)
+        oldest_s = min(observation.captured_s.values(), default=math.nan)
+        self.times.add(watch.stages_ms, missed=missed, late_s=late_s, age_s=end_s - oldest_s)
         return Tick(inputs=inputs, outputs=outputs, after=self.state)
 
     def run_episode(
@@ -209,8 +120,34 @@ class ControlLoop:
         header = make_header(self.state)
         parts.recorder.begin(header)
         parts.exploration.begin_episode(header.episode)
+        if parts.chunks:
+            parts.chunks.forget()  # tick numbers begin anew
+        ticks_before = len(self.times)
+        outcome = None
+        try:
+            outcome = self._ticks(result, lay_table, laid=laid, settle=settle)
+            self._come_to_rest()
+        except HardwareError as error:
+            result.failure = error
+            self._give_up()
+            if outcome is None:
+                outcome = EpisodeOutcome(outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=str(error))
+        self._end_row(outcome)
+        more: dict[str, object] = {"weights": parts.weights.taken_over(), "skipped_ticks": result.skipped_ticks}
+        if not parts.clock.virtual:
+            more["timing"] = self.times.summary(ticks_before)
+        result.outcome = outcome
+        parts.recorder.end(outcome.model_copy(update=more))
+        self.state = replace(self.state, chunk=None, asking=NOTHING_ASKED)
+        return result
+
+    def _ticks(
+        self, result: EpisodeResult, lay_table: Callable[[float], None], *, laid: bool, settle: int
+    ) -> EpisodeOutcome:
+        """Run the ticks of an episode and return how it ended. Raises HardwareError when the run cannot go on."""
+        parts = self._parts
         index = began = homing_ticks = 0
-        while result.outcome is None:
+        while True:
             human, state = self._next_tick()
             passed = 1 + self._skipped if result.rows else 0
             index += passed
@@ -222,28 +159,24 @@ class ControlLoop:
             resetting = not laid or settle > 0
             settle -= laid
             if not resetting and result.ticks > 0:
-                result.outcome = self._ending(human, state, index - began)
-                if result.outcome is not None:
+                outcome = self._ending(human, state, index - began)
+                if outcome is not None:
                     self._carried |= human.events & ~_ALL_LABELS  # no tick has heeded them
-                    break
+                    return outcome
             previous = self.state.arbiter.previous
             tick = self.tick(index, human, state, resetting=resetting)
             began = index if resetting or result.ticks == 0 else began
             result.count(tick, previous)
             if parts.watcher:
-                parts.watcher.tick(tick, self._slack_s())
+                parts.watcher.tick(tick)
             match tick.outputs.decision.source:
                 case Source.RESET:
                     homing_ticks += max(1, passed)
                 case Source.HUMAN:
                     homing_ticks = 0  # driven free, or out of the way
-            result.outcome = self._stopped(tick) or self._lost(state, homing_ticks)
-        self._end_row(result.outcome)
-        self._come_to_rest()
-        more = {"weights": parts.weights.taken_over(), "skipped_ticks": result.skipped_ticks}
-        parts.recorder.end(result.outcome.model_copy(update=more))
-        self.state = replace(self.state, chunk=None)
-        return result
+            outcome = self._stopped(tick) or self._lost(state, homing_ticks)
+            if outcome is not None:
+                return outcome
 
     @property
     def armed(self) -> bool:
@@ -260,7 +193,7 @@ class ControlLoop:
             self._carried |= human.events & HumanEvent.ARM
             if self._parts.watcher:
                 observation = self._parts.synchroniser.observe(self._parts.clock.now_s(), state)
-                self._parts.watcher.waiting(observation, human, self._slack_s())
+                self._parts.watcher.waiting(observation, human)
         return True
 
     def _next_tick(self) -> tuple[HumanCommand, ArmState]:
@@ -272,10 +205,14 @@ class ControlLoop:
         # a tick that cannot be caught up is skipped, never run in a burst; its number is skipped, too
         self._skipped = int(late_s // parts.period_s) if late_s > parts.period_s else 0
         self._deadline_s += self._skipped * parts.period_s
+        if parts.rehearse_s:
+            self._rehearse()
         parts.clock.sleep_until(self._deadline_s)
+        self._woke_s = parts.clock.now_s()
         self._stopwatch.start()
         # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
-        state = parts.arm.state()
+        parts.health()
+        state = self._read_arm()
         self._stopwatch.lap("state")
         human = parts.human.poll(parts.clock.now_s())
         if self._carried:
@@ -283,16 +220,50 @@ class ControlLoop:
             self._carried = HumanEvent.NONE
         self._stopwatch.lap("observe")
         if HumanEvent.ARM in human.events:
+            self._send_failure = None
             parts.arm.clear_fault()
-            state = parts.arm.state()
+            state = self._read_arm()
             self._stopwatch.lap("state")
         return human, state
 
+    def _rehearse(self) -> None:
+        """Wake before the deadline, do the last tick's work once more, keep nothing of it, and wait on one's feet.
+
+        The stages are pure, so nothing comes of it but that code and data are in the caches and the core is awake: a
+        tick out of a sleep took twice as long as one that follows another (measured).
+        """
+        parts, clock = self._parts, self._parts.clock
+        clock.sleep_until(self._deadline_s - parts.rehearse_s)
+        if self._last is not None and clock.now_s() < self._deadline_s - 0.5 * parts.rehearse_s:
+            inputs, state = self._last
+            parts.synchroniser.rehearse(clock.now_s())
+            parts.pipeline.step(state, inputs, parts.weights.head)
+        while clock.now_s() < self._deadline_s:
+            pass
+
+    def _read_arm(self) -> ArmState:
+        """Return the arm's state; one that cannot be had is the last one with a fault, which latches the filter."""
+        fault = self._send_failure
+        try:
+            self._arm_state = self._parts.arm.state()
+        except HardwareError as error:
+            fault = fault or str(error)
+        return self._arm_state if fault is None else replace(self._arm_state, fault=self._arm_state.fault or fault)
+
     def _send(self, command: SafeCommand | Hold) -> None:
-        if isinstance(command, SafeCommand):
-            self._parts.arm.send(command)
-        else:
-            self._parts.arm.hold()
+        """Give the arm its command; one that it does not take is a fault at the next tick."""
+        try:
+            if isinstance(command, SafeCommand):
+                self._parts.arm.send(command)
+            else:
+                self._parts.arm.hold()
+        except HardwareError as error:
+            self._send_failure = str(error)
+
+    def _give_up(self) -> None:
+        """Hold and disarm: the run ends, and what still hears a word is told to stop."""
+        self.state = replace(self.state, arbiter=replace(self.state.arbiter, armed=False))
+        self._send(Hold(reasons=Reason.ARM_FAULT, latched=True))
 
     def _ending(self, human: HumanCommand, state: ArmState, periods: int) -> EpisodeOutcome | None:
         """Judge the scene that the tick before led to: the person's word, then the task's, then the clock's.
@@ -321,10 +292,10 @@ class ControlLoop:
                 outcome=Outcome.ABORT, label_source=LabelSource.PERSON, reason="the person stopped the robot"
             )
         if tick.after.filter.latched:
-            reason = tick.after.filter.reasons
-            return EpisodeOutcome(
-                outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=f"safety filter latched: {reason.name}"
-            )
+            reason = f"safety filter latched: {tick.after.filter.reasons.name}"
+            if tick.inputs.observation.state.fault:
+                reason += f" ({tick.inputs.observation.state.fault})"
+            return EpisodeOutcome(outcome=Outcome.ABORT, label_source=LabelSource.NONE, reason=reason)
         return None
 
     def _lost(self, state: ArmState, homing_ticks: int) -> EpisodeOutcome | None:
@@ -348,7 +319,8 @@ class ControlLoop:
         while not (parts.arm.open_loop or self.state.filter.at_rest):
             self._deadline_s += parts.period_s
             parts.clock.sleep_until(self._deadline_s)
-            after, command = parts.pipeline.safety.step(self.state.filter, parts.arm.state(), None)
+            parts.health()
+            after, command = parts.pipeline.safety.step(self.state.filter, self._read_arm(), None)
             self.state = replace(self.state, filter=after)
             self._send(command)
 
@@ -366,7 +338,3 @@ class ControlLoop:
         self._row["truncated"] = not terminated
         self._row["dones"] = 1
         self._put_row()
-
-    def _slack_s(self) -> float:
-        clock = self._parts.clock
-        return self._deadline_s + self._parts.period_s - clock.now_s()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from perception.config import SimulatedCameraConfig
-from perception.simulated_camera import intrinsics_px, nominal_pose
+from perception.simulated_camera import image_intrinsics_px, nominal_pose
 from policy.manifest import CameraCalibration
 from teleop.station import Station
 
@@ -13,7 +13,7 @@ def nominal_calibration(station: Station) -> dict[str, CameraCalibration]:
     found = {}
     for camera in station.camera:
         if isinstance(camera, SimulatedCameraConfig):
-            fx, fy, cx, cy = intrinsics_px(camera)
+            fx, fy, cx, cy = image_intrinsics_px(camera)
             found[camera.name] = CameraCalibration(
                 mount=camera.mount,
                 T_mount_camera=tuple(nominal_pose(camera).ravel().tolist()),

@@ -1,34 +1,48 @@
-"""Shows the loop to the person through their window, without ever delaying a tick."""
+"""Shows the loop to the person, without ever delaying a tick."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 from perception.observation import Observation
 from policy.episode_header import Outcome
 from robot.clock import Clock
 from robot.command import Reason
 from teleop.arbiter import HoldReason, Source
+from teleop.episode_result import EpisodeResult
 from teleop.human_input import HumanCommand
-from teleop.loop import EpisodeResult, Tick
+from teleop.loop_parts import Tick
 from teleop.operator_status import OperatorStatus
-from teleop.window import OperatorWindow
+
+
+class StatusDisplay(Protocol):
+    """What the person looks at."""
+
+    def show(self, status: OperatorStatus, *, now_s: float) -> bool:
+        """Show a status, or leave it for a newer one; return which.
+
+        Args:
+            status: of this tick.
+            now_s: host monotonic clock [s].
+        """
+        ...
 
 
 class OperatorView:
-    """Watches the loop and draws when there is time left in the tick."""
+    """Watches the loop and says on a display how it stands."""
 
-    def __init__(self, window: OperatorWindow, clock: Clock, rate_hz: float, results: Sequence[EpisodeResult]) -> None:
-        self._window, self._clock, self._rate_hz, self._results = window, clock, rate_hz, results
+    def __init__(self, display: StatusDisplay, clock: Clock, rate_hz: float, results: Sequence[EpisodeResult]) -> None:
+        self._display, self._clock, self._rate_hz, self._results = display, clock, rate_hz, results
         self._starts_s: deque[float] = deque(maxlen=20)
+        self._counted = self._successes = self._failures = 0
 
-    def tick(self, tick: Tick, slack_s: float) -> None:
+    def tick(self, tick: Tick) -> None:
         """Show a tick of an episode."""
         self._starts_s.append(tick.inputs.now_s)
         self._show(
             tick.inputs.observation,
-            slack_s,
             source=tick.outputs.decision.source,
             armed=tick.after.arbiter.armed and not tick.after.filter.latched,
             connected=tick.inputs.human.connected,
@@ -37,16 +51,15 @@ class OperatorView:
             tick=tick.inputs.index,
         )
 
-    def waiting(self, observation: Observation, human: HumanCommand, slack_s: float) -> None:
+    def waiting(self, observation: Observation, human: HumanCommand) -> None:
         """Show that the robot waits to be armed."""
         self._starts_s.append(self._clock.now_s())
         reason = HoldReason.NOT_ARMED if human.connected else HoldReason.DEVICE_UNPLUGGED
-        self._show(observation, slack_s, source=Source.HOLD, armed=False, connected=human.connected, hold_reason=reason)
+        self._show(observation, source=Source.HOLD, armed=False, connected=human.connected, hold_reason=reason)
 
     def _show(
         self,
         observation: Observation,
-        slack_s: float,
         *,
         source: Source,
         armed: bool,
@@ -55,10 +68,10 @@ class OperatorView:
         safety: Reason = Reason.NONE,
         tick: int = 0,
     ) -> None:
-        outcomes = [result.outcome.outcome for result in self._results if result.outcome]
+        self._count()
         starts = self._starts_s
         elapsed_s = starts[-1] - starts[0] if len(starts) > 1 else 0.0
-        self._window.show(
+        self._display.show(
             OperatorStatus(
                 images=observation.images,
                 source=source,
@@ -70,9 +83,16 @@ class OperatorView:
                 wanted_rate_hz=self._rate_hz,
                 tick=tick,
                 episode=len(self._results),
-                successes=outcomes.count(Outcome.SUCCESS),
-                failures=outcomes.count(Outcome.FAILURE) + outcomes.count(Outcome.TIMEOUT),
+                successes=self._successes,
+                failures=self._failures,
             ),
             now_s=self._clock.now_s(),
-            slack_s=slack_s,
         )
+
+    def _count(self) -> None:
+        """Take in the episodes that ended since: a long run has thousands, a tick has no time for all of them."""
+        for result in self._results[self._counted :]:
+            outcome = result.outcome.outcome if result.outcome else None
+            self._successes += outcome is Outcome.SUCCESS
+            self._failures += outcome in (Outcome.FAILURE, Outcome.TIMEOUT)
+        self._counted = len(self._results)

@@ -81,13 +81,14 @@ def preflight(loaded: LoadedStation, clock: Clock, options: PreflightOptions) ->
     except HandrailError as error:
         yield _failed("bundle", error)
     rig = Rig(loaded, clock, seed=0, recording=options.recording)
-    try:
-        arm, cameras = rig.parts()
-    except HandrailError as error:
-        yield _failed("arm and cameras", error)
-    else:
-        yield from _fit(loaded, bundle, arm, cameras)
-        yield from _streams(station, clock, arm, cameras, options.recording)
+    with ExitStack() as stack:
+        try:
+            arm, cameras = rig.parts(stack)
+        except HandrailError as error:
+            yield _failed("arm and cameras", error)
+        else:
+            yield from _fit(loaded, bundle, arm, cameras)
+            yield from _streams(station, clock, arm, cameras, options.recording)
     yield _disk(station, options.out)
     yield from _operator(station, options.operator)
     yield _learner(station)
@@ -125,7 +126,8 @@ def _reads(count: int) -> Iterator[tuple[float, float]]:
 def _latency(bundle: Bundle, station: Station) -> Check:
     """How long the policy takes, beside the tick that it must fit into."""
     runs = bundle.warm_up(_LATENCY_RUNS)
-    both_ms = np.add(runs.encode_ms, runs.act_ms)[5:]  # the first runs are slow
+    ahead = station.policy.asynchronous  # then only the features are computed within the tick
+    both_ms = np.add(runs.encode_ms, 0.0 if ahead else runs.act_ms)[5:]  # the first runs are slow
     p50_ms, worst_ms, tick_ms = float(np.median(both_ms)), float(both_ms.max()), station.period_s * 1e3
     found = f"p50 {p50_ms:.2f} ms, worst {worst_ms:.2f} ms of a tick of {tick_ms:g} ms"
     if p50_ms > tick_ms:

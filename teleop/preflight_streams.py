@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perception.camera import Camera
-from perception.config import SimulatedCameraConfig
+from perception.config import LiveCameraConfig
 from perception.observation import Verdict
 from perception.synchroniser import Synchroniser
 from robot.arm import Arm
@@ -18,6 +18,7 @@ from robot.recording import Recording
 from teleop.station import Station
 
 _POLL_S = 0.005  # the fastest camera that a station may have gives 200 Hz
+_RECENT = 8  # frames that may come between two polls, where this process had to wait
 _LEAST_S = 1.0
 _LEAST_FRAMES = 5
 
@@ -97,11 +98,11 @@ def watch(station: Station, clock: Clock, arm: Arm, cameras: Sequence[Camera], r
         now_s, state = clock.now_s(), arm.state()
         fault = state.fault or fault
         for camera, stream in zip(cameras, streams, strict=True):
-            frame = camera.latest(now_s)
-            if frame is not None and (not stream.frame_ids or stream.frame_ids[-1] != frame.frame_id):
-                stream.captured_s.append(frame.captured_s)
-                stream.arrived_s.append(frame.arrived_s)
-                stream.frame_ids.append(frame.frame_id)
+            for stamp in camera.recent(now_s, _RECENT):
+                if not stream.frame_ids or stream.frame_ids[-1] < stamp.frame_id:
+                    stream.captured_s.append(stamp.captured_s)
+                    stream.arrived_s.append(stamp.arrived_s)
+                    stream.frame_ids.append(stamp.frame_id)
         if poll % polls_per_tick == 0 and all(stream.frame_ids for stream in streams):
             observation = synchroniser.observe(now_s, state)
             verdicts[observation.verdict.name] += 1
@@ -123,7 +124,7 @@ def _streams(station: Station, cameras: Sequence[Camera], recording: Recording |
     streams = []
     for camera in cameras:
         config = by_name[camera.name]
-        if isinstance(config, SimulatedCameraConfig):
+        if isinstance(config, LiveCameraConfig):
             expected_hz = config.rate_hz
         else:
             assert recording is not None, "recorded cameras are made from a recording"

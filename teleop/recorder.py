@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,8 +19,9 @@ from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, EpisodeOutcome
 from policy.episode_schema import Row, row_bytes
 from robot.errors import BadInputError
-from teleop.message_ring import MessageRing
-from teleop.recorder_messages import Order, RecorderFailure, Report
+from robot.message_ring import MessageRing
+from teleop.recorder_messages import Order, RecorderFailure, RecorderFault, Report, fault_body
+from teleop.recorder_streams import EpisodeMark, EpisodeMarks, StreamSource, stream_arguments
 
 _STALL_S = 60.0  # a lock-step run gives up on a recorder that takes nothing for so long
 _CLOSE_S = 30.0
@@ -53,11 +54,32 @@ class RecorderProcess:
 
     Rows are copied, so the caller may use its row again at once. At most `capacity_bytes` wait between the
     two; beyond that a lock-step run waits for the recorder, any other loses the row. One thread uses it.
+
+    Full-size frames never pass through here: the recorder takes those of an episode from the cameras' rings itself.
     """
 
-    def __init__(self, folder: Path, *, lock_step: bool, capacity_bytes: int = 64_000_000) -> None:
-        """Args: `folder` is the run's episodes folder; `capacity_bytes` holds at least one row [bytes]."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lock_step: bool,
+        capacity_bytes: int = 64_000_000,
+        streams: Sequence[StreamSource] = (),
+    ) -> None:
+        """Make no process yet.
+
+        Args:
+            folder: the run's episodes folder.
+            lock_step: whether the loop waits for the recorder.
+            capacity_bytes: holds at least one row [bytes].
+            streams: cameras of which full-size frames are recorded; their rings stay the caller's. None in lock-step,
+                where cameras have no rings.
+        """
+        if lock_step and streams:
+            raise ValueError("a lock-step run has no rings to record full-size frames from")
         self._folder, self._lock_step, self._capacity = folder, lock_step, capacity_bytes
+        self._streams = tuple(streams)
+        self._marks: EpisodeMarks | None = None
         self._private: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ring: MessageRing | None = None
@@ -130,6 +152,7 @@ class RecorderProcess:
         if not self._begun and self.alive:
             message = f"episode {header.episode} is not recorded: the recorder takes nothing; see to its disk"
             self._failures.append(RecorderFailure(episode=header.episode, message=message, final=True))
+        self._mark(begins=True)
 
     def put(self, row: Row) -> bool:
         """Hand over one row. Lock-step waits for room; otherwise it returns within a millisecond."""
@@ -141,10 +164,19 @@ class RecorderProcess:
         """End the episode. Its file comes through `committed` or `wait_committed`."""
         if not self._begun:
             return  # the recorder would take it for the end of the episode before
+        self._mark(begins=False)
         self._begun = False
         if self._dropped:
             outcome = outcome.with_gaps(self._dropped, f"the recorder was full or dead for {self._dropped} ticks")
         self._put(Order.END, outcome.to_json().encode())
+
+    def inject(self, fault: RecorderFault, amount: float) -> bool:
+        """Have the recorder suffer a fault, or end it with an amount of 0; False when it takes no orders.
+
+        Raises:
+            ValueError: the amount is less than 0, not finite or an hour and more.
+        """
+        return self._put(Order.FAULT, fault_body(fault, amount))
 
     def committed(self) -> list[Committed]:
         """Return the episodes committed since the last call, recovered ones included. Never blocks."""
@@ -153,8 +185,12 @@ class RecorderProcess:
         return fresh
 
     def failures(self) -> list[RecorderFailure]:
-        """Return what the recorder could not do so far, in words for the person. Never blocks."""
+        """Return what the recorder could not do so far, in words for the person; its death is told at once.
+
+        Never blocks, so that it can be asked in the middle of an episode.
+        """
         self._drain()
+        self._lives()
         return list(self._failures)
 
     def wait_committed(self, run_id: str, episode: int, timeout_s: float) -> Committed | None:
@@ -204,13 +240,20 @@ class RecorderProcess:
         self._reports.bind(address)
         if self._ring is None:
             self._ring = MessageRing.new(self._capacity + _ORDERS_BYTES)
+        files: tuple[int, ...] = self._ring.files
         command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), address, str(os.getpid())]
+        command += map(str, files)
+        if self._streams:
+            if self._marks is None:
+                self._marks = EpisodeMarks.new(len(self._streams))
+            command.append(stream_arguments(self._streams, self._marks).model_dump_json())
+            files = (*files, self._marks.file, *(source.ring.file for source in self._streams))
         self._process = subprocess.Popen(
-            [*command, *map(str, self._ring.files)],
+            command,
             stdin=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             start_new_session=True,  # Ctrl-C is for the run, which then ends the recorder in order
-            pass_fds=self._ring.files,
+            pass_fds=files,
         )
         self._ready = self._mourned = False
 
@@ -230,6 +273,13 @@ class RecorderProcess:
         if order is not Order.ROW:
             ring.ring()
         return True
+
+    def _mark(self, *, begins: bool) -> None:
+        """Tell the threads that take frames that the episode begins or ends now."""
+        if self._marks is not None and self._begun:
+            counts = tuple(source.ring.count for source in self._streams)
+            episode = self._episodes[-1][1]
+            self._marks.set(EpisodeMark(episode=episode, begins=begins, at_s=time.monotonic(), counts=counts))
 
     def _lives(self) -> bool:
         """Return whether the recorder lives; a death is noted once."""
@@ -280,11 +330,11 @@ class RecorderProcess:
             self._drain()
 
     def _let_go(self) -> None:
-        """Close socket and ring."""
-        for part in (self._reports, self._ring):
+        """Close socket, ring and marks."""
+        for part in (self._reports, self._ring, self._marks):
             if part is not None:
                 part.close()
-        self._reports = self._ring = None
+        self._reports = self._ring = self._marks = None
 
     def _tidy(self) -> None:
         self._let_go()

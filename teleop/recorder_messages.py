@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+import struct
 
 from policy.episode_header import Record
+
+FAULT_BODY = struct.Struct("=qd")  # RecorderFault, amount
 
 
 class Order(enum.Enum):
@@ -14,6 +17,21 @@ class Order(enum.Enum):
     BEGIN = 1  # EpisodeHeader
     END = 2  # EpisodeOutcome
     CLOSE = 3
+    FAULT = 4  # FAULT_BODY: for tests by hand, as `run_robot.py --inject` sends them
+
+
+class RecorderFault(enum.IntEnum):
+    """What the recorder can be made to suffer. Each stays until it is called off with an amount of 0."""
+
+    DISK_FULL = 1  # the disk says that it has no room
+    SLOW_DISK = 2  # each write takes so much longer [s]
+
+
+def fault_body(fault: RecorderFault, amount: float) -> bytes:
+    """Return what an `Order.FAULT` holds. Raises ValueError where the amount is none."""
+    if not 0.0 <= amount < 3600.0:
+        raise ValueError(f"{fault.name} of {amount}: from 0 to 3600")
+    return FAULT_BODY.pack(fault, amount)
 
 
 class Report(enum.Enum):

@@ -12,6 +12,7 @@ from policy.episode_file import DEMO, header_attributes, label_attributes, open_
 from policy.episode_header import EpisodeOutcome, Outcome
 from policy.episode_measured import measured
 from policy.episode_reader import Episode
+from robot.errors import BadInputError
 from teleop.replay_finding import Finding, differing
 
 Column = NDArray[np.generic]
@@ -19,7 +20,7 @@ Column = NDArray[np.generic]
 _COLUMNS = (
     "rewards", "dones", "terminated", "truncated", "tick/index", "tick/start_s", "tick/end_s", "tick/due_s",
     "tick/stage_ms", "tick/deadline_missed", "tick/overrun", "tick/captured_s", "tick/arrived_s", "tick/frame_id",
-    "tick/state_s", "tick/polled_s", "tick/reset",
+    "tick/uncertainty_s", "tick/state_s", "tick/polled_s", "tick/reset",
 )  # fmt: skip
 _OVERRUNS_TO_HOLD = 3
 _ROUNDING_S = 2e-6  # two ways to the same instant: sums of periods, and a recording's head start
@@ -36,6 +37,7 @@ def record_findings(episode: Episode) -> Iterator[Finding]:
         yield from _frames(columns, index)
     yield from _measured(episode, index)
     yield from _attributes(episode)
+    yield from stream_findings(episode)
 
 
 def lost_ticks(episode: Episode) -> int:
@@ -147,13 +149,17 @@ def _frames(columns: dict[str, Column], index: NDArray[np.int64]) -> Iterator[Fi
     there = ids >= 0
     later = np.r_[np.zeros((1, ids.shape[1]), bool), np.diff(ids, axis=0) < 0] & there
     same = np.r_[np.zeros((1, ids.shape[1]), bool), np.diff(ids, axis=0) == 0] & there
-    moved = same & (np.r_[captured_s[:1], captured_s[:-1]] != captured_s)
+    uncertainty_s = columns["tick/uncertainty_s"].astype(float)
+    moved, doubted = (same & (np.r_[values[:1], values[:-1]] != values) for values in (captured_s, uncertainty_s))
     rules = (
         ("tick/captured_s", captured_s, np.isfinite(captured_s) != there, "a time where there is a frame"),
         ("tick/arrived_s", arrived_s, np.isfinite(arrived_s) != there, "a time where there is a frame"),
         ("tick/arrived_s", arrived_s, there & ~(arrived_s >= captured_s), "not before tick/captured_s"),
         ("tick/arrived_s", arrived_s, there & ~(arrived_s <= start_s + _ROUNDING_S), "not after tick/start_s"),
         ("tick/captured_s", captured_s, moved, "that of the same frame in the row before"),
+        ("tick/uncertainty_s", uncertainty_s, np.isfinite(uncertainty_s) != there, "a time where there is a frame"),
+        ("tick/uncertainty_s", uncertainty_s, there & (uncertainty_s < 0.0), "0 or more"),
+        ("tick/uncertainty_s", uncertainty_s, doubted, "that of the same frame in the row before"),
         (
             "tick/frame_id",
             ids,
@@ -184,6 +190,24 @@ def _measured(episode: Episode, index: NDArray[np.int64]) -> Iterator[Finding]:
                 )
                 if found:
                     yield found
+
+
+def stream_findings(episode: Episode) -> Iterator[Finding]:
+    """Every full-size frame has the bytes and the stamp of its digest, and each stream is what the header says."""
+    for spec in episode.header.streams:
+        name = f"streams/{spec.name}"
+        try:
+            stream = episode.stream(spec.name)
+        except BadInputError as error:
+            yield Finding(tick=None, field=name, logged=str(error), expected="the stream of the header")
+            continue
+        for frame in stream.unsound():
+            yield Finding(
+                tick=None,
+                field=f"{name}[{frame}]",
+                logged="bytes or a stamp that are not those of the digest",
+                expected=f"{int(stream.digest[frame]):016x}",
+            )
 
 
 def _attributes(episode: Episode) -> Iterator[Finding]:

@@ -17,8 +17,9 @@ from policy.residual import Dims, ResidualHead
 from robot.errors import BadInputError
 from robot.strict import Strict
 from teleop.arbiter import Source
+from teleop.chunk_plan import Chunk
 from teleop.replay_parts import RunParts, each_row, episode_files, run_above, start_state
-from teleop.tick import Chunk, TickState
+from teleop.tick import TickState
 from teleop.tick_row import read_inputs, read_state
 
 Actions = NDArray[np.float64]
@@ -133,6 +134,10 @@ def compare_bundle(
 
 def _check_comparable(other: Bundle, episode: Episode) -> None:
     header = episode.header
+    if other.manifest.remote is not None:
+        raise BadInputError(
+            f"bundle {other.folder}: its policy runs elsewhere and cannot be asked here; name a bundle that acts itself"
+        )
     check_fits(
         other,
         cameras={name: (height, width) for name, height, width in header.spec.cameras},

@@ -18,16 +18,22 @@ from robot.clock import VirtualClock
 from robot.errors import HandrailError
 from robot.strict import Strict
 from teleop.replay_checks import lost_ticks, record_findings
+from teleop.replay_chunks import LoggedChunks
 from teleop.replay_finding import Finding, differing
 from teleop.replay_look import LoggedLook
 from teleop.replay_parts import RunParts, each_row, run_above, start_state
 from teleop.rig import episode_spec
 from teleop.tick import TickPipeline, TickState
-from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, read_inputs, read_state, views
+from teleop.tick_row import fill_outputs, output_fields, read_inputs, read_state, views
 
 FIRST = 5  # mismatches told in full
 # no rounding reaches these from the state before a tick
-_EXACT = frozenset({"tick/chunk_tick", "tick/source", "tick/hold_reason", "tick/arbiter"})
+_EXACT = frozenset(
+    {
+        *("tick/chunk_tick", "tick/source", "tick/hold_reason", "tick/arbiter"),
+        *("tick/chunk_event", "tick/chunk_rejected", "tick/asked_tick"),
+    }
+)
 
 
 class Mismatch(Strict):
@@ -154,10 +160,11 @@ def _tick_findings(
     """
     spec = episode.header.spec
     kinds = spec.row_dtype()
-    redone: Row = np.zeros((), np.dtype([(name, kinds[name]) for name in OUTPUT_FIELDS]))
+    redone: Row = np.zeros((), np.dtype([(name, kinds[name]) for name in output_fields(spec)]))
     redone_views = views(redone)
     state: TickState | None = start_state(episode.header)
     before, all_known = -1, lost_ticks(episode) == 0
+    chunks = LoggedChunks(pipeline.bundle) if spec.asynchronous else None
     for row in each_row(episode):
         tick = int(row["tick/index"])
         if row_digest(row) != int(row[DIGEST_FIELD]):
@@ -171,10 +178,14 @@ def _tick_findings(
             gaps.append(tick)
             state = None
             look.restart()
+            if chunks:
+                chunks.restart()
         before = tick
         try:
             inputs = read_inputs(row, spec)
             yield from look.findings(row, inputs)
+            if chunks:
+                yield from chunks.findings(row, inputs)
             version = int(row["tick/residual_version"])
             if version not in heads:
                 yield Finding(
@@ -202,7 +213,7 @@ def _tick_findings(
 
 
 def _differences(row: Row, redone: Row, tick: int) -> Iterator[Finding]:
-    for name in OUTPUT_FIELDS:
+    for name in redone.dtype.names or ():
         found = differing(name, row[name], redone[name], tick=tick, arithmetic=name not in _EXACT)
         if found:
             yield found
@@ -215,7 +226,11 @@ def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipel
         ("header.run_id", header.run_id, parts.run.run_id),
         ("header.rate_hz", header.rate_hz, station.loop.rate_hz),
         ("header.action", header.action, manifest.action),
-        ("header.spec", header.spec, episode_spec(pipeline.bundle, header.spec.joint_count)),
+        (
+            "header.spec",
+            header.spec,
+            episode_spec(pipeline.bundle, header.spec.joint_count, asynchronous=station.policy.asynchronous),
+        ),
     ):
         if logged != expected:
             yield Finding(tick=None, field=field, logged=str(logged), expected=str(expected))

@@ -109,11 +109,16 @@ class RunParts:
         return self._bundles[key]
 
     def pipeline(self, header: EpisodeHeader, bundle: Bundle | None = None) -> TickPipeline:
-        """Return the stages of a tick; `bundle` takes the place of the one that ran. Raises BadInputError."""
+        """Return the stages of a tick; `bundle` takes the place of the one that ran. Raises BadInputError.
+
+        Another bundle is asked within the tick: answers to what it would have asked ahead of time are not in the log.
+        """
         station = self.station(header)
-        bundle = bundle or self.bundle(header)
         safety = make_safety(station, header.spec.joint_count, _home_rotation(header, station))
-        return make_pipeline(station, bundle, safety)
+        if bundle is not None:
+            within = station.policy.model_copy(update={"mode": "synchronous"})
+            return make_pipeline(station.model_copy(update={"policy": within}), bundle, safety)
+        return make_pipeline(station, self.bundle(header), safety)
 
     def synchroniser(self, header: EpisodeHeader) -> SynchroniserConfig:
         """Return when an observation was to be trusted. Raises BadInputError."""

@@ -92,8 +92,20 @@ def _lines(episode: Episode, columns: dict[str, NDArray[np.int64]], document: di
     versions = ", ".join(f"{one['version']} from tick {one['first']}" for one in document["versions"])
     bundle = f"{(header.bundle_sha256 or 'none')[:12]} on {header.inference_provider or 'no provider'}"
     yield f"residual version {versions or '-'}; bundle {bundle}"
+    yield from stream_lines(episode)
     if document["deadline_misses"]:
         yield f"{document['deadline_misses']} deadlines missed"
+
+
+def stream_lines(episode: Episode) -> list[str]:
+    """Return a line on each stream of full-size frames."""
+    lines = []
+    for spec in episode.header.streams:
+        stream = episode.stream(spec.name)
+        codec = spec.codec.value + (f" {spec.quality}" if spec.quality is not None else "")
+        lost = f", {stream.dropped} not recorded" if stream.dropped else ""
+        lines.append(f"stream {spec.name}: {_count(len(stream), 'frame')}{lost}, {spec.width}x{spec.height} {codec}")
+    return lines
 
 
 def _strip(sources: NDArray[np.int64], rate_hz: float) -> Iterator[str]:

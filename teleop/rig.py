@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.arm_history import KeepsHistory
 from perception.camera import Camera
 from perception.config import RecordedCameraConfig, SimulatedCameraConfig
 from perception.recorded_camera import RecordedCamera
@@ -18,11 +19,12 @@ from perception.simulated_camera import SimulatedCamera
 from perception.synchroniser import Synchroniser
 from policy.action_space import ActionSpace
 from policy.bundle import Bundle, load_bundle, misfits
+from policy.chunk_source import ChunkSource
 from policy.episode_header import Outcome
 from policy.episode_schema import EpisodeSpec
 from robot.arm import Arm
 from robot.arm_state import ArmState
-from robot.clock import Clock
+from robot.clock import Clock, WallClock
 from robot.config import RecordedArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.fr3 import FR3Kinematics
@@ -35,11 +37,17 @@ from robot.simulation.place_task import PlaceTask, TaskStatus
 from robot.simulation.simulated_arm import SimulatedArm
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
+from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, remote_misfits
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
+from teleop.inject import Fault, process_injections
 from teleop.judge import Judge
+from teleop.live_parts import LiveParts
 from teleop.playback_judge import PlaybackJudge
+from teleop.recorder_streams import StreamSource
 from teleop.station import LoadedStation, Station
+from teleop.supervision import ChildPlan
+from teleop.supervisor import Supervisor
 from teleop.tick import TickPipeline
 
 Array = NDArray[np.float64]
@@ -48,7 +56,7 @@ R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """What only a simulated rig has."""
+    """What only a simulated rig has; in real time the world is the mirror of another process's."""
 
     world: SimulatedWorld
     task: PlaceTask
@@ -73,16 +81,33 @@ class TaskJudge:
 class Rig:
     """An opened station: clock, arm, cameras, safety filter, bundle. A context manager; opening does the I/O.
 
+    On a virtual clock all of it is in this process. In real time an arm that moves, its cameras and a slow policy have
+    processes of their own under a supervisor.
+
     Args:
         loaded: the station.
-        clock: virtual or wall.
+        clock: on a `WallClock` the parts have processes of their own.
         seed: of the cameras' jitter and drops.
         recording: for a recorded arm and its cameras.
+        companions: more processes for the supervisor, such as the person's window.
+        faults: to be injected.
     """
 
-    def __init__(self, loaded: LoadedStation, clock: Clock, *, seed: int, recording: Recording | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedStation,
+        clock: Clock,
+        *,
+        seed: int,
+        recording: Recording | None = None,
+        companions: Sequence[ChildPlan] = (),
+        faults: Sequence[Fault] = (),
+    ) -> None:
         self.loaded, self.clock, self._seed, self._recording = loaded, clock, seed, recording
+        self._companions, self._faults = tuple(companions), tuple(faults)
         self._stack = ExitStack()
+        self._live: LiveParts | None = None
+        self.supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
         """Load and check the bundle, open everything and warm up.
@@ -96,14 +121,15 @@ class Rig:
         self.simulation: Simulation | None = None
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
-        arm, cameras = self.parts()
-        if self._recording is not None:
-            self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
         with ExitStack() as stack:
-            self.arm: Arm = stack.enter_context(arm)
-            self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
+            arm, cameras = self.parts(stack)
+            if self._recording is not None:
+                self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
             for line in rig_misfits(self.loaded, self.bundle, arm, cameras):
                 raise BadInputError(line)
+            self._supervise(stack)
+            self.arm: Arm = stack.enter_context(arm)
+            self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
             self.bundle.warm_up()
             self._stack = stack.pop_all()
         keys = [entry.key for entry in self.bundle.manifest.proprio]
@@ -111,7 +137,8 @@ class Rig:
         used = sorted(
             (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
         )
-        self.synchroniser = Synchroniser(used, station.synchroniser, keys)
+        arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
+        self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
         return self
 
     def __exit__(
@@ -127,7 +154,7 @@ class Rig:
     @property
     def spec(self) -> EpisodeSpec:
         """Layout of the log's rows."""
-        return episode_spec(self.bundle, self.arm.joint_count)
+        return episode_spec(self.bundle, self.arm.joint_count, asynchronous=self.station.policy.asynchronous)
 
     @property
     def T_base_home(self) -> Array:
@@ -152,6 +179,38 @@ class Rig:
             return None
         return Homing(self.actions, self.T_base_home, gripper_open_m=self.actions.spec.gripper_open_m)
 
+    def chunks(self) -> ChunkSource | None:
+        """What answers requests of a slow policy, None for one that is asked within the tick."""
+        return self._live.chunks if self._live else make_chunk_source(self.station, self.bundle)
+
+    @property
+    def streams(self) -> Sequence[StreamSource]:
+        """Full-size frames to be recorded; only in real time."""
+        return self._live.streams if self._live else ()
+
+    def check(self) -> None:
+        """Look whether the run can go on, at every tick. Raises HardwareError when it cannot."""
+        if self.supervisor is not None:
+            self.supervisor.check()
+        if self._live is not None:
+            self._live.world.refresh()
+            if self._live.chunks is not None and self.supervisor is not None:
+                condemn_if_hung(self._live.chunks, self.supervisor)
+
+    def _supervise(self, stack: ExitStack) -> None:
+        """Start all processes and wait until they work."""
+        children = [*(self._live.children if self._live else ()), *self._companions]
+        if not children:
+            if any(fault.kind.deed is not None for fault in self._faults):
+                raise BadInputError("--inject: faults of processes need --real-time; in lock-step there are none")
+            return
+        others = ("recorder", "learner")
+        names = [child.name for child in children] + list(others)
+        cameras = [camera.name for camera in self.station.camera]
+        injections = process_injections(self._faults, names, cameras)
+        self.supervisor = stack.enter_context(Supervisor(children, others, injections))
+        self.supervisor.wait_ready()
+
     def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:
         """Lay the simulated table, or begin to play a recorded episode; a person lays a real one."""
         if self.simulation is not None and layout is not None:
@@ -159,19 +218,30 @@ class Rig:
         if self._recording is not None and recorded_episode is not None:
             self._recording.select(recorded_episode, start_s)
 
-    def parts(self) -> tuple[Arm, list[Camera]]:
-        """Make arm and cameras without entering them. Raises BadInputError when a recording is missing."""
+    def parts(self, stack: ExitStack) -> tuple[Arm, list[Camera]]:
+        """Make arm and cameras without entering them; what they share with others goes on `stack`.
+
+        Raises:
+            BadInputError: a recording is missing, or the station cannot run in real time.
+        """
         config = self.station.arm
         match config:
+            case SimulatedArmConfig() if isinstance(self.clock, WallClock):
+                live = stack.enter_context(LiveParts(self.loaded, self.bundle, self.clock, seed=self._seed))
+                self._live = live
+                self._simulated(live.world, config)
+                return live.arm, list(live.cameras)
             case SimulatedArmConfig():
                 world = SimulatedWorld(start_s=self.clock.now_s())
-                self.simulation = Simulation(world=world, task=PlaceTask(world, tolerance_m=config.place_tolerance_m))
-                self.judge = TaskJudge(self.simulation.task)
-                simulated: list[Camera] = [
-                    SimulatedCamera(camera, world, seed=self._seed)
-                    for camera in self.station.camera
-                    if isinstance(camera, SimulatedCameraConfig)
-                ]
+                self._simulated(world, config)
+                simulated: list[Camera] = []
+                for camera in self.station.camera:
+                    if not isinstance(camera, SimulatedCameraConfig):
+                        raise BadInputError(
+                            f"station {self.loaded.path}: camera {camera.name!r} is of kind {camera.kind!r}, lock-step "
+                            "knows simulated ones only; add --real-time"
+                        )
+                    simulated.append(SimulatedCamera(camera, world, seed=self._seed))
                 return SimulatedArm(world, self.clock), simulated
             case RecordedArmConfig():
                 if self._recording is None:
@@ -192,6 +262,10 @@ class Rig:
                 ]
                 return arm, recorded
 
+    def _simulated(self, world: SimulatedWorld, config: SimulatedArmConfig) -> None:
+        self.simulation = Simulation(world=world, task=PlaceTask(world, tolerance_m=config.place_tolerance_m))
+        self.judge = TaskJudge(self.simulation.task)
+
 
 def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequence[Camera]) -> list[str]:
     """One line per reason why the bundle cannot run on these parts; empty when it fits."""
@@ -208,7 +282,7 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
             f"station {loaded.path}: residual.scale has {len(station.residual.scale)} values, "
             f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {manifest.action.dims}"
         )
-    return lines
+    return lines + remote_misfits(loaded, bundle)
 
 
 def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
@@ -230,11 +304,12 @@ def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> Tic
         safety=safety,
         gate_enabled=station.residual is not None and station.residual.gate,
         open_loop=isinstance(station.arm, RecordedArmConfig),
+        ahead=make_chunk_plan(station, bundle),
     )
 
 
-def episode_spec(bundle: Bundle, joint_count: int) -> EpisodeSpec:
-    """Layout of the log's rows for a bundle."""
+def episode_spec(bundle: Bundle, joint_count: int, *, asynchronous: bool = False) -> EpisodeSpec:
+    """Layout of the log's rows for a bundle, asked within the tick or ahead of time."""
     manifest = bundle.manifest
     return EpisodeSpec(
         cameras=tuple((camera.name, camera.height, camera.width) for camera in manifest.cameras),
@@ -243,4 +318,5 @@ def episode_spec(bundle: Bundle, joint_count: int) -> EpisodeSpec:
         chunk_length=manifest.chunk_length,
         feature_size=manifest.feature_size,
         joint_count=joint_count,
+        asynchronous=asynchronous,
     )

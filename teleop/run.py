@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
+from policy.bundle import Bundle
 from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, LabelSource
 from policy.episode_reader import latest_revisions, read_episode
@@ -22,27 +25,34 @@ from policy.link_security import check_endpoint
 from policy.provenance import collect_provenance, utc_now
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder, remove_half_made
-from robot.clock import Clock
+from robot.clock import Clock, WallClock
 from robot.errors import BadInputError, HandrailError
+from robot.realtime import ask_for, give_back
 from robot.recording import Recording
 from robot.simulation.layout import Layout, Split, draw_layout
+from teleop.episode_result import EpisodeResult
 from teleop.exploration import Exploration
+from teleop.faulty_parts import FaultyArm, FaultyBundle, FaultyInput, FaultyRecorder
 from teleop.human_input import HumanInput
+from teleop.inject import Fault, LocalFaults
 from teleop.learned_weights import LearnedWeights
-from teleop.loop import ControlLoop, EpisodeResult, LoopParts, Watcher
+from teleop.loop import ControlLoop
+from teleop.loop_parts import LoopParts, Watcher
+from teleop.operator_link import operator_link
+from teleop.operator_view import OperatorView
 from teleop.recorder import RecorderProcess
 from teleop.rig import Rig, make_pipeline
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import SimulatedOperator
-from teleop.station import ExplorationConfig, LoadedStation, Station
+from teleop.station import ExplorationConfig, LoadedStation, OperatorConfig
+from teleop.station_learner import OwnLearner
+from teleop.supervisor import Supervisor
 from teleop.tick import TickState
 from teleop.unattended import Unattended
 from teleop.weights_in_force import WeightsInForce, fixed_weights
 
-if TYPE_CHECKING:
-    from teleop.window import OperatorWindow
-
 OperatorKind = Literal["simulated", "expert", "gamepad", "keyboard", "none"]
+OWN_LEARNER = "own"
 _COMMIT_S = 60.0
 
 
@@ -55,11 +65,12 @@ class RunOptions:
         operator: whose hands are on it.
         seed: of layouts, exploration and the simulated person.
         split: family of layouts.
-        learner: endpoint of a learner process, None without.
+        learner: endpoint of a learner process, `own` for one of this run's in real time, None without.
         weights: message of the weights to start from; None for a residual of zero, or with a learner for those that a
             resumed run had in force last.
         explore: add exploration noise (training only).
         resume: go on with the run in `out`.
+        faults: to be injected.
         recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all
             when empty.
     """
@@ -73,18 +84,14 @@ class RunOptions:
     explore: bool = False
     resume: bool = False
     recorded: tuple[int, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
-def operator_window(kind: Literal["gamepad", "keyboard"], station: Station) -> OperatorWindow:
-    """Return a person's device with its window, not opened yet."""
-    # SDL and its window take time to load, which a run without them is not to wait for
-    from teleop.gamepad import Gamepad
-    from teleop.keyboard import Keyboard
-    from teleop.window import OperatorWindow
-
-    if kind == "gamepad":
-        return OperatorWindow(Gamepad(station.operator.gamepad))
-    return OperatorWindow(Keyboard(station.operator.keyboard))
+def try_operator(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) -> None:
+    """Open a person's device and window, and close them. Raises BadInputError where that cannot be done."""
+    link, plan = operator_link(kind, config)
+    with Supervisor([plan]), link:
+        pass
 
 
 class Run:
@@ -94,6 +101,7 @@ class Run:
         self, loaded: LoadedStation, clock: Clock, options: RunOptions, *, recording: Recording | None = None
     ) -> None:
         self._loaded, self._clock, self._options, self._recording = loaded, clock, options, recording
+        self._real = isinstance(clock, WallClock)
         self.results: list[EpisodeResult] = []
         self.committed: list[Committed] = []
         self._stack = ExitStack()
@@ -103,15 +111,18 @@ class Run:
         with ExitStack() as stack, ExitStack() as hardware:
             options, clock = self._options, self._clock
             # before the folder, so that what a person has to mend leaves none behind
-            if options.learner is not None:
+            if options.learner == OWN_LEARNER and clock.virtual:
+                raise BadInputError("learner 'own' needs real time; in lock-step give an endpoint, or use run_demo.py")
+            if options.learner not in (None, OWN_LEARNER):
                 check_endpoint(options.learner, keys=False)
-            self.rig = hardware.enter_context(Rig(self._loaded, clock, seed=options.seed, recording=self._recording))
-            self._human = hardware.enter_context(self._open_human())
+            self._open_rig(hardware)
             provenance = collect_provenance(clock, operator=options.operator)
             self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
             with recording_lock(self.folder.episodes):  # the recorder's own word would come late and be no bad input
                 remove_half_made(options.out)
-            self._recorder = stack.enter_context(RecorderProcess(self.folder.episodes, lock_step=clock.virtual))
+            self._recorder = stack.enter_context(
+                RecorderProcess(self.folder.episodes, lock_step=clock.virtual, streams=self.rig.streams)
+            )
             self.weights = self._open_weights(stack)
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._bundle_sha256 = self.rig.bundle.sha256
@@ -119,12 +130,14 @@ class Run:
             if not self._recorder.wait_ready(_COMMIT_S):
                 why = ", ".join(failure.message for failure in self._recorder.failures()) or "it said nothing"
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start ({why})")
+            self._faulty_recorder = FaultyRecorder(self._recorder, self._faults)
             self.loop = ControlLoop(self._parts())
             if options.resume and isinstance(self.weights, LearnedWeights):
                 self.committed += self._recorder.committed()  # what an earlier start left and the recorder finished
                 self.weights.resume(map(of_episode, latest_revisions(self.folder.episodes)))
             stack.push(hardware.pop_all())  # closed first, whatever the recorder still has to write
             self._stack = stack.pop_all()
+        self.granted = "" if not self._real else ask_for(self._loaded.station.realtime)
         self._first = self._next = self.folder.next_episode()
         self._done = self._told = 0
         # Collections belong between episodes: one over a full heap takes longer than a tick.
@@ -138,6 +151,8 @@ class Run:
     ) -> None:
         gc.enable()
         gc.unfreeze()
+        if self._real:
+            give_back()
         self._stack.__exit__(kind, error, trace)
 
     def episode(self) -> EpisodeResult | None:
@@ -145,6 +160,9 @@ class Run:
 
         In lock-step without a learner it returns after the commit. With one, commits are taken while the next
         episode runs, so that recorder, learner and loop work side by side; the order is the same on every run.
+
+        Raises:
+            HardwareError: the run cannot go on; the episode is aborted, in `results`, and on disk.
         """
         self._ask_to_arm()
         if not self.loop.wait_armed():
@@ -155,6 +173,7 @@ class Run:
                 self._take_commits(wait_for=index - 2)
             self.weights.before_episode(self._done)
         layout = self._layout(index)
+        self._begin_injections()
         result = self.loop.run_episode(
             lambda state: self._header(index, layout, state),
             lambda start_s: self._lay(index, layout, start_s),
@@ -164,8 +183,11 @@ class Run:
         self._next += 1
         self.results.append(result)
         overlaps = isinstance(self.weights, LearnedWeights)
-        self._take_commits(wait_for=index if self._clock.virtual and not overlaps else None)
+        wait = result.failure is not None or (self._clock.virtual and not overlaps)
+        self._take_commits(wait_for=index if wait else None)
         self._done += 1
+        if result.failure is not None:
+            raise result.failure
         gc.collect()
         return result
 
@@ -178,7 +200,15 @@ class Run:
         """What to tell the person after an episode: of the weights, and what the recorder could not do since."""
         told, self._told = self._told, len(self.problems)
         weights = [self.weights.notice] if isinstance(self.weights, LearnedWeights) and self.weights.notice else []
-        return "; ".join([*weights, *self.problems[told:]])
+        restarted = self.rig.supervisor.news() if self.rig.supervisor else []
+        return "; ".join([*weights, *restarted, *self.problems[told:]])
+
+    def processes(self) -> dict[str, int]:
+        """Return the ids of the run's processes by what they are called."""
+        found = {"loop": os.getpid()}
+        if self._recorder.pid is not None:
+            found["recorder"] = self._recorder.pid
+        return found | (self.rig.supervisor.pids() if self.rig.supervisor else {})
 
     @property
     def recorded(self) -> int:
@@ -222,45 +252,73 @@ class Run:
         by_person = options.operator in ("gamepad", "keyboard")
         return LoopParts(
             clock=self._clock,
-            arm=rig.arm,
+            arm=FaultyArm(rig.arm, self._faults) if self._faults.shows("arm-fault") else rig.arm,
             synchroniser=rig.synchroniser,
-            human=self._human,
-            pipeline=make_pipeline(station, rig.bundle, rig.safety()),
+            human=FaultyInput(self._human, self._faults) if self._faults.shows("pad-") else self._human,
+            pipeline=make_pipeline(station, self._bundle(), rig.safety()),
             recorder=self._recorder,
             weights=self.weights,
             exploration=Exploration(station.exploration if options.explore else ExplorationConfig(), seed=options.seed),
+            health=self._check if self._faults else rig.check,
+            chunks=rig.chunks(),
             homing=rig.homing(),
             judge=rig.judge,
             watcher=self._watcher(),
             labels=LabelSource.PERSON if by_person else LabelSource.OPERATOR_SIMULATED,
             spec=rig.spec,
             period_s=station.period_s,
+            rehearse_s=min(station.realtime.rehearse_s, 0.25 * station.period_s) if self._real else 0.0,
             timeout_s=station.episode.timeout_s,
             reset_timeout_s=station.episode.reset_timeout_s,
         )
 
+    def _open_rig(self, hardware: ExitStack) -> None:
+        """Open the rig and the person's device. Raises BadInputError in the words of whoever could not be opened."""
+        options, station = self._options, self._loaded.station
+        link, companions = None, []
+        if options.operator in ("gamepad", "keyboard"):
+            link, plan = operator_link(options.operator, station.operator)
+            hardware.callback(link.__exit__, None, None, None)
+            companions.append(plan)
+        rig = Rig(
+            self._loaded,
+            self._clock,
+            seed=options.seed,
+            recording=self._recording,
+            companions=companions,
+            faults=options.faults,
+        )
+        try:
+            self.rig = hardware.enter_context(rig)
+        except BadInputError:
+            if link is not None:
+                link.poll(time.monotonic())
+                if link.problem:
+                    raise BadInputError(link.problem) from None
+            raise
+        self._link = link
+        self._human: HumanInput = hardware.enter_context(link or self._open_human())
+        asked_elsewhere = self.rig.supervisor is not None and station.policy.asynchronous
+        self._faults = LocalFaults(options.faults, self._clock.now_s, policy=not asked_elsewhere)
+
     def _open_human(self) -> HumanInput:
-        station, options = self._loaded.station, self._options
-        match options.operator:
-            case "gamepad" | "keyboard":
-                return operator_window(options.operator, station)
-            case "none":
-                return Unattended()
-            case "simulated" | "expert":
-                simulation = self.rig.simulation
-                if simulation is None:
-                    raise BadInputError(
-                        f"station {self._loaded.path}: --operator {options.operator} needs the simulated station; "
-                        "use gamepad, keyboard or none"
-                    )
-                spec = self.rig.bundle.manifest.action
-                full = dict(zip(spec.dims, spec.scale, strict=True))
-                scale_m = (full.get("x", 1.0), full.get("y", 1.0), full.get("z", 1.0))
-                if options.operator == "expert":
-                    return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
-                return SimulatedOperator(
-                    simulation.world, simulation.task, scale_m=scale_m, period_s=station.period_s, seed=options.seed
-                )
+        """Return who stands in for a person."""
+        station, options, simulation = self._loaded.station, self._options, self.rig.simulation
+        if options.operator == "none":
+            return Unattended()
+        if simulation is None:
+            raise BadInputError(
+                f"station {self._loaded.path}: --operator {options.operator} needs the simulated station; "
+                "use gamepad, keyboard or none"
+            )
+        spec = self.rig.bundle.manifest.action
+        full = dict(zip(spec.dims, spec.scale, strict=True))
+        scale_m = (full.get("x", 1.0), full.get("y", 1.0), full.get("z", 1.0))
+        if options.operator == "expert":
+            return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
+        return SimulatedOperator(
+            simulation.world, simulation.task, scale_m=scale_m, period_s=station.period_s, seed=options.seed
+        )
 
     def _open_weights(self, stack: ExitStack) -> WeightsInForce:
         station, options = self._loaded.station, self._options
@@ -272,7 +330,10 @@ class Run:
         start = options.weights
         if start is None and options.resume:
             start = self.folder.newest_weights()
-        link = stack.enter_context(RobotLink(options.learner, run_id=self.folder.run_id))
+        endpoint = options.learner
+        if endpoint == OWN_LEARNER:
+            endpoint = self._start_learner(stack)
+        link = stack.enter_context(RobotLink(endpoint, run_id=self.folder.run_id))
         lock_step = self._clock.virtual
         return LearnedWeights(
             link,
@@ -286,14 +347,43 @@ class Run:
             between_ticks=(lambda: self._take_commits(wait_for=None)) if lock_step else None,
         )
 
-    def _watcher(self) -> Watcher | None:
-        if self._options.operator not in ("gamepad", "keyboard"):
-            return None
-        from teleop.operator_view import OperatorView
-        from teleop.window import OperatorWindow
+    def _start_learner(self, stack: ExitStack) -> str:
+        """Have the supervisor start a learner and return where it listens."""
+        supervisor = self.rig.supervisor
+        if supervisor is None:
+            raise BadInputError(f"station {self._loaded.path}: learner 'own' needs an arm that moves, not a recording")
+        learner = OwnLearner(
+            self._loaded, state_dir=self._options.out / "learner", run_id=self.folder.run_id, seed=self._options.seed
+        )
+        learner = stack.enter_context(learner)
+        supervisor.add(learner.plan)
+        return learner.endpoint
 
-        assert isinstance(self._human, OperatorWindow)
-        return OperatorView(self._human, self._clock, self._loaded.station.loop.rate_hz, self.results)
+    def _bundle(self) -> Bundle:
+        """The base policy as the loop sees it."""
+        if self._faults.shows("base-"):
+            return FaultyBundle(self.rig.bundle, self._faults, self._clock)
+        return self.rig.bundle
+
+    def _begin_injections(self) -> None:
+        """From the first episode on faults are due, and the supervisor has to know the recorder."""
+        self._faults.begin()
+        supervisor = self.rig.supervisor
+        if supervisor is not None:
+            supervisor.tell("recorder", self._recorder.pid)
+            supervisor.begin()
+
+    def _check(self) -> None:
+        """As `Rig.check`, and show the faults of those that only this class has. Raises HardwareError."""
+        self.rig.check()
+        self._faulty_recorder.look()
+        if self._faults.active("learner-garbage") and isinstance(self.weights, LearnedWeights):
+            self.weights.consider(self.weights.version + 1, os.urandom(1000))
+
+    def _watcher(self) -> Watcher | None:
+        if self._link is None:
+            return None
+        return OperatorView(self._link, self._clock, self._loaded.station.loop.rate_hz, self.results)
 
     def _layout(self, index: int) -> Layout | None:
         if self.rig.simulation is None:

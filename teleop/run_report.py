@@ -12,8 +12,8 @@ import numpy as np
 from policy.episode_header import Outcome
 from policy.episode_reader import read_episode
 from robot.command import Reason
+from teleop.episode_result import EpisodeResult
 from teleop.learned_weights import LearnedWeights
-from teleop.loop import EpisodeResult
 from teleop.run import OperatorKind, Run
 
 HOW_TO_ARM: dict[OperatorKind, str] = {
@@ -39,6 +39,9 @@ def episode_line(number: int, total: int | None, result: EpisodeResult, notice: 
     line = f"episode {number}{of}: {result.outcome.outcome.value}, {result.ticks} ticks"
     if result.interventions:
         line += f", {result.interventions} interventions ({result.human_ticks} ticks)"
+    failures, why = result.policy_failures
+    if failures:
+        line += f"; the base policy failed in {failures} ticks ({why})"
     if result.outcome.reason:
         line += f"; {result.outcome.reason}"
     return f"{line}; {notice}" if notice else line
@@ -63,6 +66,7 @@ def run_summary(run: Run) -> dict[str, object]:
         "unrecorded": len(results) - run.recorded,
         "incomplete": sum(not episode.outcome.complete for episode in committed),
         "weights_version": run.weights.version,
+        "processes": run.processes(),
     }
     if isinstance(run.weights, LearnedWeights):
         document["weights"] = {"accepted": run.weights.accepted, "refused": run.weights.refused}

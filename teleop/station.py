@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, 
 from perception.config import CameraConfig, SynchroniserConfig
 from robot.config import ArmConfig
 from robot.errors import BadInputError
+from robot.realtime import RealtimeConfig
 from robot.safety_limits import SafetyLimits
 from robot.strict import Strict
 from teleop.device_config import GamepadConfig, KeyboardConfig
@@ -27,11 +28,32 @@ class LoopConfig(Strict):
 
 
 class PolicyConfig(Strict):
-    """The frozen base policy: a bundle's folder, relative to the station file."""
+    """The frozen base policy: a bundle's folder, relative to the station file.
+
+    A policy that takes no longer than a tick is asked within it (`synchronous`); a slower one ahead of time, while its
+    last chunk is executed (`asynchronous`). Then a request that is not answered within `deadline_s` is given up, and
+    over `seam_ticks` the plan moves from the old chunk to the new one, meanwhile no further from the new one than
+    `seam_bound` (normalised action). In lock-step each answer takes `simulated_delay_s`, as the machine's own time
+    does not count. `endpoint`, `prompt` and the environment variable that holds the API key are for a bundle whose
+    policy runs elsewhere.
+    """
 
     bundle: str
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
+    mode: Literal["synchronous", "asynchronous"] = "synchronous"
+    deadline_s: Annotated[float, Field(ge=0.05, le=60.0)] = 2.0
+    seam_ticks: Annotated[int, Field(ge=0, le=64)] = 4
+    seam_bound: Annotated[float, Field(ge=0.0, le=2.0)] = 0.25
+    simulated_delay_s: Annotated[float, Field(ge=0.0, le=60.0)] = 0.0
+    endpoint: str = ""
+    prompt: Annotated[str, Field(max_length=1000)] = ""
+    api_key_variable: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
+
+    @property
+    def asynchronous(self) -> bool:
+        """True when chunks are asked for ahead of time."""
+        return self.mode == "asynchronous"
 
 
 class ResidualConfig(Strict):
@@ -104,6 +126,7 @@ class Station(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     loop: LoopConfig = LoopConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
     arm: ArmConfig
     safety: SafetyLimits
     camera: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=8)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +13,14 @@ from numpy.typing import NDArray
 from perception.observation import Observation, Verdict
 from policy.action_space import ActionSpace
 from policy.bundle import Bundle
+from policy.chunk_source import ChunkReply, ChunkRequest, ReplyKind
+from policy.onnx_session import PolicyError
 from policy.residual import ResidualHead
-from robot.command import Hold, SafeCommand
+from robot.command import Hold, Reason, SafeCommand
 from robot.safety import FilterState, SafetyFilter
 from teleop.arbiter import Arbiter, ArbiterState, Decision, Source, Voices
-from teleop.human_input import HumanCommand, HumanEvent
+from teleop.chunk_plan import MAX_REJECTED, NOTHING_ASKED, Asking, Chunk, ChunkEvent, ChunkPlan
+from teleop.human_input import AssistMode, HumanCommand, HumanEvent
 
 Action = NDArray[np.float32]
 _UNKNOWN = np.full(2, np.nan, np.float32)
@@ -23,25 +28,18 @@ _UNKNOWN.setflags(write=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """The base policy's plan in force.
+class TickState:
+    """What one tick hands to the next.
 
     Attributes:
-        actions: (H, A), the first one meant for tick `requested`.
-        requested: tick that asked for it.
+        chunk: plan in force; with requests ahead of time as it is executed, its seam included.
+        asking: requests ahead of time; stays as it is where the policy is asked within the tick.
     """
-
-    actions: NDArray[np.float32]
-    requested: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TickState:
-    """What one tick hands to the next."""
 
     arbiter: ArbiterState
     filter: FilterState
     chunk: Chunk | None = None
+    asking: Asking = NOTHING_ASKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +56,8 @@ class TickInputs:
         noise: exploration added to the residual (A,), zeros without.
         gate_forced: a scheduled pass of a closed value gate.
         overrun: the loop missed three deadlines in a row.
+        reply: what arrived of a chunk that was asked for ahead of time, None when nothing did.
+        policy_failed: in a replay, that the base policy raised; live it is known only once it was tried.
     """
 
     index: int
@@ -69,6 +69,8 @@ class TickInputs:
     noise: Action
     gate_forced: bool
     overrun: bool
+    reply: ChunkReply | None = None
+    policy_failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,10 @@ class TickOutputs:
         decision: who drives.
         command: what the filter let through, or its refusal.
         commanded: the executed move mapped back to action space (A,).
+        request: to be handed to the chunk source, None when nothing is to be asked.
+        chunk_events: what happened to requests.
+        chunk_delay_s: measured delay of the answer that was taken, NaN without one [s].
+        policy_failure: one line about why the base policy gave nothing, None where it did not fail.
     """
 
     features: NDArray[np.float32] | None
@@ -96,13 +102,38 @@ class TickOutputs:
     decision: Decision
     command: SafeCommand | Hold
     commanded: Action
+    request: ChunkRequest | None = None
+    chunk_events: ChunkEvent = ChunkEvent.NONE
+    chunk_delay_s: float = math.nan
+    policy_failure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planned:
+    features: NDArray[np.float32] | None
+    chunk: Chunk | None
+    asking: Asking
+    request: ChunkRequest | None = None
+    events: ChunkEvent = ChunkEvent.NONE
+    delay_s: float = math.nan
+    failure: str | None = None
 
 
 class TickPipeline:
-    """The stages between observation and arm. Owns no state of its own but the loaded policy."""
+    """The stages between observation and arm. Owns no state of its own but the loaded policy.
+
+    With `ahead` chunks are asked for ahead of time and arrive in `TickInputs.reply`; without it within the tick.
+    """
 
     def __init__(
-        self, *, bundle: Bundle, arbiter: Arbiter, safety: SafetyFilter, gate_enabled: bool, open_loop: bool
+        self,
+        *,
+        bundle: Bundle,
+        arbiter: Arbiter,
+        safety: SafetyFilter,
+        gate_enabled: bool,
+        open_loop: bool,
+        ahead: ChunkPlan | None = None,
     ) -> None:
         self.bundle = bundle
         self._open_loop = open_loop
@@ -112,20 +143,21 @@ class TickPipeline:
         self._no_action = np.zeros(self.actions.size, np.float32)
         self._no_action.setflags(write=False)
         self._execute_steps = bundle.manifest.execute_steps
+        self._chunk_shape = (bundle.manifest.chunk_length, bundle.manifest.action.size)
+        self._ahead = ahead
 
     def step(
         self, state: TickState, inputs: TickInputs, head: ResidualHead, stopwatch: Stopwatch | None = None
     ) -> tuple[TickState, TickOutputs]:
         """Run encode, act, residual, arbitrate and filter once.
 
-        A hold without a usable observation drops the chunk: what was planned before it is out of date.
+        A hold without a usable observation drops the chunk: what was planned before it is out of date. A base policy
+        that raises is as good as none for this tick.
         """
         lap = stopwatch.lap if stopwatch else _no_lap
-        look = inputs.observation.verdict is Verdict.FRESH and inputs.reset is None
-        features = self.bundle.encode(inputs.observation.images, inputs.observation.proprio) if look else None
-        lap("encode")
-        chunk = self._plan(state, inputs, features)
-        base = None if chunk is None else chunk.actions[inputs.index - chunk.requested]
+        planned = self._propose(state, inputs, lap)
+        features = planned.features
+        base = None if planned.chunk is None else planned.chunk.at(inputs.index)
         lap("act")
         residual, gate, gate_open = self._correct(inputs, features, base, head)
         lap("residual")
@@ -134,6 +166,8 @@ class TickPipeline:
             filter_state = self.safety.anchored(filter_state, inputs.observation.state)
         if HumanEvent.ARM in inputs.human.events:
             filter_state = self.safety.rearm(filter_state, inputs.observation.state)
+        if ChunkEvent.FAULT in planned.events and not filter_state.latched:
+            filter_state = replace(filter_state, latched=True, reasons=_fault_reason(inputs.reply))
         human_action = self._no_action
         if inputs.human.engaged:
             human_action = self.actions.from_human(
@@ -179,8 +213,32 @@ class TickPipeline:
             decision=decision,
             command=command,
             commanded=commanded,
+            request=planned.request,
+            chunk_events=planned.events,
+            chunk_delay_s=planned.delay_s,
+            policy_failure=planned.failure,
         )
-        return TickState(arbiter=arbiter_state, filter=after, chunk=chunk), outputs
+        return TickState(arbiter=arbiter_state, filter=after, chunk=planned.chunk, asking=planned.asking), outputs
+
+    def _propose(self, state: TickState, inputs: TickInputs, lap: Callable[[str], None]) -> _Planned:
+        """Look and plan; a policy that raises gave nothing."""
+        look = inputs.observation
+        if look.verdict is not Verdict.FRESH or inputs.reset is not None:
+            return self._planned(state, inputs, None)
+        failure = "as logged" if inputs.policy_failed else None
+        if failure is None:
+            try:
+                features = self.bundle.encode(look.images, look.proprio)
+                lap("encode")
+                return self._planned(state, inputs, features)
+            except PolicyError as error:
+                failure = str(error)
+        return replace(self._planned(state, inputs, None), failure=failure)
+
+    def _planned(self, state: TickState, inputs: TickInputs, features: NDArray[np.float32] | None) -> _Planned:
+        if self._ahead is not None:
+            return self._plan_ahead(self._ahead, state, inputs, features)
+        return _Planned(features=features, chunk=self._plan(state, inputs, features), asking=state.asking)
 
     def _plan(self, state: TickState, inputs: TickInputs, features: NDArray[np.float32] | None) -> Chunk | None:
         """Keep the chunk in force or ask for a fresh one.
@@ -197,6 +255,43 @@ class TickPipeline:
             return chunk
         actions = self.bundle.act(features, inputs.observation.proprio)
         return Chunk(actions=actions, requested=inputs.index)
+
+    def _plan_ahead(
+        self, plan: ChunkPlan, state: TickState, inputs: TickInputs, features: NDArray[np.float32] | None
+    ) -> _Planned:
+        """Put what arrived into force, drop what is used up or out of date, and ask where it is time to.
+
+        While the policy does not drive it is asked again as soon as it has answered, as `_plan` does.
+        """
+        asking, tick = state.asking, inputs.index
+        if HumanEvent.ARM in inputs.human.events:
+            asking = replace(asking, rejected=0)
+        if features is None:
+            dropped = ChunkEvent.DROPPED if asking.waits or state.chunk is not None else ChunkEvent.NONE
+            late = ChunkEvent.NONE if inputs.reply is None else ChunkEvent.LATE
+            return _Planned(features=None, chunk=None, asking=asking.without_request(), events=dropped | late)
+        asking, new, events, delay_s = plan.answered(asking, inputs.reply, inputs.now_s, self._chunk_shape)
+        chunk = state.chunk
+        if new is not None:
+            chunk = plan.spliced(chunk, new, tick) if self._follows_policy(state) else new
+        if chunk is not None and chunk.at(tick) is None:
+            chunk, events = None, events | ChunkEvent.USED_UP
+        if asking.rejected >= MAX_REJECTED and ChunkEvent.REJECTED in events and not inputs.human.engaged:
+            events |= ChunkEvent.FAULT
+        request = None
+        policy_drives = state.arbiter.previous is Source.POLICY and not inputs.human.engaged
+        if not asking.waits and (not policy_drives or plan.due(chunk, asking, tick)):
+            look = inputs.observation
+            request = ChunkRequest(
+                tick=tick, asked_s=inputs.now_s, features=features, proprio=look.proprio, images=look.images
+            )
+            asking, events = replace(asking, tick=tick, asked_s=inputs.now_s), events | ChunkEvent.ASKED
+        return _Planned(features=features, chunk=chunk, asking=asking, request=request, events=events, delay_s=delay_s)
+
+    def _follows_policy(self, state: TickState) -> bool:
+        """Whether the arm moved by the old chunk, so that the new one needs a seam."""
+        previous = state.arbiter.previous
+        return previous is Source.POLICY or (previous is Source.HUMAN and self._arbiter.mode is AssistMode.NUDGE)
 
     def _correct(
         self, inputs: TickInputs, features: NDArray[np.float32] | None, base: Action | None, head: ResidualHead
@@ -235,6 +330,11 @@ class Stopwatch:
     def stages_ms(self) -> dict[str, float]:
         """Stage -> milliseconds of the tick so far."""
         return self._stages
+
+
+def _fault_reason(reply: ChunkReply | None) -> Reason:
+    misshapen = reply is not None and (reply.kind is ReplyKind.MISSHAPEN or reply.actions is None)
+    return Reason.FAULTED | (Reason.WRONG_SHAPE if misshapen else Reason.NOT_FINITE)
 
 
 def _no_lap(stage: str) -> None:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.arm_history import Around
 from perception.observation import Observation, Verdict
+from policy.chunk_source import ChunkReply, ReplyKind
 from policy.episode_schema import STAGES, EpisodeSpec, Row
 from robot.arm_state import ArmState
 from robot.command import Hold, Reason
 from robot.filter_state import FilterState
 from teleop.arbiter import ArbiterState
+from teleop.chunk_plan import NOTHING_ASKED, Asking, Chunk
 from teleop.human_input import HumanCommand, HumanEvent
-from teleop.tick import Chunk, TickInputs, TickOutputs, TickState
+from teleop.tick import TickInputs, TickOutputs, TickState
 
 Views = Mapping[str, NDArray[Any]]
 
@@ -69,6 +72,7 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     names = [name for name, _, _ in spec.cameras]
     row["tick/captured_s"][...] = [look.captured_s[name] for name in names]
     row["tick/arrived_s"][...] = [look.arrived_s[name] for name in names]
+    row["tick/uncertainty_s"][...] = [look.uncertainty_s[name] for name in names]
     row["tick/frame_id"][...] = [look.frame_ids[name] for name in names]
     row["tick/skew_s"][...], row["tick/verdict"][...] = look.skew_s, int(look.verdict)
     row["tick/state_s"][...] = state.measured_s
@@ -77,6 +81,8 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     row["tick/gripper_width_m"][...] = state.gripper_width_m
     row["tick/force_n"][...] = math.nan if state.force_n is None else state.force_n
     row["tick/arm_fault"][...] = state.fault is not None
+    row["tick/proprio_s"][...] = look.proprio_s
+    row["tick/arm_around"][...] = math.nan if look.around is None else pack_around(look.around, spec.joint_count)
     row["tick/human_twist"][...] = human.twist
     row["tick/human_gripper"][...] = math.nan if human.gripper is None else human.gripper
     row["tick/engaged"][...], row["tick/events"][...] = human.engaged, int(human.events)
@@ -84,6 +90,15 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     row["tick/noise"][...] = inputs.noise
     row["tick/gate_forced"][...] = inputs.gate_forced
     row["tick/reset"][...] = math.nan if inputs.reset is None else inputs.reset
+    if spec.asynchronous:
+        _fill_reply(row, inputs.reply)
+
+
+def _fill_reply(row: Views, reply: ChunkReply | None) -> None:
+    row["tick/reply"][...] = 0 if reply is None else int(reply.kind)
+    row["tick/reply_tick"][...] = -1 if reply is None else reply.tick
+    row["tick/reply_s"][...] = math.nan if reply is None else reply.arrived_s
+    row["tick/reply_chunk"][...] = math.nan if reply is None or reply.actions is None else reply.actions
 
 
 def fill_outputs(row: Views, outputs: TickOutputs, after: TickState) -> None:
@@ -91,6 +106,7 @@ def fill_outputs(row: Views, outputs: TickOutputs, after: TickState) -> None:
     row["tick/features"][...] = math.nan if outputs.features is None else outputs.features
     row["tick/chunk"][...] = math.nan if after.chunk is None else after.chunk.actions
     row["tick/chunk_tick"][...] = -1 if after.chunk is None else after.chunk.requested
+    row["tick/policy_failed"][...] = outputs.policy_failure is not None
     row["tick/base"][...] = math.nan if outputs.base is None else outputs.base
     row["tick/residual"][...], row["tick/gate"][...] = outputs.residual, outputs.gate
     row["tick/gate_open"][...] = outputs.gate_open
@@ -107,14 +123,34 @@ def fill_outputs(row: Views, outputs: TickOutputs, after: TickState) -> None:
     row["tick/rejections"][...] = after.filter.rejections
     row["tick/safety"][...] = int(after.filter.reasons)
     row["tick/held"][...], row["tick/latched"][...] = isinstance(command, Hold), after.filter.latched
+    if "tick/chunk_event" in row:
+        _fill_asking(row, outputs, after.asking)
+
+
+def _fill_asking(row: Views, outputs: TickOutputs, asking: Asking) -> None:
+    row["tick/chunk_event"][...], row["tick/chunk_delay_s"][...] = int(outputs.chunk_events), outputs.chunk_delay_s
+    row["tick/chunk_delays_s"][...] = math.nan
+    if asking.delays_s:
+        row["tick/chunk_delays_s"][-len(asking.delays_s) :] = asking.delays_s
+    row["tick/chunk_rejected"][...] = asking.rejected
+    row["tick/asked_tick"][...], row["tick/asked_s"][...] = asking.tick, asking.asked_s
 
 
 OUTPUT_FIELDS = (
-    "actions", "tick/features", "tick/chunk", "tick/chunk_tick", "tick/base", "tick/residual", "tick/gate",
-    "tick/gate_open", "tick/human", "tick/source", "tick/hold_reason", "tick/arbiter", "tick/commanded",
+    "actions", "tick/features", "tick/chunk", "tick/chunk_tick", "tick/policy_failed", "tick/base", "tick/residual",
+    "tick/gate", "tick/gate_open", "tick/human", "tick/source", "tick/hold_reason", "tick/arbiter", "tick/commanded",
     "tick/commanded_T", "tick/commanded_q", "tick/commanded_gripper_m", "tick/filter_velocity", "tick/filter_due_s",
     "tick/rejections", "tick/safety", "tick/held", "tick/latched",
 )  # fmt: skip
+_ASKING_FIELDS = (
+    "tick/chunk_event", "tick/chunk_delay_s", "tick/chunk_delays_s", "tick/chunk_rejected", "tick/asked_tick",
+    "tick/asked_s",
+)  # fmt: skip
+
+
+def output_fields(spec: EpisodeSpec) -> tuple[str, ...]:
+    """Return the fields of a row that `fill_outputs` writes."""
+    return OUTPUT_FIELDS + (_ASKING_FIELDS if spec.asynchronous else ())
 
 
 def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
@@ -141,9 +177,12 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         observation=Observation(
             images={name: row[f"obs/{name}_image"] for name in names if ids[name] >= 0},
             proprio=np.concatenate(proprio) if proprio else np.zeros(0, np.float32),
+            proprio_s=float(row["tick/proprio_s"]),
+            around=_unpack_around(row["tick/arm_around"], spec.joint_count),
             state=state,
             captured_s=dict(zip(names, row["tick/captured_s"].tolist(), strict=True)),
             arrived_s=dict(zip(names, row["tick/arrived_s"].tolist(), strict=True)),
+            uncertainty_s=dict(zip(names, row["tick/uncertainty_s"].tolist(), strict=True)),
             frame_ids=ids,
             skew_s=float(row["tick/skew_s"]),
             verdict=Verdict(int(row["tick/verdict"])),
@@ -160,7 +199,59 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         noise=row["tick/noise"],
         gate_forced=bool(row["tick/gate_forced"]),
         overrun=bool(row["tick/overrun"]),
+        policy_failed=bool(row["tick/policy_failed"]),
+        reply=_read_reply(row) if spec.asynchronous else None,
     )
+
+
+def _read_reply(row: Row) -> ChunkReply | None:
+    if not row["tick/reply"]:
+        return None
+    kind = ReplyKind(int(row["tick/reply"]))
+    return ChunkReply(
+        tick=int(row["tick/reply_tick"]),
+        arrived_s=float(row["tick/reply_s"]),
+        kind=kind,
+        actions=row["tick/reply_chunk"].copy() if kind is ReplyKind.CHUNK else None,
+    )
+
+
+def pack_arm(state: ArmState) -> NDArray[np.float64]:
+    """Return what an interpolation needs of a state, shape (24 + 2N,): the order is that of `tick/arm_around`."""
+    return np.concatenate(
+        [
+            [state.measured_s],
+            state.T_base_tcp.reshape(-1),
+            state.q_rad,
+            state.dq_rad_s,
+            state.tcp_velocity,
+            [state.gripper_width_m],
+        ]
+    )
+
+
+def pack_around(around: Around | None, joint_count: int) -> NDArray[np.float64]:
+    """Return `tick/arm_around`, shape (2, 24 + 2N), NaN for None."""
+    if around is None:
+        return np.full((2, 24 + 2 * joint_count), np.nan)
+    return np.stack([pack_arm(around.before), pack_arm(around.after)])
+
+
+def _unpack_around(packed: NDArray[np.float64], joint_count: int) -> Around | None:
+    if np.isnan(packed).all():
+        return None
+    before, after = (
+        ArmState(
+            measured_s=float(values[0]),
+            T_base_tcp=values[1:17].reshape(4, 4),
+            q_rad=values[17 : 17 + joint_count],
+            dq_rad_s=values[17 + joint_count : 17 + 2 * joint_count],
+            tcp_velocity=values[-7:-1],
+            gripper_width_m=float(values[-1]),
+        )
+        for values in packed
+    )
+    return Around(before=before, after=after)
 
 
 def read_state(row: Row) -> TickState:
@@ -179,4 +270,15 @@ def read_state(row: Row) -> TickState:
             reasons=Reason(int(row["tick/safety"])),
         ),
         chunk=None if requested < 0 else Chunk(actions=row["tick/chunk"].copy(), requested=requested),
+        asking=_read_asking(row) if "tick/asked_tick" in (row.dtype.names or ()) else NOTHING_ASKED,
+    )
+
+
+def _read_asking(row: Row) -> Asking:
+    delays_s = row["tick/chunk_delays_s"]
+    return Asking(
+        tick=int(row["tick/asked_tick"]),
+        asked_s=float(row["tick/asked_s"]),
+        delays_s=tuple(delays_s[~np.isnan(delays_s)].tolist()),
+        rejected=int(row["tick/chunk_rejected"]),
     )

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policy.bundle import load_bundle
 from policy.learner_child import LearnerChild
-from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.provenance import collect_provenance
 from policy.run_folder import RunFolder
 from robot.clock import Clock
-from robot.errors import BadInputError
 from robot.simulation.layout import Split
+from teleop.episode_result import EpisodeResult
 from teleop.learned_weights import LearnedWeights
-from teleop.loop import EpisodeResult
 from teleop.run import OperatorKind, Run, RunOptions
 from teleop.station import LoadedStation
+from teleop.station_learner import learner_settings
 from teleop.tick_times import TickTimes
 
 Progress = Callable[[int, EpisodeResult, str], None]
@@ -56,38 +54,6 @@ class TrainingResult:
     def env_steps(self) -> int:
         """Control ticks of all episodes, resets included."""
         return sum(result.ticks + result.reset_ticks for result in self.results)
-
-
-def learner_settings(
-    loaded: LoadedStation, *, state_dir: Path, run_id: str, seed: int, lock_step: bool, endpoint: str | None
-) -> LearnerSettings:
-    """What a learner for this station is told.
-
-    Raises:
-        BadInputError: the station has no residual, or its bundle is bad.
-    """
-    station = loaded.station
-    if station.residual is None:
-        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
-    bundle = load_bundle(loaded.bundle_path, station.policy.provider, station.policy.threads)
-    manifest, learning = bundle.manifest, station.learner
-    return LearnerSettings(
-        state_dir=state_dir,
-        run_id=run_id,
-        bundle_sha256=bundle.sha256,
-        feature_size=manifest.feature_size,
-        proprio_size=manifest.proprio_size,
-        action_size=manifest.action.size,
-        endpoint=endpoint,
-        seed=seed,
-        schedule=LockStep(updates_per_episode=learning.updates_per_episode) if lock_step else FreeRunning(),
-        n_step=learning.n_step,
-        discount=learning.discount,
-        doubt_ticks=round(learning.doubt_s / station.period_s),
-        batch_size=learning.batch_size,
-        min_transitions=learning.min_transitions,
-        algorithm={"scale": list(station.residual.scale), **learning.algorithm},
-    )
 
 
 def train_online(

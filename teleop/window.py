@@ -1,9 +1,8 @@
-"""The operator's window: pumps the device's events every tick, shows the tick when there is time for it."""
+"""The operator's window: pumps the device's events at every poll, shows the newest status when there is time."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -15,8 +14,6 @@ from teleop.sdl import close_display, open_display, pygame
 from teleop.window_drawing import SIZE, StatusPainter
 
 MAX_RATE_HZ = 30.0
-# Also shown at this interval when ticks leave no time, so that a busy loop still shows who drives [s].
-LONGEST_GAP_S = 0.5
 
 
 class EventDevice(Protocol):
@@ -35,6 +32,11 @@ class EventDevice(Protocol):
     @property
     def verbs(self) -> Mapping[str, str]:
         """How each verb is given, such as "arm" -> "Start"."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its kind once it was opened, empty where nothing does."""
         ...
 
     def open(self) -> None:
@@ -57,9 +59,9 @@ class EventDevice(Protocol):
 class OperatorWindow:
     """A gamepad or the keyboard as `HumanInput`, with the window that belongs to it.
 
-    One thread, the loop's, enters it, polls it at every tick and shows statuses, because SDL allows no other.
-    `poll` only empties SDL's queue. `show` draws the latest status, at most `MAX_RATE_HZ` times a second and only
-    when it fits into the time that the tick has left; other statuses are dropped.
+    One thread, of `teleop.operator_process`, enters it, polls it and shows statuses, because SDL allows no other.
+    `poll` only empties SDL's queue. `show` draws the latest status, at most `MAX_RATE_HZ` times a second; others
+    are dropped.
     """
 
     def __init__(self, device: EventDevice, *, title: str = "Handrail") -> None:
@@ -67,7 +69,6 @@ class OperatorWindow:
         self._title = title
         self._painter: StatusPainter | None = None
         self._shown_s = -math.inf
-        self._cost_s = 0.0
 
     def __enter__(self) -> Self:
         """Open the window and the device.
@@ -102,26 +103,17 @@ class OperatorWindow:
         command = self._device.read(now_s)
         return replace(command, events=command.events | closed)
 
-    def show(self, status: OperatorStatus, *, now_s: float, slack_s: float = math.inf) -> bool:
-        """Draw the status if it is due and there is time.
+    def show(self, status: OperatorStatus, *, now_s: float) -> bool:
+        """Draw the status if it is due; return whether it was.
 
         Args:
             status: of this tick.
             now_s: host monotonic clock [s].
-            slack_s: time until the next tick starts [s].
-
-        Returns:
-            Whether it was drawn.
         """
         assert self._painter is not None, "show() needs an open window"
-        since_s = now_s - self._shown_s
-        if since_s < 1.0 / MAX_RATE_HZ or (slack_s < self._cost_s and since_s < LONGEST_GAP_S):
+        if now_s - self._shown_s < 1.0 / MAX_RATE_HZ:
             return False
         self._shown_s = now_s
-        started_s = time.perf_counter()
         self._painter.draw(status)
         pygame.display.flip()
-        spent_s = time.perf_counter() - started_s
-        # Rises at once and falls slowly: one slow picture makes the next ones wait for more slack.
-        self._cost_s = max(spent_s, 0.9 * self._cost_s)
         return True

@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from perception.camera import Camera
-from perception.frame import Frame
+from perception.frame import Frame, FrameStamp
 from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import VirtualClock
@@ -92,10 +92,17 @@ class HumanInputContract(ABC):
             run()
 
 
+def newest(camera: Camera, now_s: float) -> Frame | None:
+    """The newest frame that has arrived by `now_s`."""
+    stamps = camera.recent(now_s, 1)
+    return camera.frame(stamps[-1]) if stamps else None
+
+
 class CameraContract(ABC):
     """What the synchroniser relies on in every camera. Inherit, give `make`, `begin_s` and `let_run`."""
 
     begin_s = 100.0  # host time at which the source begins to run
+    kept = 5  # frames that can still be asked for, at least; a recording may have no more
     TOLERANCE_S = 1e-9  # rounding of times that were summed in another order
 
     @abstractmethod
@@ -106,17 +113,24 @@ class CameraContract(ABC):
         """Let the source run up to `now_s`, where it does not do so by itself."""
         return None
 
-    def frames(self, camera: Camera, *, tick_s: float = 0.05, ticks: int = 60) -> Iterator[tuple[float, Frame]]:
+    def looks(
+        self, camera: Camera, count: int, *, tick_s: float = 0.05, ticks: int = 60
+    ) -> Iterator[tuple[float, Sequence[FrameStamp]]]:
         for tick in range(ticks):
             now_s = self.begin_s + tick_s * tick
             self.let_run(now_s)
-            frame = camera.latest(now_s)
-            if frame is not None:
+            yield now_s, camera.recent(now_s, count)
+
+    def frames(self, camera: Camera, *, tick_s: float = 0.05, ticks: int = 60) -> Iterator[tuple[float, Frame]]:
+        for now_s, stamps in self.looks(camera, 1, tick_s=tick_s, ticks=ticks):
+            for stamp in stamps:
+                frame = camera.frame(stamp)
+                assert frame is not None
                 yield now_s, frame
 
     def test_camera_has_nothing_before_its_first_frame(self) -> None:
         with self.make() as camera:
-            assert camera.latest(self.begin_s - 60.0) is None
+            assert not camera.recent(self.begin_s - 60.0, 8)
 
     def test_camera_gives_frames_of_the_promised_size_and_name(self) -> None:
         with self.make() as camera:
@@ -126,23 +140,64 @@ class CameraContract(ABC):
                 assert frame.camera == camera.name
                 assert frame.rgb.shape == (*camera.size, 3)
                 assert frame.rgb.dtype == np.uint8
+                assert not frame.rgb.flags.writeable
                 assert frame.depth_m is None or frame.depth_m.shape == camera.size
+                assert 0.0 <= frame.uncertainty_s < math.inf
 
     def test_no_frame_comes_from_the_future(self) -> None:
         with self.make() as camera:
-            for now_s, frame in self.frames(camera, tick_s=0.0173):
-                assert frame.captured_s <= frame.arrived_s <= now_s + self.TOLERANCE_S
+            for now_s, stamps in self.looks(camera, 8, tick_s=0.0173):
+                for stamp in stamps:
+                    assert stamp.captured_s <= stamp.arrived_s <= now_s + self.TOLERANCE_S
 
-    def test_frames_come_in_order_and_a_repeat_is_the_same_frame(self) -> None:
+    def test_frames_that_have_arrived_by_an_earlier_time_can_still_be_asked_for(self) -> None:
+        with self.make() as camera:
+            looks = list(self.looks(camera, 1, tick_s=0.0173))
+            newest_s, (newest_stamp,) = next(look for look in reversed(looks) if look[1])
+            earlier = camera.recent(newest_stamp.arrived_s - 1e-3, 8)
+            assert earlier
+            assert newest_stamp.frame_id > earlier[-1].frame_id
+            assert all(stamp.arrived_s < newest_stamp.arrived_s <= newest_s + self.TOLERANCE_S for stamp in earlier)
+
+    def test_recent_stamps_are_the_newest_ones_oldest_first(self) -> None:
+        with self.make() as camera:
+            for now_s, stamps in self.looks(camera, 8, tick_s=0.0173):
+                for earlier, later in itertools.pairwise(stamps):
+                    assert later.frame_id > earlier.frame_id
+                    assert later.captured_s > earlier.captured_s
+                for count in (1, 2, 3):
+                    fewer = camera.recent(now_s, count)
+                    assert [stamp.frame_id for stamp in fewer] == [stamp.frame_id for stamp in stamps[-count:]]
+            assert len(stamps) >= self.kept
+
+    def test_a_stamp_leads_to_its_own_frame(self) -> None:
+        with self.make() as camera:
+            seen: dict[int, Frame] = {}
+            for _, stamps in self.looks(camera, 4):
+                for stamp in stamps:
+                    frame = camera.frame(stamp)
+                    assert frame is not None
+                    assert (frame.frame_id, frame.captured_s, frame.arrived_s, frame.uncertainty_s) == (
+                        stamp.frame_id, stamp.captured_s, stamp.arrived_s, stamp.uncertainty_s,
+                    )  # fmt: skip
+                    # the same frame is the same picture, however often and however late it is asked for
+                    assert np.array_equal(frame.rgb, seen.setdefault(stamp.frame_id, frame).rgb)
+            assert len(seen) >= 3
+
+    def test_frames_come_in_order(self) -> None:
         with self.make() as camera:
             for (_, earlier), (_, later) in itertools.pairwise(self.frames(camera, tick_s=0.0173)):
-                if later.frame_id == earlier.frame_id:
-                    assert later.captured_s == earlier.captured_s
-                    assert np.array_equal(later.rgb, earlier.rgb)
-                else:
+                if later.frame_id != earlier.frame_id:
                     assert later.frame_id > earlier.frame_id
                     assert later.captured_s > earlier.captured_s
                     assert later.arrived_s >= earlier.arrived_s
+
+    def test_an_earlier_picture_does_not_change_while_the_camera_goes_on(self) -> None:
+        # the log keeps what an earlier tick was given
+        with self.make() as camera:
+            kept = [(frame, frame.rgb.copy()) for _, frame in self.frames(camera)]
+            for frame, copy in kept:
+                np.testing.assert_array_equal(frame.rgb, copy)
 
     def test_camera_enters_as_itself_and_lets_errors_through(self) -> None:
         failure = RuntimeError("of the loop")

@@ -19,9 +19,12 @@ from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import VirtualClock
 from robot.command import SafeCommand
+from robot.errors import HardwareError
+from teleop.episode_result import EpisodeResult
 from teleop.exploration import Exploration
 from teleop.human_input import HumanCommand, HumanEvent
-from teleop.loop import ControlLoop, EpisodeResult, LoopParts, Tick
+from teleop.loop import ControlLoop
+from teleop.loop_parts import LoopParts, Tick
 from teleop.rig import Rig, make_pipeline
 from teleop.station import ExplorationConfig, load_station
 from teleop.tick import TickState
@@ -99,6 +102,8 @@ class SlowArm:
         self.takes_s: Callable[[], float] = lambda: 0.0
         self.commands: list[SafeCommand | None] = []
         self.stuck = False
+        self.gone: str | None = None  # why it gives no state
+        self.deaf: str | None = None  # why it takes no command
         self.joint_count, self.open_loop = arm.joint_count, arm.open_loop
 
     def __enter__(self) -> Self:
@@ -110,10 +115,14 @@ class SlowArm:
         return None
 
     def state(self) -> ArmState:
+        if self.gone is not None:
+            raise HardwareError(self.gone)
         return self.arm.state()
 
     def send(self, command: SafeCommand) -> None:
         self.commands.append(command)
+        if self.deaf is not None:
+            raise HardwareError(self.deaf)
         if not self.stuck:
             self.arm.send(command)
         self.clock.sleep_until(self.clock.now_s() + self.takes_s())
@@ -176,8 +185,8 @@ class LoopBench:
         self.arm = SlowArm(self.rig.arm, self.clock)
         self.person, self.recorder, self.judge = Person(self.clock), Rows(), Verdicts()
         self.weights = NextHead(zero_head())
+        self.unfit: str | None = None  # why the run cannot go on
         self.ticks: list[Tick] = []
-        self.slacks_s: list[float] = []
         self.waited = 0
         self.laid_s: list[float] = []
         station = loaded.station
@@ -191,6 +200,7 @@ class LoopBench:
                 recorder=self.recorder,
                 weights=self.weights,
                 exploration=Exploration(ExplorationConfig(), seed=0),
+                health=self._health,
                 homing=self.rig.homing(),
                 judge=self.judge,
                 watcher=self,
@@ -210,21 +220,24 @@ class LoopBench:
     ) -> None:
         self.rig.__exit__(kind, error, trace)
 
-    def tick(self, tick: Tick, slack_s: float) -> None:
+    def tick(self, tick: Tick) -> None:
         """See a tick."""
         self.ticks.append(tick)
-        self.slacks_s.append(slack_s)
         self.person.free += tick.inputs.reset is None
 
-    def waiting(self, observation: Observation, human: HumanCommand, slack_s: float) -> None:
+    def waiting(self, observation: Observation, human: HumanCommand) -> None:
         """See the robot wait."""
         self.waited += 1
 
     def episode(self, script: Script | None = None) -> EpisodeResult:
         """Run one episode by `script` and keep its ticks and rows."""
         self.person.script = script or (lambda free: says())
-        self.person.free, self.ticks, self.slacks_s = 0, [], []
+        self.person.free, self.ticks = 0, []
         return self.loop.run_episode(self._header, self.laid_s.append)
+
+    def _health(self) -> None:
+        if self.unfit is not None:
+            raise HardwareError(self.unfit)
 
     def _header(self, state: TickState) -> EpisodeHeader:
         spec = self.rig.spec

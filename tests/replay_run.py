@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.bundle import Bundle
+from policy.chunk_source import ChunkSource
 from policy.episode_commit import Committed, commit_episode
 from policy.episode_header import EpisodeHeader, EpisodeOutcome, LabelSource
 from policy.episode_reader import read_episode
@@ -25,11 +27,13 @@ from policy.run_folder import RunFolder
 from policy.weights import Expected, pack, unpack
 from robot.clock import Clock, VirtualClock
 from robot.simulation.layout import Split, draw_layout
+from teleop.chunk_parts import make_chunk_source
 from teleop.exploration import Exploration
 from teleop.human_input import HumanCommand, HumanEvent
-from teleop.loop import ControlLoop, LoopParts
+from teleop.loop import ControlLoop
+from teleop.loop_parts import LoopParts
 from teleop.rig import Rig, make_pipeline
-from teleop.station import LoadedStation, load_station
+from teleop.station import LoadedStation, Station, load_station
 from teleop.tick import TickState
 from teleop.weights_in_force import WeightsInForce
 from tests.tiny_bundle import make_tiny_bundle
@@ -37,6 +41,7 @@ from tests.tiny_weights import tiny_tensors
 
 STATION = Path(__file__).parents[1] / "launch" / "stations" / "sim_place.toml"
 SCALE = np.array([0.4, 0.4, 0.5, 0.0, 0.0], np.float32)
+Source = Callable[[Station, Bundle], ChunkSource | None]
 # poll number of the run -> what the person does; an episode has some 40 polls
 ARM_AT, HOLD_AT, TAKEOVER, GRIPPER_FROM = 3, (29, 31), range(22, 27), 24
 SECOND_TAKEOVER, SUCCESS_AT, STOP_AT = range(60, 63), 66, 88
@@ -131,8 +136,8 @@ def weights_message(version: int, bundle_sha256: str, *, seed: int) -> bytes:
     return pack(version=version, run_id="run-1", bundle_sha256=bundle_sha256, dims=dims, tensors=tensors)
 
 
-def load_tiny_station(bundle: Path) -> LoadedStation:
-    """The simulated station with small pictures, a camera that drops frames, a gate and exploration."""
+def load_tiny_station(bundle: Path, *more: tuple[str, str]) -> LoadedStation:
+    """The simulated station with small pictures, a camera that drops frames, a gate, exploration and `more`."""
     return load_station(
         STATION,
         [
@@ -147,6 +152,7 @@ def load_tiny_station(bundle: Path) -> LoadedStation:
             ("exploration.end", "0.5"),
             ("exploration.gate_pass_share", "0.5"),
             ("episode.timeout_s", "1.0"),
+            *more,
         ],
     )
 
@@ -172,13 +178,15 @@ class LateClock(VirtualClock):
         self._waits += 1
 
 
-def make_run(folder: Path, clock: Clock | None = None) -> list[Path]:
-    """Record three episodes into `folder / "run"` and return their files.
+def make_run(
+    folder: Path, clock: Clock | None = None, *more: tuple[str, str], chunks: Source = make_chunk_source, **bundle: Any
+) -> list[Path]:
+    """Record three episodes of a tiny `bundle` into `folder / "run"` and return their files.
 
     Episode 0 begins with the arm verb, gets new weights in its middle, is taken over, held and times out; 1 gets new
     weights, too, and is labelled a success; 2 is stopped by the person.
     """
-    loaded = load_tiny_station(make_tiny_bundle(folder / "bundle"))
+    loaded = load_tiny_station(make_tiny_bundle(folder / "bundle", **bundle), *more)
     clock, station = clock or VirtualClock(100.0), loaded.station
     run = RunFolder.create(folder / "run", collect_provenance(clock, operator="ada"), min_free_mb=0)
     recorder = RecorderHere(run.episodes)
@@ -201,9 +209,11 @@ def make_run(folder: Path, clock: Clock | None = None) -> list[Path]:
                 recorder=recorder,
                 weights=weights,
                 exploration=Exploration(station.exploration, seed=5),
+                health=rig.check,
                 homing=rig.homing(),
                 judge=None,
                 watcher=None,
+                chunks=chunks(station, rig.bundle),
                 labels=LabelSource.PERSON,
                 spec=rig.spec,
                 period_s=station.period_s,

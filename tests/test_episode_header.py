@@ -34,7 +34,7 @@ def test_a_header_comes_back_equal() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("schema_version", 2, "schema_version"),
+        ("schema_version", 3, "schema_version"),
         ("station_sha256", "12", "station_sha256"),
         ("residual_scale", [0.1], "residual_scale has 1 values, the action 4"),
         ("surprise", 1, "surprise"),

@@ -62,7 +62,7 @@ def shorten(file: h5py.File) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:60]), "copy it again"),
         (lambda path: path.write_bytes(path.read_bytes()[:4]), "HDF5 cannot open it"),
         (lambda path: path.write_text("time,q0\n0.0,0.1\n"), "not an HDF5 file (it begins with b'time"),
-        (edit(lambda file: file.attrs.create("schema_version", 2)), "schema version 2, this Handrail reads 1"),
+        (edit(lambda file: file.attrs.create("schema_version", 3)), "schema version 3, this Handrail reads 2"),
         (edit(lambda file: file.attrs.create("format", "other")), "no Handrail episode"),
         (drop("data"), "has no group data/demo_0"),
         (drop("data/demo_0/tick/gate"), "has no dataset tick/gate"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from policy.episode_schema import DIGEST_FIELD, STAGES, EpisodeSpec, row_digest
+from policy.episode_schema import DELAY_WINDOW, DIGEST_FIELD, STAGES, EpisodeSpec, row_digest
 from tests.episodes import SPEC, make_rows
 
 DOC = Path(__file__).parents[1] / "docs" / "episode_format.md"
@@ -19,8 +19,21 @@ ODD = EpisodeSpec(
     chunk_length=11,
     feature_size=13,
     joint_count=17,
+    asynchronous=True,
 )
-SIZES = {"A": 5, "H": 11, "F": 13, "N": 17, "C": 3, "S": len(STAGES), "height": 31, "width": 37, "size": 41}
+SIZES = {
+    "A": 5,
+    "H": 11,
+    "F": 13,
+    "N": 17,
+    "M": 58,
+    "C": 3,
+    "S": len(STAGES),
+    "W": DELAY_WINDOW,
+    "height": 31,
+    "width": 37,
+    "size": 41,
+}
 
 
 def documented() -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -323,12 +323,6 @@ def test_three_overruns_in_a_row_hold_for_a_tick(bench: LoopBench) -> None:
     assert ticks[held + 1].outputs.decision.source is Source.POLICY
 
 
-def test_watcher_gets_the_time_that_is_left(bench: LoopBench) -> None:
-    bench.arm.takes_s = lambda: 0.02
-    bench.episode(when(t3=says(HumanEvent.SUCCESS)))
-    np.testing.assert_allclose(bench.slacks_s[-2:], PERIOD_S - 0.02, atol=1e-9)
-
-
 def test_new_weights_are_in_force_from_the_next_tick(bench: LoopBench) -> None:
     def swap(free: int) -> object:
         if free == 3:
@@ -357,3 +351,72 @@ def test_lock_step_rows_do_not_depend_on_the_machines_speed(bench: LoopBench) ->
     for row in bench.recorder.rows:
         assert np.isnan(row["tick/stage_ms"]).all()
     assert len(bench.loop.times) == len(bench.ticks)
+
+
+def test_an_arm_whose_state_cannot_be_had_is_a_latched_fault_until_the_person_arms(bench: LoopBench) -> None:
+    def lose(free: int) -> HumanCommand:
+        bench.arm.gone = "servo: arm state is 120 ms old" if free >= 3 else None
+        return says()
+
+    result = bench.episode(lose)
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "servo: arm state is 120 ms old" in (result.outcome.reason or "")
+    assert result.failure is None
+    faults = [bool(row["tick/arm_fault"]) for row in bench.free_rows]
+    assert faults.index(True) == 4
+    assert all(bool(row["tick/latched"]) for row in bench.free_rows[4:])
+    assert not bench.loop.armed
+    # it does not come back by itself, and not before the arm is there again
+    bench.arm.gone = None
+    assert not bench.loop.armed
+    bench.person.waits_for = [says(HumanEvent.ARM)]
+    assert bench.loop.wait_armed()
+    again = bench.episode(when(t2=says(HumanEvent.SUCCESS)))
+    assert again.outcome is not None
+    assert again.outcome.outcome is Outcome.SUCCESS
+
+
+def test_an_arm_that_takes_no_command_is_a_latched_fault(bench: LoopBench) -> None:
+    def deafen(free: int) -> HumanCommand:
+        bench.arm.deaf = "servo: it takes no orders" if free >= 2 else None
+        return says()
+
+    result = bench.episode(deafen)
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "servo: it takes no orders" in (result.outcome.reason or "")
+    assert [bool(row["tick/arm_fault"]) for row in bench.free_rows][:4] == [False, False, False, True]
+    assert not bench.loop.armed
+
+
+def test_a_run_that_cannot_go_on_aborts_the_episode_disarms_and_keeps_what_was_recorded(bench: LoopBench) -> None:
+    def break_down(free: int) -> HumanCommand:
+        bench.unfit = "servo ended by signal 9; look at the arm" if free >= 4 else None
+        return says()
+
+    result = bench.episode(break_down)
+    assert str(result.failure) == "servo ended by signal 9; look at the arm"
+    (outcome,) = bench.recorder.outcomes
+    assert outcome.outcome is Outcome.ABORT
+    assert outcome.reason == "servo ended by signal 9; look at the arm"
+    assert outcome.complete
+    assert not bench.loop.armed
+    assert bench.arm.commands[-1] is None  # the last word to the arm is to hold
+    last = bench.recorder.rows[-1]
+    assert (bool(last["truncated"]), bool(last["terminated"])) == (True, False)
+    assert len(bench.recorder.rows) == len(bench.ticks)
+
+
+def test_a_run_that_breaks_down_while_it_comes_to_rest_keeps_the_label(bench: LoopBench) -> None:
+    def label(free: int) -> HumanCommand:
+        if free == 3:
+            bench.unfit = "the supervisor is gone"  # heard when the arm, still moving, is brought to rest
+            return says(HumanEvent.SUCCESS)
+        return says(drives=free > 0)
+
+    result = bench.episode(label)
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.SUCCESS
+    assert str(result.failure) == "the supervisor is gone"
+    assert bool(bench.recorder.rows[-1]["terminated"])

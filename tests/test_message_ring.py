@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teleop.message_ring import MessageRing
+from robot.message_ring import MessageRing
 
 HEAD = 16
 
@@ -71,7 +71,7 @@ def test_a_position_that_cannot_be_is_refused(written: int, read: int) -> None:
 _WRITES_UNTIL_KILLED = """
 import itertools, sys
 from contextlib import closing
-from teleop.message_ring import MessageRing
+from robot.message_ring import MessageRing
 with closing(MessageRing(int(sys.argv[1]), int(sys.argv[2]))) as ring:
     for number in itertools.count():
         data = number.to_bytes(8, "little") * (number % 700)

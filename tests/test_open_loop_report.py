@@ -22,6 +22,7 @@ from robot.errors import BadInputError
 from robot.recorded_arm import RecordedArm
 from robot.recording import RecordedEpisode, Recording
 from teleop.open_loop_report import open_loop_report
+from tests.contracts import newest
 from tests.episodes import header
 from tests.test_recording import EXCERPT
 
@@ -73,7 +74,7 @@ def log(
         with EpisodeWriter(folder, own) as writer:
             for tick in range(-1, len(played)):
                 clock.sleep_until(start_s + tick / 5.0)
-                state, frame = arm.state(), camera.latest(clock.now_s())
+                state, frame = arm.state(), newest(camera, clock.now_s())
                 row = np.zeros((), spec.row_dtype())
                 row["tick/index"] = tick + 1
                 row["tick/reset"] = 0.0 if tick == 0 and first_resets else np.nan

@@ -6,8 +6,9 @@ from policy.episode_header import EpisodeOutcome, LabelSource, Outcome
 from robot.clock import VirtualClock
 from robot.command import Reason
 from teleop.arbiter import HoldReason, Source
+from teleop.episode_result import EpisodeResult
 from teleop.human_input import HumanCommand, HumanEvent
-from teleop.loop import EpisodeResult, Tick
+from teleop.loop_parts import Tick
 from teleop.operator_status import OperatorStatus
 from teleop.operator_view import OperatorView
 from tests.filter_bench import PERIOD_S, arm_state
@@ -18,10 +19,11 @@ class Window:
     """Keeps what it is shown."""
 
     def __init__(self) -> None:
-        self.shown: list[tuple[OperatorStatus, float, float]] = []
+        self.shown: list[tuple[OperatorStatus, float]] = []
 
-    def show(self, status: OperatorStatus, *, now_s: float, slack_s: float) -> None:
-        self.shown.append((status, now_s, slack_s))
+    def show(self, status: OperatorStatus, *, now_s: float) -> bool:
+        self.shown.append((status, now_s))
+        return True
 
     @property
     def last(self) -> OperatorStatus:
@@ -33,13 +35,13 @@ class Viewed:
         self.bench = Bench(folder)
         self.window, self.clock = Window(), VirtualClock(10.0)
         self.results: list[EpisodeResult] = []
-        self.view = OperatorView(self.window, self.clock, 20.0, self.results)  # type: ignore[arg-type]
+        self.view = OperatorView(self.window, self.clock, 20.0, self.results)
 
     def tick(self, **tick: object) -> OperatorStatus:
         outputs = self.bench.tick(**tick)  # type: ignore[arg-type]
         assert self.bench.inputs is not None
         self.clock.sleep_until(self.bench.inputs.now_s)
-        self.view.tick(Tick(inputs=self.bench.inputs, outputs=outputs, after=self.bench.state), 0.03)
+        self.view.tick(Tick(inputs=self.bench.inputs, outputs=outputs, after=self.bench.state))
         return self.window.last
 
 
@@ -59,7 +61,7 @@ def test_person_sees_who_drives_and_the_cameras_of_the_tick(viewed: Viewed) -> N
     assert viewed.bench.inputs is not None
     assert status.images is viewed.bench.inputs.observation.images
     assert viewed.tick(engaged=True).source is Source.HUMAN
-    assert viewed.window.shown[-1][1:] == (viewed.clock.now_s(), 0.03)
+    assert viewed.window.shown[-1][1] == viewed.clock.now_s()
     assert status.wanted_rate_hz == 20.0
 
 
@@ -96,9 +98,9 @@ def test_waiting_robot_says_what_it_waits_for(viewed: Viewed) -> None:
     viewed.tick()
     assert viewed.bench.inputs is not None
     look = viewed.bench.inputs.observation
-    viewed.view.waiting(look, HumanCommand(), 0.02)
+    viewed.view.waiting(look, HumanCommand())
     assert viewed.window.last.hold_reason is HoldReason.NOT_ARMED
     assert not viewed.window.last.armed
-    viewed.view.waiting(look, HumanCommand(connected=False), 0.02)
+    viewed.view.waiting(look, HumanCommand(connected=False))
     assert viewed.window.last.hold_reason is HoldReason.DEVICE_UNPLUGGED
     assert not viewed.window.last.connected

@@ -56,6 +56,11 @@ def any_tick(column: Columns) -> NDArray[np.bool_]:
     return np.ones(len(column("tick/index")), bool)
 
 
+def shown_once(column: Columns) -> NDArray[np.bool_]:
+    ids = np.pad(column("tick/frame_id")[:, 0].astype(np.int64), 1, constant_values=-2)
+    return (ids[1:-1] != ids[:-2]) & (ids[1:-1] != ids[2:])
+
+
 # Where a changed value reaches something that is recomputed or derived, whatever the digest says.
 MATTERS: dict[str, Callable[[Columns], NDArray[np.bool_]]] = {
     "obs/front_image": policy_drives,
@@ -66,6 +71,7 @@ MATTERS: dict[str, Callable[[Columns], NDArray[np.bool_]]] = {
     "tick/gate_forced": gate_closed,
     "tick/residual_version": policy_drives,
     "tick/reset": resetting,
+    "tick/uncertainty_s": shown_once,  # elsewhere it would differ from that of the same frame in the next row
 }
 # A small change would be as good a story as the logged one, so these get a change that is not.
 PLANTED: dict[str, float] = {
@@ -79,6 +85,7 @@ PLANTED: dict[str, float] = {
 DIGEST_ONLY: dict[str, float] = {
     "tick/dq_rad_s": 0.125,  # this policy's proprioception does not ask for velocities, nor does the filter
     "tick/tcp_velocity": 0.125,
+    "tick/uncertainty_s": 0.125,
 }
 # Values that are records as long as they stay plausible: (change, why nothing can tell).
 PLAUSIBLE: dict[str, tuple[float, str]] = {

@@ -7,7 +7,7 @@ from perception.camera import Camera
 from perception.recorded_camera import RecordedCamera
 from robot.errors import BadInputError
 from robot.recording import Recording
-from tests.contracts import CameraContract
+from tests.contracts import CameraContract, newest
 from tests.test_recording import EXCERPT
 
 
@@ -28,9 +28,9 @@ def test_frame_k_is_taken_k_periods_after_the_start_and_arrives_later_by_the_lat
     recording = Recording.open(EXCERPT)
     episode = recording.select(1, 20.0)
     camera = RecordedCamera(recording, "view_1", "image_1", 0.05)
-    assert camera.latest(20.0) is None
+    assert newest(camera, 20.0) is None
     for step in range(5):
-        frame = camera.latest(20.0 + step / 5.0 + 0.05)
+        frame = newest(camera, 20.0 + step / 5.0 + 0.05)
         assert frame is not None
         assert frame.captured_s == pytest.approx(20.0 + step / 5.0, abs=2e-6)
         assert frame.arrived_s == frame.captured_s + 0.05
@@ -41,7 +41,7 @@ def test_views_of_one_step_are_captured_at_the_same_time() -> None:
     recording = Recording.open(EXCERPT)
     recording.select(0, 20.0)
     cameras = [RecordedCamera(recording, f"view_{k}", f"image_{k}") for k in range(3)]
-    frames = [camera.latest(20.4) for camera in cameras]
+    frames = [newest(camera, 20.4) for camera in cameras]
     assert len({frame.captured_s for frame in frames if frame is not None}) == 1
 
 
@@ -49,11 +49,11 @@ def test_ids_go_on_from_episode_to_episode_and_no_frame_of_the_last_one_remains(
     recording = Recording.open(EXCERPT)
     recording.select(0, 20.0)
     camera = RecordedCamera(recording, "view_0", "image_0")
-    last = camera.latest(25.0)
+    last = newest(camera, 25.0)
     assert last is not None
     episode = recording.select(2, 30.0)
-    assert camera.latest(29.0) is None
-    first = camera.latest(30.0)
+    assert newest(camera, 29.0) is None
+    first = newest(camera, 30.0)
     assert first is not None
     assert first.frame_id == last.frame_id + 1
     np.testing.assert_array_equal(first.rgb, episode.images["image_0"][0])
@@ -63,7 +63,7 @@ def test_after_the_end_the_last_frame_repeats_and_grows_old() -> None:
     recording = Recording.open(EXCERPT)
     recording.select(0, 20.0)
     camera = RecordedCamera(recording, "view_0", "image_0")
-    end, later = camera.latest(20.8), camera.latest(60.0)
+    end, later = newest(camera, 20.8), newest(camera, 60.0)
     assert end is not None
     assert later is not None
     assert (later.frame_id, later.captured_s) == (end.frame_id, end.captured_s)
@@ -72,7 +72,7 @@ def test_after_the_end_the_last_frame_repeats_and_grows_old() -> None:
 def test_pixels_cannot_be_written() -> None:
     recording = Recording.open(EXCERPT)
     recording.select(0, 20.0)
-    frame = RecordedCamera(recording, "view_0", "image_0").latest(20.0)
+    frame = newest(RecordedCamera(recording, "view_0", "image_0"), 20.0)
     assert frame is not None
     with pytest.raises(ValueError, match="read-only"):
         frame.rgb[0, 0, 0] = 1

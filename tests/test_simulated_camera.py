@@ -6,12 +6,19 @@ import pytest
 from numpy.typing import NDArray
 
 from perception.camera import Camera
-from perception.config import Bump, SimulatedCameraConfig
-from perception.simulated_camera import SimulatedCamera, bump_pose, nominal_pose
+from perception.config import Bump, ImageSize, SimulatedCameraConfig
+from perception.policy_image import policy_image
+from perception.simulated_camera import (
+    SimulatedCamera,
+    bump_pose,
+    image_intrinsics_px,
+    intrinsics_px,
+    nominal_pose,
+)
 from robot.simulation.layout import Layout
 from robot.simulation.scene import PAD_HALF_M
 from robot.simulation.world import SimulatedWorld
-from tests.contracts import CameraContract
+from tests.contracts import CameraContract, newest
 
 FRONT = SimulatedCameraConfig(
     kind="simulated", name="front", mount="base", eye_m=(0.45, 0.0, 0.9), target_m=(0.45, 0.0, 0.0), up=(1.0, 0.0, 0.0),
@@ -43,14 +50,18 @@ class TestSimulatedCameraThatIsLateAndDrops(InContract):
     config = config(latency_s=0.12, jitter_s=0.07, drop_rate=0.3, rate_hz=30.0)
 
 
+class TestSimulatedCameraWithASmallerImage(InContract):
+    config = config(image=ImageSize(height=12, width=12))
+
+
 def run(camera: SimulatedCamera, world: SimulatedWorld, ticks: int = 60) -> list[tuple[float, int, float, float]]:
-    """What `latest` gave at each tick: (now, frame id, captured, arrived) [s]."""
+    """What the newest frame was at each tick: (now, frame id, captured, arrived) [s]."""
     begin_s, seen = world.time_s, []
     with camera:
         for tick in range(ticks):
             now_s = begin_s + 0.05 * tick
             world.advance(now_s)
-            frame = camera.latest(now_s)
+            frame = newest(camera, now_s)
             if frame is not None:
                 seen.append((now_s, frame.frame_id, frame.captured_s, frame.arrived_s))
     return seen
@@ -159,12 +170,26 @@ def test_wrist_camera_moves_with_the_hand() -> None:
     assert not np.array_equal(camera.look()[0], before)
 
 
+def test_a_point_is_seen_in_the_policys_image_where_its_intrinsics_say() -> None:
+    small = config(height=240, width=320, image=ImageSize(height=60, width=40))
+    rgb = np.zeros((240, 320, 3), np.uint8)
+    ray = np.array([-0.08, 0.21])  # x/z and y/z
+    column, row = np.array(intrinsics_px(small)[:2]) * ray + intrinsics_px(small)[2:]
+    rgb[round(row) - 2 : round(row) + 3, round(column) - 2 : round(column) + 3] = 255
+    image = policy_image(rgb, small.image_size)[..., 0].astype(float)
+    rows, columns = np.indices(image.shape)
+    seen = np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
+    expected = np.array(image_intrinsics_px(small)[:2]) * ray + image_intrinsics_px(small)[2:]
+    np.testing.assert_allclose(seen, expected, atol=0.3)
+    assert image_intrinsics_px(FRONT) == intrinsics_px(FRONT)
+
+
 def test_pictures_cannot_be_changed_by_who_reads_them() -> None:
     world = SimulatedWorld(start_s=0.0)
     camera = SimulatedCamera(FRONT, world, seed=0)
     with camera:
         world.advance(0.2)
-        frame = camera.latest(0.2)
+        frame = newest(camera, 0.2)
     assert frame is not None
     with pytest.raises(ValueError, match="read-only"):
         frame.rgb[0, 0, 0] = 1

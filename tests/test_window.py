@@ -17,7 +17,7 @@ from teleop.human_input import HumanCommand, HumanEvent
 from teleop.keyboard import Keyboard
 from teleop.operator_status import OperatorStatus
 from teleop.sdl import pygame
-from teleop.window import LONGEST_GAP_S, MAX_RATE_HZ, OperatorWindow
+from teleop.window import MAX_RATE_HZ, OperatorWindow
 from teleop.window_drawing import SIZE, tiles
 
 Pixels = NDArray[np.uint8]
@@ -93,14 +93,6 @@ def test_it_draws_no_faster_than_its_rate(window: OperatorWindow) -> None:
     shown = [window.show(STATUS, now_s=10.0 + step * 0.001) for step in range(1000)]
     assert shown[0]
     assert MAX_RATE_HZ - 1 <= sum(shown) <= MAX_RATE_HZ
-
-
-def test_it_does_not_draw_into_the_next_tick_but_for_the_longest_gap(window: OperatorWindow) -> None:
-    assert window.show(STATUS, now_s=10.0)
-    assert not window.show(STATUS, now_s=10.1, slack_s=0.0)
-    assert not window.show(STATUS, now_s=10.0 + 0.99 * LONGEST_GAP_S, slack_s=0.0)
-    assert window.show(STATUS, now_s=10.0 + LONGEST_GAP_S, slack_s=0.0)
-    assert window.show(STATUS, now_s=10.1 + LONGEST_GAP_S, slack_s=10.0)
 
 
 def test_every_driver_has_its_own_colour(screen: Screen) -> None:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from perception.observation import Observation, Verdict
 from perception.proprioception import proprioception
 from policy.bundle import Bundle, load_bundle
+from policy.chunk_source import ChunkReply
 from policy.residual import Dims, ResidualHead
 from robot.arm_state import ArmState
 from robot.safety import SafetyFilter
 from teleop.arbiter import Arbiter, ArbiterState
+from teleop.chunk_plan import ChunkPlan
 from teleop.human_input import AssistMode, HumanCommand, HumanEvent
 from teleop.tick import TickInputs, TickOutputs, TickPipeline, TickState
 from tests.filter_bench import KINEMATICS, LIMITS, PERIOD_S, T_HOME, arm_state
@@ -42,7 +44,14 @@ class Bench:
         self.bundle = load_bundle(make_tiny_bundle(folder, chunk_length=4, execute_steps=2), "cpu")
         self.make(self.bundle, mode=mode, gate=gate)
 
-    def make(self, bundle: Bundle, *, mode: AssistMode = AssistMode.TAKEOVER, gate: bool = True) -> None:
+    def make(
+        self,
+        bundle: Bundle,
+        *,
+        mode: AssistMode = AssistMode.TAKEOVER,
+        gate: bool = True,
+        ahead: ChunkPlan | None = None,
+    ) -> None:
         """Start again, disarmed, with another bundle or rule."""
         self.arm: ArmState = arm_state()
         self.safety = SafetyFilter(LIMITS, KINEMATICS, PERIOD_S, T_HOME[:3, :3])
@@ -53,6 +62,7 @@ class Bench:
             safety=self.safety,
             gate_enabled=gate,
             open_loop=False,
+            ahead=ahead,
         )
         self.state = TickState(arbiter=ArbiterState(), filter=self.safety.start(self.arm))
         self.index = 0
@@ -71,6 +81,7 @@ class Bench:
         noise: NDArray[np.float32] | None = None,
         gate_forced: bool = False,
         overrun: bool = False,
+        reply: ChunkReply | None = None,
     ) -> TickOutputs:
         """One tick; the arm then stands where it was commanded."""
         now_s = 10.0 + PERIOD_S * self.index
@@ -87,6 +98,7 @@ class Bench:
             noise=np.zeros(5, np.float32) if noise is None else noise,
             gate_forced=gate_forced,
             overrun=overrun,
+            reply=reply,
         )
         self.state, outputs = self.pipeline.step(self.state, self.inputs, self.head)
         self.index += 1
@@ -105,9 +117,12 @@ def observe(state: ArmState, index: int, now_s: float, verdict: Verdict) -> Obse
     return Observation(
         images={name: np.broadcast_to(rng.integers(0, 256, 3, np.uint8), (*size, 3)) for name, size in there.items()},
         proprio=proprioception(state, list(PROPRIO)),
+        proprio_s=state.measured_s,
+        around=None,
         state=state,
         captured_s={name: now_s - 0.01 if name in there else np.nan for name in CAMERAS},
         arrived_s={name: now_s if name in there else np.nan for name in CAMERAS},
+        uncertainty_s={name: 0.0 if name in there else np.nan for name in CAMERAS},
         frame_ids={name: index if name in there else -1 for name in CAMERAS},
         skew_s=0.0 if there else np.nan,
         verdict=verdict,

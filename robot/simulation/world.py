@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import mujoco
@@ -17,6 +17,7 @@ from robot.simulation.scene import BLOCK_HALF_M, scene_xml
 
 Array = NDArray[np.float64]
 TIMESTEP_S = 0.005
+_PHYSICS = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 class Captures(Protocol):
@@ -29,6 +30,31 @@ class Captures(Protocol):
     def capture(self) -> None:
         """Take it; the world stands at `next_capture_s`."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSnapshot:
+    """All that a world is at one instant; restored, it goes on with the same bits.
+
+    Attributes:
+        start_s: the loop clock's reading at the world's first instant [s].
+        steps: physics steps since then.
+        physics: MuJoCo's integration state.
+        pad_xy_m: centre of the pad, shape (2,) [m].
+        ramp_from: servo set-points (9,) at the ramp's start [rad, m].
+        ramp_to: at its end.
+        ramp_s: start and end of the ramp [s].
+        arm: state of the arm, which cannot be computed from the rest (contact forces, velocities of the last step).
+    """
+
+    start_s: float
+    steps: int
+    physics: Array
+    pad_xy_m: Array
+    ramp_from: Array
+    ramp_to: Array
+    ramp_s: tuple[float, float]
+    arm: ArmState
 
 
 class SimulatedWorld:
@@ -116,6 +142,44 @@ class SimulatedWorld:
             self._step_to(when_s)
             self._cameras[index].capture()
         self._step_to(to_s)
+
+    def skip(self, by_s: float) -> None:
+        """Let time pass without physics: for a process that stood still and must not catch up in a burst."""
+        self._start_s += by_s
+        self._ramp_start_s += by_s
+        self._ramp_end_s += by_s
+        self.changes += 1
+        self._arm = None
+
+    def snapshot(self, fault: str | None = None) -> WorldSnapshot:
+        """Return all that the world is now, with the driver's `fault` on its arm."""
+        physics = np.empty(self.physics_size)
+        mujoco.mj_getState(self._model, self._data, physics, _PHYSICS)
+        return WorldSnapshot(
+            start_s=self._start_s,
+            steps=self._steps,
+            physics=physics,
+            pad_xy_m=self.pad_position_m(),
+            ramp_from=self._from.copy(),
+            ramp_to=self._to.copy(),
+            ramp_s=(self._ramp_start_s, self._ramp_end_s),
+            arm=self.arm_state(fault),
+        )
+
+    def restore(self, snapshot: WorldSnapshot) -> None:
+        """Become what a world of the same model was; it puts the joints where they were, so never for one that runs."""
+        self._start_s, self._steps = snapshot.start_s, snapshot.steps
+        mujoco.mj_setState(self._model, self._data, snapshot.physics, _PHYSICS)
+        self._model.geom_pos[self._pad, :2] = snapshot.pad_xy_m
+        self._from, self._to = snapshot.ramp_from.copy(), snapshot.ramp_to.copy()
+        self._ramp_start_s, self._ramp_end_s = snapshot.ramp_s
+        self._refresh()
+        self._arm = snapshot.arm
+
+    @property
+    def physics_size(self) -> int:
+        """Numbers in a snapshot's `physics`."""
+        return int(mujoco.mj_stateSize(self._model, _PHYSICS))
 
     def arm_state(self, fault: str | None = None) -> ArmState:
         """State of the arm where the world stands, with the driver's `fault` on it; read-only arrays."""

@@ -1,0 +1,223 @@
+"""The frames of one camera in shared memory: written once by its process, read by loop, recorder and viewer."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from perception.config import LiveCameraConfig, Name
+from perception.frame import FrameStamp
+from robot.errors import HardwareError
+from robot.shared_ring import SharedRing
+from robot.strict import Strict
+
+_STAMP = struct.Struct("=qdddd24x")  # frame id, captured, arrived, uncertainty, published; to a whole cache line
+_RECORDED_S = 1.0  # how long a recorder may stand still without losing a frame
+_LEAST_SLOTS = 8
+
+Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+class FrameLayout(Strict):
+    """What a ring holds of each frame, which writer and readers are told alike.
+
+    Attributes:
+        camera: name in the station.
+        image: (height, width) of the policy's images [px].
+        full: (height, width) of the device's own [px]; where it is the same, one picture is kept and not two.
+        depth: whether there is depth of the size of `full`.
+        slots: frames that are kept.
+    """
+
+    camera: Name
+    image: tuple[Side, Side]
+    full: tuple[Side, Side]
+    depth: bool = False
+    slots: Annotated[int, Field(ge=2, le=1024)] = _LEAST_SLOTS
+
+    @classmethod
+    def of(cls, camera: LiveCameraConfig) -> Self:
+        """Return the layout for a camera of a station; a recorded one has a second's frames kept."""
+        recorded = camera.stream != "none" or camera.depth_stream
+        return cls(
+            camera=camera.name,
+            image=camera.image_size,
+            full=(camera.height, camera.width),
+            depth=camera.depth_stream,
+            slots=max(_LEAST_SLOTS, math.ceil(_RECORDED_S * camera.rate_hz) + 2) if recorded else _LEAST_SLOTS,
+        )
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of a policy image."""
+        return 3 * math.prod(self.image)
+
+    @property
+    def full_offset(self) -> int:
+        """Where the full picture begins in a record [bytes]."""
+        return _STAMP.size + (self.image_bytes if self.image != self.full else 0)
+
+    @property
+    def depth_offset(self) -> int:
+        """Where the depth begins, if there is any [bytes]."""
+        return self.full_offset + 3 * math.prod(self.full)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record."""
+        return self.depth_offset + (4 * math.prod(self.full) if self.depth else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedStamp(FrameStamp):
+    """A stamp as found in a ring.
+
+    Attributes:
+        number: of its record; counts up by one per published frame, also where the device dropped some.
+        published_s: when the camera's process had finished with the frame and began to write it [s].
+    """
+
+    number: int
+    published_s: float
+
+
+class FrameRing:
+    """A `SharedRing` of frames. A reader takes sizes from the layout alone and checks every stamp that it finds."""
+
+    def __init__(self, file: int, layout: FrameLayout) -> None:
+        """Take over the file descriptor of a ring.
+
+        Raises:
+            HardwareError: the memory is not a ring of this layout.
+        """
+        self.layout = layout
+        self._ring = SharedRing(file)
+        if (self._ring.slots, self._ring.record_bytes) != (layout.slots, layout.record_bytes):
+            got = f"{self._ring.slots} records of {self._ring.record_bytes} bytes"
+            self._ring.close()
+            raise HardwareError(
+                f"camera {layout.camera!r}: its ring has {got}, the station says {layout.slots} of"
+                f" {layout.record_bytes}; start the run again"
+            )
+        self._stamp = bytearray(_STAMP.size)
+
+    @classmethod
+    def new(cls, layout: FrameLayout) -> Self:
+        """Make a ring. Raises OSError where there is no memory for it."""
+        ring = SharedRing.new(slots=layout.slots, record_bytes=layout.record_bytes)
+        try:
+            return cls(os.dup(ring.file), layout)
+        finally:
+            ring.close()
+
+    @property
+    def file(self) -> int:
+        """File descriptor, for the processes that share the ring."""
+        return self._ring.file
+
+    @property
+    def count(self) -> int:
+        """How many frames were ever published."""
+        return self._ring.count
+
+    def publish(
+        self,
+        stamp: FrameStamp,
+        image: NDArray[np.uint8],
+        full: NDArray[np.uint8],
+        depth_m: NDArray[np.float32] | None = None,
+    ) -> int:
+        """Write a frame and return the number of its record. The camera's process alone.
+
+        Args:
+            stamp: when it was taken.
+            image: what the policy gets, of the layout's size; not looked at where that is the size of `full`.
+            full: the device's own picture, of the layout's size.
+            depth_m: float32 [m], of the size of `full`; only where the layout has depth, and then required.
+
+        Raises:
+            ValueError: a size or type is not the layout's; nothing was written.
+        """
+        layout = self.layout
+        _check("image", image, (*layout.image, 3), np.uint8)
+        _check("full picture", full, (*layout.full, 3), np.uint8)
+        parts = [full] if layout.image == layout.full else [image, full]
+        pixels: list[NDArray[np.uint8] | NDArray[np.float32]] = [np.ascontiguousarray(part) for part in parts]
+        if layout.depth:
+            if depth_m is None:
+                raise ValueError(f"camera {layout.camera!r}: a frame without depth, and the layout has it")
+            _check("depth", depth_m, layout.full, np.float32)
+            pixels.append(np.ascontiguousarray(depth_m))
+        return self._ring.write(
+            _STAMP.pack(stamp.frame_id, stamp.captured_s, stamp.arrived_s, stamp.uncertainty_s, time.monotonic()),
+            *(part.data for part in pixels),
+        )
+
+    def newest_first(self) -> Iterator[PublishedStamp]:
+        """Yield the stamps of all frames that are there, beginning with the newest."""
+        count = self.count
+        for number in range(count - 1, max(-1, count - 1 - self.layout.slots), -1):
+            stamp = self._read_stamp(number)
+            if stamp is not None:
+                yield stamp
+
+    def stamps(self, count: int) -> list[PublishedStamp]:
+        """Return the stamps of the newest frames, at most `count`, oldest first."""
+        newest = self.newest_first()
+        return [stamp for _, stamp in zip(range(count), newest, strict=False)][::-1]
+
+    def image(self, number: int, out: NDArray[np.uint8]) -> bool:
+        """Copy the policy image of record `number` into `out`, C-contiguous; False when it is there no more."""
+        _check("image", out, (*self.layout.image, 3), np.uint8)
+        return self._ring.read(number, out.data, _STAMP.size)
+
+    def full(self, number: int, rgb_out: NDArray[np.uint8], depth_out: NDArray[np.float32] | None = None) -> bool:
+        """Copy the full picture of record `number`, and its depth where it is asked for; False as for `image`.
+
+        Raises:
+            ValueError: an array is not of the layout's size, or depth is asked for where there is none.
+        """
+        _check("full picture", rgb_out, (*self.layout.full, 3), np.uint8)
+        if depth_out is None:
+            return self._ring.read(number, rgb_out.data, self.layout.full_offset)
+        if not self.layout.depth:
+            raise ValueError(f"camera {self.layout.camera!r}: depth is asked for, and the layout has none")
+        _check("depth", depth_out, self.layout.full, np.float32)
+        return self._ring.read(number, rgb_out.data, self.layout.full_offset) and self._ring.read(
+            number, depth_out.data, self.layout.depth_offset
+        )
+
+    def close(self) -> None:
+        """Let go of the memory. Doing it again does no harm."""
+        self._ring.close()
+
+    def _read_stamp(self, number: int) -> PublishedStamp | None:
+        """Return the stamp of record `number`; None when it is there no more or cannot be one."""
+        if not self._ring.read(number, self._stamp):
+            return None
+        frame_id, captured_s, arrived_s, uncertainty_s, published_s = _STAMP.unpack(self._stamp)
+        finite = math.isfinite(captured_s) and math.isfinite(arrived_s) and math.isfinite(published_s)
+        if not (finite and frame_id >= 0 and captured_s <= arrived_s and 0.0 <= uncertainty_s < math.inf):
+            return None
+        return PublishedStamp(
+            frame_id=frame_id,
+            captured_s=captured_s,
+            arrived_s=arrived_s,
+            uncertainty_s=uncertainty_s,
+            number=number,
+            published_s=published_s,
+        )
+
+
+def _check(what: str, array: NDArray[np.generic], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{what} is {array.shape} {array.dtype}, the layout says {shape} {np.dtype(dtype).name}")

@@ -1,0 +1,81 @@
+"""What the operating system grants a process that must be on time, and one line about it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from pydantic import Field
+
+from robot.strict import Strict
+
+_MCL_CURRENT, _MCL_FUTURE = 1, 2
+
+
+class RealtimeConfig(Strict):
+    """What to ask the system for; what it refuses costs no more than punctuality.
+
+    Attributes:
+        priority: of SCHED_FIFO for the loop; servo and cameras get one more and one less. 0 asks for nothing.
+        cores: that the loop may run on; all when empty.
+        rehearse_s: how long before each tick the loop wakes, to have its code and data in the caches and to be on time;
+            0 for not at all. Not more than a quarter of a period [s].
+        lock_memory: keep all pages in memory (mlockall), so that none has to be fetched in the middle of a tick.
+    """
+
+    priority: Annotated[int, Field(ge=0, le=90)] = 50
+    cores: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
+    lock_memory: bool = False
+    rehearse_s: Annotated[float, Field(ge=0.0, le=0.02)] = 0.003
+
+
+def ask_for(config: RealtimeConfig) -> str:
+    """Ask for what `config` names, for this process; return one line that says what was granted and what was not."""
+    said = []
+    if config.priority:
+        try:
+            # a process started from here later, such as a second recorder, is not to have it
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(config.priority))
+            said.append(f"SCHED_FIFO {config.priority}")
+        except PermissionError:
+            said.append("no SCHED_FIFO (allow it with `ulimit -r` or CAP_SYS_NICE)")
+    if config.cores:
+        try:
+            os.sched_setaffinity(0, config.cores)
+            said.append(f"cores {', '.join(map(str, config.cores))}")
+        except OSError as error:
+            said.append(f"not on cores {', '.join(map(str, config.cores))} ({error.strerror})")
+    if config.lock_memory:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0:
+            said.append("memory locked")
+        else:
+            said.append(f"memory not locked ({os.strerror(ctypes.get_errno())}; allow it with `ulimit -l`)")
+    return f"real time: {'; '.join(said)}" if said else "real time: nothing asked for ([realtime] in the station)"
+
+
+def give_back() -> None:
+    """Be an ordinary process again, on all cores."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    ctypes.CDLL(None).munlockall()
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Keep Python's garbage collector from running: a full collection takes longer than a tick (0.65 s, measured).
+
+    What is there now is not looked at again; call `gc.collect` where there is time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -1,0 +1,36 @@
+"""What the loop tells the servo process."""
+
+from __future__ import annotations
+
+import enum
+import struct
+
+from robot.message_ring import MessageRing
+from robot.servo import JointTarget
+
+ORDER_BYTES = 1 << 14  # of the ring: some three seconds of targets at 50 Hz
+
+
+class ServoOrder(enum.IntEnum):
+    """Kinds of message in the servo's `MessageRing`."""
+
+    TARGET = 1
+    HOLD = 2
+    CLEAR_FAULT = 3
+
+
+def new_order_ring() -> MessageRing:
+    """Make the ring that the loop writes and the servo process reads."""
+    return MessageRing.new(ORDER_BYTES)
+
+
+def pack_target(target: JointTarget) -> bytes:
+    """Return the body of a TARGET."""
+    head = (target.sent_s, target.due_s, target.gripper_width_m)
+    return struct.pack(f"={3 + len(target.q_rad)}d", *head, *target.q_rad)
+
+
+def unpack_target(body: bytes) -> JointTarget:
+    """Return the target of a body that `pack_target` made."""
+    sent_s, due_s, width_m, *q_rad = struct.unpack(f"={len(body) // 8}d", body)
+    return JointTarget(q_rad=tuple(q_rad), gripper_width_m=width_m, due_s=due_s, sent_s=sent_s)

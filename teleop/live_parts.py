@@ -1,0 +1,188 @@
+"""A rig in real time: one process per camera, the servo, the simulated hardware, a slow policy, and what they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from perception.camera_process import CameraProcessConfig
+from perception.config import LiveCameraConfig, PatternCameraConfig, SimulatedCameraConfig
+from perception.frame_ring import FrameLayout, FrameRing
+from perception.shared_camera import SharedCamera
+from policy.bundle import Bundle
+from policy.chunk_ring import RingSource
+from robot.clock import Clock
+from robot.config import SimulatedArmConfig
+from robot.errors import BadInputError
+from robot.servo_arm import ServoArm
+from robot.servo_orders import new_order_ring
+from robot.servo_process import ServoProcessConfig
+from robot.servo_record import ServoRecord
+from robot.simulation.mirrored_world import MirroredWorld
+from robot.simulation.world_process import WorldProcessConfig
+from robot.simulation.world_record import new_world_orders, new_world_ring
+from robot.simulation.world_stream import new_set_point_ring
+from robot.strict import Strict
+from teleop.chunk_parts import ChunkChild
+from teleop.recorder_streams import StreamSource
+from teleop.station import LoadedStation
+from teleop.supervision import ChildPlan
+
+SERVO, HARDWARE = "servo", "simulated arm"
+_CAMERA_SILENCE_S = 1.0
+
+
+class _Closes(Protocol):
+    def close(self) -> None: ...
+
+
+Part = TypeVar("Part", bound=_Closes)
+
+
+class LiveParts:
+    """Makes the shared memory, and says which processes a supervisor has to start for it.
+
+    Attributes:
+        children: the processes.
+        arm: behind the servo.
+        cameras: in the station's order.
+        world: the simulated hardware's, as it stands; `refresh` brings it to now.
+        streams: full-size frames to be recorded.
+        chunks: asks a slow policy, None where it is asked within the tick.
+    """
+
+    arm: ServoArm
+    world: MirroredWorld
+
+    def __init__(self, loaded: LoadedStation, bundle: Bundle, clock: Clock, *, seed: int) -> None:
+        self._loaded, self._bundle, self._clock, self._seed = loaded, bundle, clock, seed
+        self._stack = ExitStack()
+        self.children: list[ChildPlan] = []
+        self.cameras: list[SharedCamera] = []
+        self.streams: list[StreamSource] = []
+        self.chunks: RingSource | None = None
+
+    def __enter__(self) -> Self:
+        """Make everything; nothing runs yet. Raises BadInputError where the station cannot run in real time."""
+        with ExitStack() as stack:
+            self._keep = stack.callback
+            try:
+                self._make_arm()
+                for camera in self._loaded.station.camera:
+                    if isinstance(camera, LiveCameraConfig):
+                        self._make_camera(camera)
+                if self._loaded.station.policy.asynchronous:
+                    self._make_policy()
+            except OSError as error:
+                raise BadInputError(f"station {self._loaded.path}: no memory to share ({error}); free some") from None
+            self._stack = stack.pop_all()
+        return self
+
+    _keep: Callable[..., Any]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _own(self, part: Part) -> Part:
+        self._keep(part.close)
+        return part
+
+    def _make_arm(self) -> None:
+        station = self._loaded.station
+        arm = station.arm
+        assert isinstance(arm, SimulatedArmConfig)
+        if arm.servo is None:
+            raise BadInputError(
+                f"station {self._loaded.path}: has no [arm.servo], which real time needs; add it as in "
+                "launch/stations/sim_place.toml, or run in lock-step"
+            )
+        world, set_points = self._own(new_world_ring()), self._own(new_set_point_ring())
+        world_orders, orders = self._own(new_world_orders()), self._own(new_order_ring())
+        states = self._own(ServoRecord(ServoArm.joint_count).new_ring())
+        self._world_file = world.file
+        priority = station.realtime.priority
+        self._child(
+            HARDWARE,
+            "robot.simulation.world_process",
+            WorldProcessConfig(),
+            {"world": (world.file,), "set-points": (set_points.file,), "world-orders": world_orders.files},
+            restart=False,
+            stop_order=2,
+            # it stands for an arm's own controller, which no other work on this machine delays
+            priority=priority + 2,
+        )
+        self._child(
+            SERVO,
+            "robot.servo_process",
+            ServoProcessConfig(servo=arm.servo, loop_period_s=station.period_s),
+            {
+                "world": (world.file,),
+                "set-points": (set_points.file,),
+                "servo": (states.file,),
+                "servo-orders": orders.files,
+            },
+            restart=False,
+            stop_order=0,
+            priority=priority + 1 if priority else 0,
+        )
+        self.arm = ServoArm(states, orders, self._clock, age_s=arm.servo.arm_age_s)
+        self.world = MirroredWorld(world, world_orders)
+
+    def _make_camera(self, camera: LiveCameraConfig) -> None:
+        ring = self._own(FrameRing.new(FrameLayout.of(camera)))
+        assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
+        files: dict[str, tuple[int, ...]] = {"ring": (ring.file,)}
+        if isinstance(camera, SimulatedCameraConfig):
+            files["world"] = (self._world_file,)
+        self._child(
+            f"camera {camera.name}",
+            "perception.camera_process",
+            CameraProcessConfig(camera=camera, seed=self._seed),
+            files,
+            restart=True,
+            silence_s=_CAMERA_SILENCE_S,
+            priority=max(0, self._loaded.station.realtime.priority - 1),
+        )
+        self.cameras.append(SharedCamera(ring))
+        source = StreamSource.of(camera, ring)
+        if source is not None:
+            self.streams.append(source)
+
+    def _make_policy(self) -> None:
+        policy = ChunkChild(self._loaded.station, self._bundle)
+        self._keep(policy.__enter__().__exit__, None, None, None)
+        self.children.append(policy.plan)
+        self.chunks = policy.source
+
+    def _child(
+        self,
+        name: str,
+        module: str,
+        config: Strict,
+        files: dict[str, tuple[int, ...]],
+        *,
+        restart: bool,
+        stop_order: int = 1,
+        silence_s: float = 1.0,
+        priority: int = 0,
+    ) -> None:
+        words = ["--config", json.dumps(config.model_dump(mode="json"))]
+        for option, numbers in files.items():
+            words += [f"--{option}", *map(str, numbers)]
+        self.children.append(
+            ChildPlan(
+                name=name,
+                module=module,
+                arguments=tuple(words),
+                files=tuple(number for numbers in files.values() for number in numbers),
+                restart=restart,
+                silence_s=silence_s,
+                stop_order=stop_order,
+                priority=priority,
+            )
+        )

@@ -1,0 +1,95 @@
+"""The learner that belongs to a station: what it is told, and how a supervisor starts one for a run of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from policy.bundle import load_bundle
+from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
+from robot.errors import BadInputError
+from teleop.station import LoadedStation
+from teleop.supervision import ChildPlan
+
+_LOADING_S = 40.0  # torch, and a checkpoint
+
+
+def learner_settings(
+    loaded: LoadedStation, *, state_dir: Path, run_id: str, seed: int, lock_step: bool, endpoint: str | None
+) -> LearnerSettings:
+    """What a learner for this station is told.
+
+    Raises:
+        BadInputError: the station has no residual, or its bundle is bad.
+    """
+    station = loaded.station
+    if station.residual is None:
+        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
+    bundle = load_bundle(loaded.bundle_path, station.policy.provider, station.policy.threads)
+    manifest, learning = bundle.manifest, station.learner
+    return LearnerSettings(
+        state_dir=state_dir,
+        run_id=run_id,
+        bundle_sha256=bundle.sha256,
+        feature_size=manifest.feature_size,
+        proprio_size=manifest.proprio_size,
+        action_size=manifest.action.size,
+        endpoint=endpoint,
+        seed=seed,
+        schedule=LockStep(updates_per_episode=learning.updates_per_episode) if lock_step else FreeRunning(),
+        n_step=learning.n_step,
+        discount=learning.discount,
+        doubt_ticks=round(learning.doubt_s / station.period_s),
+        batch_size=learning.batch_size,
+        min_transitions=learning.min_transitions,
+        algorithm={"scale": list(station.residual.scale), **learning.algorithm},
+    )
+
+
+class OwnLearner:
+    """A learner that lives as long as the run, and is started again where it left off when it dies.
+
+    Attributes:
+        endpoint: where it listens, a socket in a folder of its own.
+    """
+
+    def __init__(self, loaded: LoadedStation, *, state_dir: Path, run_id: str, seed: int) -> None:
+        self._loaded, self._state_dir, self._run_id, self._seed = loaded, state_dir, run_id, seed
+
+    def __enter__(self) -> Self:
+        """Write its settings. Raises BadInputError when the station has nothing to learn or nothing can be written."""
+        self._folder = tempfile.TemporaryDirectory(prefix="handrail-")
+        self.endpoint = f"ipc://{self._folder.name}/learner"
+        settings = learner_settings(
+            self._loaded,
+            state_dir=self._state_dir,
+            run_id=self._run_id,
+            seed=self._seed,
+            lock_step=False,
+            endpoint=self.endpoint,
+        )
+        self._settings = self._state_dir / "settings.json"
+        try:
+            self._state_dir.mkdir(parents=True, exist_ok=True)
+            self._settings.write_text(settings.model_dump_json(indent=2))
+        except OSError as error:
+            raise BadInputError(f"{self._state_dir}: cannot be written to ({error.strerror}); choose another") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+    @property
+    def plan(self) -> ChildPlan:
+        """How the supervisor starts it."""
+        return ChildPlan(
+            name="learner",
+            module="policy.learner_process",
+            arguments=("--settings", str(self._settings.resolve())),
+            restart=True,
+            silence_s=_LOADING_S,
+        )
