@@ -70,8 +70,9 @@ def main() -> int:
             if result.quit:
                 break
         run.finish()
+        processes = run.processes()
 
-    document = run_summary(run)
+    document = run_summary(run) | {"processes": processes}
     print("\n".join(summary_lines(run, document)))
     if recording and run.committed:
         report = open_loop_report([read_episode(episode.path) for episode in run.committed], recording, manifest)

@@ -201,13 +201,11 @@ class ControlLoop:
         parts = self._parts
         parts.weights.refresh()
         self._deadline_s += parts.period_s
-        late_s = parts.clock.now_s() - self._deadline_s
-        # a tick that cannot be caught up is skipped, never run in a burst; its number is skipped, too
-        self._skipped = int(late_s // parts.period_s) if late_s > parts.period_s else 0
-        self._deadline_s += self._skipped * parts.period_s
+        self._skipped = self._skip()
         if parts.rehearse_s:
             self._rehearse()
         parts.clock.sleep_until(self._deadline_s)
+        self._skipped += self._skip()  # whoever stopped this process did not ask what it was doing
         self._woke_s = parts.clock.now_s()
         self._stopwatch.start()
         # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
@@ -225,6 +223,14 @@ class ControlLoop:
             state = self._read_arm()
             self._stopwatch.lap("state")
         return human, state
+
+    def _skip(self) -> int:
+        """Leave out the ticks that cannot be caught up, numbers and all, and return how many: never run in a burst."""
+        period_s = self._parts.period_s
+        late_s = self._parts.clock.now_s() - self._deadline_s
+        skipped = int(late_s // period_s) if late_s > period_s else 0
+        self._deadline_s += skipped * period_s
+        return skipped
 
     def _rehearse(self) -> None:
         """Wake before the deadline, do the last tick's work once more, keep nothing of it, and wait on one's feet.

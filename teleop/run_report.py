@@ -66,7 +66,6 @@ def run_summary(run: Run) -> dict[str, object]:
         "unrecorded": len(results) - run.recorded,
         "incomplete": sum(not episode.outcome.complete for episode in committed),
         "weights_version": run.weights.version,
-        "processes": run.processes(),
     }
     if isinstance(run.weights, LearnedWeights):
         document["weights"] = {"accepted": run.weights.accepted, "refused": run.weights.refused}

@@ -34,6 +34,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
         self._backoff_s = _BACKOFF_S[0]
+        self._prioritised = False
         self._next_start_s: float | None = 0.0  # None: never again
 
     @property
@@ -53,6 +54,8 @@ class Child:
             self._gone(status, Ended.DIED, now_s)
             return
         places = self._board.places
+        if not self._prioritised and places["ready"][self._place]:
+            self._prioritise(process.pid)
         beat_s = float(places["beat_s"][self._place])
         loading = beat_s < self._started_s
         silent_s = now_s - (self._started_s if loading else beat_s)
@@ -83,12 +86,20 @@ class Child:
             self._process.kill()
             self._process.wait()
 
+    def _prioritise(self, pid: int) -> None:
+        """Give it its priority now that it works: loading takes a core for a second, which others may need by then."""
+        self._prioritised = True
+        if self.plan.priority:
+            with suppress(PermissionError, ProcessLookupError):
+                os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(self.plan.priority))
+
     def _start(self, now_s: float) -> None:
         plan, places = self.plan, self._board.places
         command = [sys.executable, "-m", plan.module, *plan.arguments]
         command += ["--board", str(self._board.file), "--place", str(self._place), "--parent", str(os.getpid())]
         places["ready"][self._place] = places["condemned"][self._place] = 0
         places["starts"][self._place] += 1
+        self._prioritised = False
         self._started_s = now_s
         try:
             self._process = subprocess.Popen(
@@ -98,11 +109,9 @@ class Child:
             print(f"supervisor: {plan.name} cannot be started ({error})", file=sys.stderr, flush=True)
             self._gone(1, Ended.DIED, now_s)
             return
-        with suppress(PermissionError):  # the run's report says what this machine grants
-            if plan.nice:
+        if plan.nice:
+            with suppress(PermissionError):  # the run's report says what this machine grants
                 os.setpriority(os.PRIO_PROCESS, self._process.pid, plan.nice)
-            if plan.priority:
-                os.sched_setscheduler(self._process.pid, os.SCHED_FIFO, os.sched_param(plan.priority))
         places["pid"][self._place] = self._process.pid
 
     def _gone(self, status: int, why: Ended, now_s: float) -> None:

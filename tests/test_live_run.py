@@ -161,9 +161,11 @@ def test_a_base_policy_that_gives_nan_latches_until_the_person_arms(tmp_path: Pa
     ran = live_run(tmp_path, "--inject", f"base-nan@{FAULT_S}+0.8", episodes=2)
     first, second = ran.episodes
     assert first.outcome.outcome.value == "abort"
-    assert "NOT_FINITE" in (first.outcome.reason or "") or bool(first.array("tick/latched")[-1])
+    assert "NOT_FINITE" in (first.outcome.reason or "")
+    assert bool(first.array("tick/latched")[-1])
     assert second.array("tick/source")[-1] == Source.POLICY
-    assert verify_run(tmp_path / "run", jobs=1).mismatches == 0
+    # the replay asks the real policy and finds what it would have said
+    assert set(verify_run(tmp_path / "run", jobs=1).by_field) >= {"tick/chunk", "tick/base"}
 
 
 def test_an_asynchronous_policy_that_hangs_is_killed_started_again_and_the_robot_holds(tmp_path: Path) -> None:
