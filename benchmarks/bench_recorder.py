@@ -114,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an episode")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--pictures", type=Path, default=ROOT.parent / "shared/data/bridge_real_robot.h5")
+    parser.add_argument("--pictures", type=Path, default=ROOT / "tests/data/bridge_excerpt.h5")
     parser.add_argument("--folder", type=Path, help="where to record; a temporary folder by default")
     parser.add_argument("--ways", nargs="+", default=[way.name for way in WAYS], choices=[way.name for way in WAYS])
     parser.add_argument("--publish", nargs=2, metavar=("FD", "LAYOUT"), help=argparse.SUPPRESS)

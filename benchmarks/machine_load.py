@@ -37,8 +37,11 @@ def loaded(busy: int = 2, *, learner: bool = True) -> Iterator[str]:
     try:
         for process in processes:
             assert process.stdout is not None
-            process.stdout.readline()  # it computes from here on
+            if process.stdout.readline() != b"ready\n":  # it computes from here on
+                raise RuntimeError(f"the load did not start: {process.args!r}")
         yield f"{'a learner (nice 5) and ' if learner else ''}{busy} busy processes (nice 0)"
+        if any(process.poll() is not None for process in processes):
+            raise RuntimeError("the load ended before the measurement did")
     finally:
         for process in processes:
             process.terminate()

@@ -79,7 +79,8 @@ class ControlLoop:
             parts.chunks.ask(outputs.request)
         watch.lap("send")
         end_s = parts.clock.now_s()
-        missed, late_s = end_s > due_s, self._woke_s - self._deadline_s
+        missed = end_s > due_s
+        late_s = self._woke_s - self._deadline_s + self._skipped * parts.period_s
         self._missed_in_row = self._missed_in_row + 1 if missed else 0
         self._put_row()
         fill_row(
@@ -95,7 +96,7 @@ class ControlLoop:
         )
         self._row_waits = True
         watch.lap("record")
-        oldest_s = min(observation.captured_s.values(), default=math.nan)
+        oldest_s = float(np.min(list(observation.captured_s.values()) or [math.nan]))  # NaN where one is missing
         self.times.add(watch.stages_ms, missed=missed, late_s=late_s, age_s=end_s - oldest_s)
         return Tick(inputs=inputs, outputs=outputs, after=self.state)
 
