@@ -54,6 +54,8 @@ _CAMERAS = (1, 2, 3, 4)
 _PICTURES = 16  # made before the clock runs, where cameras publish as fast as they can
 _QUEUED = 4
 _WARM_UP_S = 0.5
+_LOOK_S = 0.2  # between two looks whether all cameras live
+_LOCK_S = 5.0  # nobody holds a lock so long and lives
 _FORK = multiprocessing.get_context("fork")
 _TARGETS = {"p50_ms": 0.3, "times_faster_than_queue": 3.0}
 _STAMP = struct.Struct("=d")
@@ -227,8 +229,12 @@ class Locked(Transport):
             return None
         self._events[camera].clear()
         sent_s, shared = self._arrays(camera)
-        with self._locks[camera]:
+        if not self._locks[camera].acquire(timeout=_LOCK_S):
+            raise RuntimeError(f"camera {camera} holds its lock for ever; it died with it")
+        try:
             return float(sent_s[0]), shared.copy()
+        finally:
+            self._locks[camera].release()
 
     def close(self) -> None:
         """Remove the memory."""
@@ -276,7 +282,11 @@ def publish_all(transport: Transport, camera: int, rate_hz: float | None) -> Non
 
 
 def measure(kind: type[Transport], cameras: int, rate_hz: float | None, seconds: float) -> Measured:
-    """Let so many cameras publish at `rate_hz`, or as fast as they can, and read them for some seconds."""
+    """Let so many cameras publish at `rate_hz`, or as fast as they can, and read them for some seconds.
+
+    Raises:
+        RuntimeError: a camera's process died.
+    """
     transport = kind(cameras)
     processes = [
         _FORK.Process(target=publish_all, args=(transport, camera, rate_hz), daemon=True) for camera in range(cameras)
@@ -289,11 +299,17 @@ def measure(kind: type[Transport], cameras: int, rate_hz: float | None, seconds:
         begin_s = 0.0
         seen = set[int]()
         cpu_s, own_s = 0.0, 0.0
+        look_s = time.monotonic()
         for camera in itertools.cycle(range(cameras)):
             got = transport.poll(camera)
             now_s = time.monotonic()
             if begin_s and now_s >= begin_s + seconds:
                 break
+            if now_s >= look_s:
+                look_s = now_s + _LOOK_S
+                dead = [place for place, process in enumerate(processes) if not process.is_alive()]
+                if dead:
+                    raise RuntimeError(f"camera {dead[0]} ended with status {processes[dead[0]].exitcode}")
             if got is None:
                 if rate_hz is None:  # the cameras want the cores as well
                     os.sched_yield()

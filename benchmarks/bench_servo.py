@@ -3,8 +3,7 @@
     .venv/bin/python benchmarks/bench_servo.py --seconds 10 --repetitions 3
 
 Servo and simulated hardware run in their own processes, as in a run, while targets come at 20 Hz. Loaded means two busy
-processes and one that multiplies matrices on every core, as a learner does. SCHED_FIFO is tried where the system allows
-it (root, or `ulimit -r`).
+processes and a learner that trains. SCHED_FIFO is tried where the system allows it (root, or `ulimit -r`).
 """
 
 from __future__ import annotations
@@ -18,19 +17,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine_load import loaded
 from robot.arm_state import ArmState
 from robot.fr3 import HOME_Q_RAD
 from robot.joint_path import MotionLimits, PathPlanner
 from robot.joint_stream import Reading
 from robot.message_ring import MessageRing
 from robot.process_board import ProcessBoard
-from robot.realtime import RealtimeConfig
 from robot.servo import Cause, JointTarget, Servo, ServoLimits, ServoMode
 from robot.servo_config import ServoConfig, motion_limits
 from robot.servo_orders import ServoOrder, new_order_ring, pack_target
@@ -46,14 +47,7 @@ ROOT = Path(__file__).parents[1]
 LOOP_S = 0.05
 FIFO = 40
 HOME = np.array(HOME_Q_RAD)
-_BUSY = "while True: pass"
-_MATRICES = (
-    "import numpy, threading\n"
-    "def work():\n"
-    "    a = numpy.random.rand(256, 256)\n"
-    "    while True: a @ a\n"
-    "for _ in range({cores}): threading.Thread(target=work).start()\n"
-)
+READY_S = 60.0
 
 
 def main() -> int:
@@ -75,7 +69,7 @@ def main() -> int:
             for priority in (0, FIFO) if _fifo_allowed() else (0,):
                 name = f"{rate_hz:g}_hz_{load}{'_fifo' if priority else ''}"
                 print(f"{name} ...", file=sys.stderr, flush=True)
-                with loaded(load == "loaded"):
+                with loaded() if load == "loaded" else nullcontext():
                     runs = [lateness(rate_hz, priority, options.seconds) for _ in range(options.repetitions)]
                 result[name] = merged(runs)
     result["interpolation"] = {f"{wish_hz:g}_hz": interpolation(wish_hz) for wish_hz in (0.25, 0.5, 1.0)}
@@ -109,11 +103,10 @@ def lateness(rate_hz: float, priority: int, seconds: float) -> dict[str, object]
     board = ProcessBoard.new(2)
     world, set_points, servo = new_world_ring(), new_set_point_ring(), layout.new_ring(int(rate_hz * (seconds + 5)))
     orders, world_orders = new_order_ring(), new_world_orders()
-    realtime = RealtimeConfig(priority=priority)
-    process_config = ServoProcessConfig(servo=servo_config(rate_hz), loop_period_s=LOOP_S, realtime=realtime)
+    process_config = ServoProcessConfig(servo=servo_config(rate_hz), loop_period_s=LOOP_S)
     children = [
         _start(
-            board, 0, "robot.simulation.world_process", WorldProcessConfig(realtime=realtime).model_dump_json(),
+            board, 0, "robot.simulation.world_process", WorldProcessConfig().model_dump_json(),
             {"world": world, "set-points": set_points, "world-orders": world_orders},
         ),
         _start(
@@ -122,17 +115,35 @@ def lateness(rate_hz: float, priority: int, seconds: float) -> dict[str, object]
         ),
     ]  # fmt: skip
     try:
-        while not board.places["ready"].all():
-            time.sleep(0.01)
+        _until_ready(board, children)
+        if priority:
+            for child in children:
+                os.sched_setscheduler(child.pid, os.SCHED_FIFO, os.sched_param(priority))
         time.sleep(0.5)
         first = servo.count
         _send(orders, seconds)
         steps = list(_steps(servo, layout, first))
+        _check_alive(children)
     finally:
         for child in children:
             child.kill()
             child.wait()
     return _figures(steps, motion_limits(servo_config(rate_hz)))
+
+
+def _until_ready(board: ProcessBoard, children: list[subprocess.Popen[bytes]]) -> None:
+    ends_s = time.monotonic() + READY_S
+    while not board.places["ready"].all():
+        _check_alive(children)
+        if time.monotonic() > ends_s:
+            raise RuntimeError(f"servo and hardware are not ready within {READY_S:g} s")
+        time.sleep(0.01)
+
+
+def _check_alive(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        if child.poll() is not None:
+            raise RuntimeError(f"a process ended with status {child.returncode}: {child.args!r}")
 
 
 def _start(
@@ -289,22 +300,6 @@ def _reading(q_rad: Array, now_s: float) -> Reading:
         gripper_width_m=0.08,
     )  # fmt: skip
     return Reading(arm=arm, following=True, q_set_rad=tuple(q_rad.tolist()), gripper_set_m=0.08, clears=0)
-
-
-@contextmanager
-def loaded(really: bool) -> Iterator[None]:
-    """Keep both cores busy meanwhile."""
-    cores = os.cpu_count() or 1
-    work = [_BUSY, _BUSY, _MATRICES.format(cores=cores)] if really else []
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    children = [subprocess.Popen([sys.executable, "-c", code], env=environment) for code in work]
-    try:
-        time.sleep(0.5 if really else 0.0)
-        yield
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
 
 
 def _fifo_allowed() -> bool:

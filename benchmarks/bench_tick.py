@@ -4,7 +4,8 @@
 A run as `run_robot.py --real-time` makes it: 50 Hz, pattern cameras of 640x480 at 30 frames/s in processes of their
 own, the simulated arm behind its servo, a base policy of a usual size on 84x84 pictures, the recorder. Every picture
 that the loop logged is compared with the one that its camera made. Under load a learner trains and two more processes
-compute on the same cores. With --minutes it goes on for so long, loaded, and watches the memory instead.
+compute on the same cores. With --minutes it goes on for so long, loaded, and watches the memory instead; what it
+logged is compared meanwhile, by a process that yields to all others.
 
     .venv/bin/python benchmarks/bench_tick.py --seconds 20 --repetitions 3
     .venv/bin/python benchmarks/bench_tick.py --minutes 30
@@ -15,12 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from benchmarks.random_bundle import write_random_bundle
 from perception.pattern_source import camera_id, pattern
 from perception.policy_image import policy_image
 from perception.shared_camera import SharedCamera
+from policy.episode_commit import Committed
 from policy.episode_reader import read_episode
 from robot.clock import WallClock
 from teleop.run import Run, RunOptions
@@ -52,12 +55,23 @@ _SIZE, _IMAGE, _CAMERA_HZ = (480, 640), (84, 84), 30.0
 _WARM_UP_S = 2.0
 _EPISODE_S = 10.0
 _NEW_START_FRAMES = 300
+_NICE = 10  # the comparison yields to what is measured
 _TARGETS = {
     "missed_share_loaded": 0.001,
     "overhead_p50_ms_loaded": 1.0,
     "overhead_p99_ms_loaded": 4.0,
     "overhead_p50_ms_idle": 0.6,
 }
+
+
+@dataclass
+class Compared:
+    """What the logged pictures gave."""
+
+    frames: int = 0
+    mixed_up_frames: int = 0
+    restarts: int = 0
+    behind: dict[str, int] = field(default_factory=dict)  # by camera, frame id less number of the picture
 
 
 @dataclass
@@ -75,10 +89,7 @@ class Measured:
     unrecorded: int = 0
     dropped_frames: int = 0
     torn_frames: int = 0
-    mixed_up_frames: int = 0
-    frames: int = 0
-    restarts: int = 0
-    behind: dict[str, int] = field(default_factory=dict)  # by camera, frame id less number of the picture
+    compared: Compared = field(default_factory=Compared)
     use: list[dict[str, dict[str, float]]] = field(default_factory=list)
     granted: str = ""
 
@@ -95,9 +106,9 @@ class Measured:
             "age_ms": percentiles(np.concatenate(self.age_ms)),
             "dropped_frames": self.dropped_frames,
             "torn_frames": self.torn_frames,
-            "mixed_up_frames": self.mixed_up_frames,
-            "frames_compared": self.frames,
-            "camera_restarts": self.restarts,
+            "mixed_up_frames": self.compared.mixed_up_frames,
+            "frames_compared": self.compared.frames,
+            "camera_restarts": self.compared.restarts,
             "held_ticks": self.held,
             "unrecorded_ticks": self.unrecorded,
             "cpu_percent": _median_of([{name: use["cpu_percent"] for name, use in r.items()} for r in self.use]),
@@ -119,7 +130,15 @@ def main() -> int:
     parser.add_argument("--stream", choices=("none", "jpeg", "lossless"), default="none", help="record full pictures")
     parser.add_argument("--only", choices=("idle", "loaded"), help="leave the other one out")
     parser.add_argument("--minutes", type=float, help="soak: one loaded run of so long, with the memory over time")
+    parser.add_argument("--compare", type=Path, nargs="+", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--compared", default="{}", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.compare is not None:
+        os.nice(_NICE)
+        found = Compared(**json.loads(args.compared))
+        compare_pictures(args.compare, found)
+        print(json.dumps(asdict(found)))
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         episode_s = _EPISODE_S if args.minutes is not None else min(_EPISODE_S, max(1.0, args.seconds))
         station = make_station(Path(folder), args.cameras, args.priority, args.stream, episode_s)
@@ -192,7 +211,7 @@ def make_station(folder: Path, cameras: int, priority: int, stream: str, episode
 
 def measure(station: LoadedStation, out: Path, seconds: float, *, seed: int, into: Measured) -> None:
     """Run for so long after a warm-up and add what came of it."""
-    into.behind = {}
+    into.compared.behind = {}
     with Run(station, WallClock(), RunOptions(out=out, operator="none", seed=seed)) as run:
         into.granted = run.granted
         _run_for(run, _WARM_UP_S)
@@ -214,8 +233,19 @@ def measure(station: LoadedStation, out: Path, seconds: float, *, seed: int, int
         into.torn_frames += sum(camera.torn - before for camera, before in zip(cameras, torn, strict=True))
         run.finish()
     for committed in run.committed:
+        count_gaps(committed, episodes, into)
+    compare_pictures([committed.path for committed in run.committed], into.compared)
+
+
+def count_gaps(committed: Committed, first: int, into: Measured) -> None:
+    """Add the ticks on which the filter gave no command, and those that are not in the log.
+
+    Args:
+        first: number of the first episode that is measured; those before it were the warm-up.
+    """
+    if committed.episode >= first:
+        into.held += int(np.sum(read_episode(committed.path).array("tick/held")))
         into.unrecorded += committed.outcome.dropped_ticks
-    _compare_pictures([committed.path for committed in run.committed], into)
 
 
 def _run_for(run: Run, seconds: float) -> None:
@@ -225,7 +255,7 @@ def _run_for(run: Run, seconds: float) -> None:
         run.episode()
 
 
-def _compare_pictures(paths: Sequence[Path], into: Measured) -> None:
+def compare_pictures(paths: Sequence[Path], into: Compared) -> None:
     """Compare every logged picture with the one that its camera made under that number.
 
     A camera that was started anew numbers its pictures from 0 again while the frame ids go on, so where a picture is
@@ -235,7 +265,6 @@ def _compare_pictures(paths: Sequence[Path], into: Measured) -> None:
         episode = read_episode(path)
         names = [name for name, _, _ in episode.header.spec.cameras]
         ids = episode.array("tick/frame_id").astype(np.int64)
-        into.held += int(np.sum(episode.array("tick/verdict") != 0))
         for column, name in enumerate(names):
             images = episode.array(f"obs/{name}_image")
             last_id, right = -1, True
@@ -250,7 +279,7 @@ def _compare_pictures(paths: Sequence[Path], into: Measured) -> None:
                 into.mixed_up_frames += not right
 
 
-def _is_picture(image: NDArray[np.uint8], name: str, frame_id: int, into: Measured) -> bool:
+def _is_picture(image: NDArray[np.uint8], name: str, frame_id: int, into: Compared) -> bool:
     camera = camera_id(name)
 
     def made(number: int) -> NDArray[np.uint8]:
@@ -267,27 +296,66 @@ def _is_picture(image: NDArray[np.uint8], name: str, frame_id: int, into: Measur
     return False
 
 
+class Comparison:
+    """Compares episodes beside the run and deletes them: the disk is not what a soak tries.
+
+    A short process for each lot has the pictures, so that they show in no memory that is measured. It is an ordinary
+    process, since the loop's priority is not inherited, and its niceness lets all others go first.
+    """
+
+    def __init__(self) -> None:
+        self.found = Compared()
+        self.waited_s = 0.0
+        self._process: subprocess.Popen[str] | None = None
+        self._paths: list[Path] = []
+
+    def start(self, paths: Sequence[Path]) -> None:
+        """Compare these, once the ones before are done."""
+        self.wait()
+        if paths:
+            command = [sys.executable, __file__, "--compared", json.dumps(asdict(self.found)), "--compare"]
+            self._paths = list(paths)
+            self._process = subprocess.Popen([*command, *map(str, paths)], stdout=subprocess.PIPE, text=True)
+
+    def wait(self) -> None:
+        """Wait for what is under way. Raises RuntimeError where it failed."""
+        if self._process is None:
+            return
+        began_s = time.monotonic()
+        said, _ = self._process.communicate()
+        self.waited_s += time.monotonic() - began_s
+        if self._process.returncode != 0:
+            raise RuntimeError(f"the comparison ended with status {self._process.returncode}")
+        self.found, self._process = Compared(**json.loads(said)), None
+        for path in self._paths:
+            path.unlink()
+
+
 def soak(station: LoadedStation, folder: Path, seconds: float) -> dict[str, Any]:
-    """Run for long and return the figures with the memory of each process over time."""
-    measured, memory = Measured(), []
+    """Run for long and return the figures with the memory of each process over time.
+
+    `ticks_share` is of the ticks that such a time has at the loop's rate: what commits, resets and late ticks leave.
+    """
+    measured, memory, comparison = Measured(), [], Comparison()
     out = folder / "soak"
     with Run(station, WallClock(), RunOptions(out=out, operator="none")) as run:
         measured.granted = run.granted
         _run_for(run, 5.0 * _WARM_UP_S)
-        start, episodes, began_s = len(run.loop.times), len(run.results), time.monotonic()
+        start, episodes = len(run.loop.times), len(run.results)
         cameras = [camera for camera in run.rig.cameras if isinstance(camera, SharedCamera)]
         use = ProcessUse(run.processes())
-        checked = 0
-        while time.monotonic() - began_s < seconds:
-            _run_for(run, min(60.0, seconds - (time.monotonic() - began_s)))
+        checked, ran_s = 0, 0.0  # without the time that a comparison kept the loop waiting
+        while ran_s < seconds:
+            began_s = time.monotonic()
+            _run_for(run, min(60.0, seconds - ran_s))
+            ran_s += time.monotonic() - began_s
             use.update(run.processes())
-            memory.append({"s": round(time.monotonic() - began_s), **use.memory_mb()})
+            memory.append({"s": round(ran_s), **use.memory_mb()})
             print(json.dumps(memory[-1]), file=sys.stderr, flush=True)
             fresh, checked = run.committed[checked:], len(run.committed)
             for committed in fresh:
-                measured.unrecorded += committed.outcome.dropped_ticks
-                _compare_pictures([committed.path], measured)
-                committed.path.unlink()  # the disk is not what is tried here
+                count_gaps(committed, episodes, measured)
+            comparison.start([committed.path for committed in fresh])
         measured.use.append(use.since())
         times = run.loop.times
         measured.late_ms.append(times.late_ms(start))
@@ -300,7 +368,18 @@ def soak(station: LoadedStation, folder: Path, seconds: float) -> dict[str, Any]
         measured.dropped_frames = sum(camera.dropped for camera in cameras)
         measured.torn_frames = sum(camera.torn for camera in cameras)
         run.finish()
-    return {"minutes": round(seconds / 60.0, 2), **measured.summary(), "memory_mb_over_time": memory}
+    for committed in run.committed[checked:]:
+        count_gaps(committed, episodes, measured)
+    comparison.start([committed.path for committed in run.committed[checked:]])
+    comparison.wait()
+    measured.compared = comparison.found
+    return {
+        "minutes": round(ran_s / 60.0, 2),
+        "ticks_share": round(measured.ticks / (ran_s * station.station.loop.rate_hz), 4),
+        "waited_for_comparison_s": round(comparison.waited_s, 1),
+        **measured.summary(),
+        "memory_mb_over_time": memory,
+    }
 
 
 def _median_of(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -51,6 +51,10 @@ class CaptureClock(Protocol):
         """Return when the frame was taken that arrived at `arrived_s` with the device's stamp `device_s` [s]."""
         ...
 
+    def reopened(self) -> None:
+        """Learn that the device was opened anew; its own clock may have begun anew, or gone on."""
+        ...
+
 
 class ArrivalClock:
     """For a device without a clock of its own: arrival less a calibrated latency."""
@@ -70,6 +74,9 @@ class ArrivalClock:
         self._last_s = captured_s
         return Captured(captured_s=captured_s, uncertainty_s=self._uncertainty_s)
 
+    def reopened(self) -> None:
+        """Do nothing: arrivals are of the host's clock, which went on."""
+
 
 class DeviceClock:
     """Running fit of a device's clock to the host's: offset and drift from (device stamp, arrival) pairs.
@@ -79,10 +86,15 @@ class DeviceClock:
 
     The fit cannot see the least transport time; `latency_s` is the calibrated time from capture to the arrival of
     a frame that nothing delays. A stamp that is refused changes nothing. A device whose clock was set anew is taken up
-    again when every stamp was refused for `reset_after_s` and at least `reset_count` of them agree on a new line.
+    again when every stamp was refused for `reset_after_s` and at least `reset_count` of them agree on a new line, the
+    first of which could not be on the old one: older than a stamp before, or from the future. Frames that are only
+    late, however steadily, are a backlog and stay refused, since on a new line they would count as fresh.
+
+    The map outlives the device's reopening: stamps that suit it go on with it, and only an impossible one begins anew.
 
     A step of the clock by less than a frame period cannot be told from frames that come late by as much; it shows in
-    the uncertainty, and leaves the fit with the window.
+    the uncertainty, and leaves the fit with the window. Nor can a clock that was set back while no frame came be told
+    from a backlog: it is refused.
     """
 
     def __init__(
@@ -108,6 +120,12 @@ class DeviceClock:
         self._last_captured_s = self._last_arrived_s = -math.inf
         self._candidates: list[Point] = []
         self._line: LowerEnvelope | None = None
+        self._reopened = False
+
+    def reopened(self) -> None:
+        """The next stamp that cannot be on the old line begins a new one at once."""
+        self._reopened = True
+        self._candidates.clear()
 
     def captured(self, device_s: float | None, arrived_s: float) -> Captured | Refused:
         """Map one stamp and learn from it. The stamps of one device, in the order in which they arrived.
@@ -117,13 +135,18 @@ class DeviceClock:
         """
         if device_s is None or not (math.isfinite(device_s) and math.isfinite(arrived_s)):
             return Refused(reason=Refusal.NOT_FINITE)
+        reopened, self._reopened = self._reopened, False
         if self._line is None:
             self._line = LowerEnvelope(device_s, arrived_s, self._max_drift)
             return self._accept(self._line, device_s, arrived_s)
         reason = self._objection(self._line, device_s, arrived_s)
         if reason is None:
             return self._accept(self._line, device_s, arrived_s)
-        line = self._new_line(device_s, arrived_s)
+        impossible = reason is Refusal.FUTURE or device_s < self._line.newest_device_s
+        if reopened and impossible and arrived_s - self._last_captured_s >= _STEP_S:
+            line: LowerEnvelope | None = LowerEnvelope(device_s, arrived_s, self._max_drift)
+        else:
+            line = self._new_line(device_s, arrived_s, impossible)
         if line is None:
             return Refused(reason=reason)
         self._line = line
@@ -152,8 +175,8 @@ class DeviceClock:
             captured_s=captured_s, uncertainty_s=math.hypot(line.uncertainty_s(device_s), captured_s - mapped_s)
         )
 
-    def _new_line(self, device_s: float, arrived_s: float) -> LowerEnvelope | None:
-        """Remember a refused stamp; return a new fit once enough of them agree."""
+    def _new_line(self, device_s: float, arrived_s: float, impossible: bool) -> LowerEnvelope | None:
+        """Remember a refused stamp, from an impossible one on; return a new fit once enough of them agree."""
         stamps = self._candidates
         if stamps:
             (first_device_s, first_arrived_s), (last_device_s, last_arrived_s) = stamps[0], stamps[-1]
@@ -162,6 +185,8 @@ class DeviceClock:
             forward = device_s > last_device_s and arrived_s >= last_arrived_s  # they may come in a burst
             if not (forward and off_s <= self._outlier_s + self._max_drift * passed_s):
                 stamps.clear()
+        if not (stamps or impossible):
+            return None  # lateness alone is a backlog, no new clock
         stamps.append((device_s, arrived_s))
         if len(stamps) < self._reset_count or arrived_s - stamps[0][1] < self._reset_after_s:
             return None

@@ -36,12 +36,17 @@ class FramePublisher:
         self._last_id = last.frame_id if last else -1
         self._last_captured_s = last.captured_s if last else -np.inf
         self.refused: Counter[str] = Counter()
+        self._clock: CaptureClock | None = None
         self.begin()
 
     def begin(self) -> None:
-        """A device was opened: its counter and its clock may have begun anew."""
+        """A device was opened: its counter may have begun anew, and its clock; the map to ours is kept if it did not.
+
+        With a map forgotten each time, frames of a backlog would count as fresh after the device was opened again.
+        """
         self._last_raw_id: int | None = None
-        self._clock: CaptureClock | None = None
+        if self._clock is not None:
+            self._clock.reopened()
 
     def take(self, frame: RawFrame) -> bool:
         """Publish a frame; False when it is refused."""
@@ -66,7 +71,11 @@ class FramePublisher:
         ahead = 1 if self._last_raw_id is None else frame.frame_id - self._last_raw_id
         if not 0 < ahead <= _GREATEST_GAP:
             return "its id goes back" if ahead <= 0 else "its id is too far ahead"
-        clock = self._clock = self._clock or self._make_clock(frame)
+        if self._clock is None or (
+            self._last_raw_id is None and isinstance(self._clock, DeviceClock) != (frame.device_s is not None)
+        ):
+            self._clock = self._make_clock(frame)  # the first frame since it was opened tells whether it has a clock
+        clock = self._clock
         taken = clock.captured(frame.device_s, frame.arrived_s)
         if isinstance(taken, Refused):
             return f"its stamp is {taken.reason.value}"

@@ -25,6 +25,9 @@ class LowerEnvelope:
     stamp of each half second of the last minute, so the work for a stamp is bounded: a comparison, and the
     hull of at most some 120 points when a bin closes or a stamp lies below the line.
 
+    Frames that all come later than before lift the line once the window has forgotten the prompt ones. A line cannot
+    tell that from the truth, so by how much it was lifted within the window is part of the uncertainty.
+
     Inside, x is device time since the first stamp and y how much further the host's clock went since then.
     """
 
@@ -38,6 +41,8 @@ class LowerEnvelope:
         self._slope = self._level = self._centre = 0.0  # y = level + slope (x - centre)
         self._rough_s, self._slope_error = _FIRST_S, max_drift
         self._stamps = 0
+        self._lines: list[Point] = []  # end of the line as it was when each bin of the window closed
+        self._risen_s = 0.0
 
     def at(self, device_s: float) -> float:
         """Return when a frame with this stamp arrives that nothing delays, host clock [s]."""
@@ -47,7 +52,7 @@ class LowerEnvelope:
     def uncertainty_s(self, device_s: float) -> float:
         """Return the standard deviation of `at` [s]; it grows with the distance from the stamps that were seen."""
         x = device_s - self._device_s
-        return math.hypot(self._rough_s, self._slope_error * (x - self._centre))
+        return math.hypot(self._rough_s, self._risen_s, self._slope_error * (x - self._centre))
 
     def add(self, device_s: float, arrived_s: float) -> None:
         """Learn from a stamp that is newer than all before."""
@@ -65,6 +70,9 @@ class LowerEnvelope:
                 self._stamps -= self._counts.pop(0)
                 del self._bins[0]
             self._fit()
+            while self._lines and self._lines[0][0] < x - _WINDOW_S:
+                del self._lines[0]
+            self._lines.append((x, self._level + self._slope * (x - self._centre)))
             return
         self._counts[-1] += 1
         if y - self._slope * x < self._bins[-1][1] - self._slope * self._bins[-1][0]:
@@ -87,6 +95,8 @@ class LowerEnvelope:
         span_s = points[-1][0] - points[0][0]
         if span_s > 0.0:
             self._slope_error = min(self._max_drift, 2.0 * self._rough_s / span_s)
+        risen = (self._level + self._slope * (x - self._centre) - was for x, was in self._lines)
+        self._risen_s = max(0.0, max(risen, default=0.0))
 
 
 def _lower_hull(points: Sequence[Point]) -> list[Point]:

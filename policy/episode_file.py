@@ -83,7 +83,7 @@ def open_episode(path: Path, *, partial: bool = False) -> Iterator[h5py.File]:
         if version != SCHEMA_VERSION:
             raise BadInputError(
                 f"{path}: schema version {version}, this Handrail reads {SCHEMA_VERSION}; "
-                "use the release that recorded it or convert it"
+                "use the release that recorded it"
             )
         if DEMO not in file:
             raise BadInputError(f"{path}: has no group {DEMO}; the file is damaged, restore it")

@@ -23,7 +23,7 @@ from policy.episode_header import StreamSpec
 from robot.errors import BadInputError
 
 STREAMS = "streams"
-POOL, DROPPED = "bytes", "dropped"
+POOL, DROPPED, INDEX_DIGEST = "bytes", "dropped", "index_digest"
 # one value for each frame
 INDEX = np.dtype(
     [
@@ -56,6 +56,17 @@ def frame_digest(stamp: FrameStamp, data: bytes | memoryview) -> int:
     """Return a 64-bit checksum of a frame's stamp and bytes. Like that of a row it finds accidents, not forgers."""
     head = _STAMP.pack(stamp.frame_id, stamp.captured_s, stamp.arrived_s, stamp.uncertainty_s)
     return zlib.crc32(data, zlib.crc32(head)) << 32 | zlib.adler32(data, zlib.adler32(head))
+
+
+def index_digest(index: Index, dropped: int) -> int:
+    """Return such a checksum of a stream's whole index, column by column, and of how many frames it lacks.
+
+    It finds what the frames' own ones cannot: one that was taken out, and two in each other's place.
+    """
+    first, second = 0, 1  # what both sums begin with
+    for part in (*(index[name].tobytes() for name in INDEX.names or ()), struct.pack("<q", dropped)):
+        first, second = zlib.crc32(part, first), zlib.adler32(part, second)
+    return first << 32 | second
 
 
 class StreamWriter:
@@ -143,7 +154,9 @@ def copy_streams(path: Path, source: h5py.Group, target: h5py.Group, streams: Se
         for name in INDEX.names or ():
             made.create_dataset(name, data=index[name])
         made.attrs.update(stream_attributes(spec))
-        made.attrs[DROPPED] = int(group[DROPPED][0]) + int((~kept).sum())
+        dropped = int(group[DROPPED][0]) + int((~kept).sum())
+        made.attrs[DROPPED] = dropped
+        made.attrs[INDEX_DIGEST] = np.uint64(index_digest(index, dropped))
 
 
 def stream_group(path: Path, demo: h5py.Group, spec: StreamSpec) -> h5py.Group:

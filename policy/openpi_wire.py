@@ -6,6 +6,7 @@ An array is `{b"__ndarray__": True, b"data": bytes, b"dtype": "<f4", b"shape": [
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,9 +15,11 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_MESSAGE_BYTES = 16 << 20
+MAX_MESSAGE_BYTES = 1 << 20  # beside the chunk
 _MAX_DIMENSIONS = 8
-_MAX_ENTRIES = 4096  # of one map or list
+_MAX_ENTRIES = 256  # of one map or list
+_MAX_CONTAINERS = 256  # maps, arrays and lists; an empty one is a byte on the wire and some sixty here
+_MAX_SIZE = 1 << 40  # of one dimension, before it is multiplied
 _DTYPES = frozenset(
     order + kind
     for order, kinds in (("|", ("b1", "i1", "u1")), ("<", ("i2", "i4", "i8", "u2", "u4", "u8", "f2", "f4", "f8")))
@@ -36,23 +39,31 @@ def pack(message: Mapping[str, object]) -> bytes:
     return _dumps(message, default=_packed)
 
 
-def unpack(data: bytes) -> dict[str, Any]:
-    """Return the map in `data`; its arrays are read-only views.
+def unpack(data: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> dict[str, Any]:
+    """Return the map in `data`, of at most `max_bytes`; its arrays are read-only views.
 
     Raises:
-        ValueError: too long, not msgpack, no map with text keys, or an array that is not what it says it is.
+        ValueError: too long, too many parts, not msgpack, no map with text keys, or an array that lies about itself.
     """
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise ValueError(f"a message of {len(data)} bytes (at most {MAX_MESSAGE_BYTES})")
+    if len(data) > max_bytes:
+        raise ValueError(f"a message of {len(data)} bytes (at most {max_bytes})")
+    left = itertools.count(_MAX_CONTAINERS, -1)
+
+    def counted(found: Any) -> Any:
+        if next(left) <= 0:
+            raise ValueError(f"more than {_MAX_CONTAINERS} maps and lists")
+        return found
+
     try:
         content = _loads(
             data,
-            object_hook=_read,
+            object_hook=lambda found: _read(counted(found)),
+            list_hook=counted,
             max_ext_len=0,  # timestamps among them: the protocol has none
             max_array_len=_MAX_ENTRIES,
             max_map_len=_MAX_ENTRIES,
-            max_str_len=MAX_MESSAGE_BYTES,
-            max_bin_len=MAX_MESSAGE_BYTES,
+            max_str_len=max_bytes,
+            max_bin_len=max_bytes,
             strict_map_key=False,  # the keys of an array's map are bytes
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
@@ -90,7 +101,7 @@ def _array(found: dict[Any, Any]) -> NDArray[Any]:
     dtype, shape, data = np.dtype(_allowed(found.get(_DTYPE))), found.get(_SHAPE), found.get(_DATA)
     if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError("an array whose shape is no short list")
-    if not all(type(size) is int and 0 <= size <= MAX_MESSAGE_BYTES for size in shape):
+    if not all(type(size) is int and 0 <= size < _MAX_SIZE for size in shape):
         raise ValueError(f"an array of shape {shape}")
     if not isinstance(data, bytes) or len(data) != math.prod(shape) * dtype.itemsize:
         size = len(data) if isinstance(data, bytes) else type(data).__name__

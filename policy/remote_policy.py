@@ -73,7 +73,8 @@ class RemotePolicy:
                 raise BadInputError(
                     f"policy.api_key_variable: the environment has no {settings.api_key_variable}; export it first"
                 )
-        self._client = OpenpiClient(settings.endpoint, key)
+        chunk_bytes = 8 * manifest.chunk_length * manifest.action.size
+        self._client = OpenpiClient(settings.endpoint, key, chunk_bytes=chunk_bytes)
         self._remote, self._settings = remote, settings
         self._shape = (manifest.chunk_length, manifest.action.size)
         self._scale, self._offset = np.array(remote.scale), np.array(remote.offset)

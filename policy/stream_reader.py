@@ -14,9 +14,11 @@ from policy.episode_file import DEMO, open_episode
 from policy.episode_header import StreamSpec
 from policy.episode_streams import (
     DROPPED,
+    INDEX_DIGEST,
     POOL,
     Index,
     blocks,
+    index_digest,
     is_sound,
     read_index,
     stamp_of,
@@ -34,11 +36,13 @@ class Stream:
     Attributes:
         path: the episode.
         dropped: frames of the episode's time that the recorder lost; what the camera lost is missing in `frame_id`.
+        index_digest: checksum of the index and `dropped` as recorded (`policy.episode_streams`); None: it is missing.
     """
 
     path: Path
     spec: StreamSpec
     dropped: int
+    index_digest: int | None
     _index: Index
 
     def __len__(self) -> int:
@@ -92,6 +96,11 @@ class Stream:
             except ValueError as error:
                 raise BadInputError(f"{self._where(place)} is no picture ({error}); restore the file") from None
 
+    @property
+    def whole(self) -> bool:
+        """Whether index and `dropped` are those of their digest: no frame taken out, added, changed or moved."""
+        return self.index_digest == index_digest(self._index, self.dropped)
+
     def unsound(self) -> Iterator[int]:
         """Yield the index of every frame whose bytes or stamp are not those of its digest."""
         with open_episode(self.path) as file:
@@ -115,8 +124,11 @@ class Stream:
         return f"{self.path}: frame {place} of stream {self.spec.name!r}"
 
 
-def read_stream(path: Path, spec: StreamSpec) -> Stream:
+def read_stream(path: Path, spec: StreamSpec, *, whole: bool = True) -> Stream:
     """Open one stream of a committed episode.
+
+    Args:
+        whole: refuse one whose index was changed; without, `Stream.whole` says so.
 
     Raises:
         BadInputError: it is missing or not whole, or says something else of itself than the header.
@@ -129,6 +141,18 @@ def read_stream(path: Path, spec: StreamSpec) -> Stream:
                     f"{path}: stream {spec.name!r} says {name} {group.attrs.get(name)!r}, the header {expected!r}; "
                     "the file is damaged, restore it"
                 )
-        index, dropped = read_index(group), int(group.attrs.get(DROPPED, 0))
+        index, dropped, digest = read_index(group), group.attrs.get(DROPPED), group.attrs.get(INDEX_DIGEST)
     index.setflags(write=False)
-    return Stream(path=path, spec=spec, dropped=dropped, _index=index)
+    stream = Stream(
+        path=path,
+        spec=spec,
+        dropped=-1 if dropped is None else int(dropped),
+        index_digest=None if digest is None else int(digest),
+        _index=index,
+    )
+    if whole and not stream.whole:
+        raise BadInputError(
+            f"{path}: the index of stream {spec.name!r} was changed after recording (a frame was taken out, added, "
+            "changed or moved, or `dropped` is another); restore the file"
+        )
+    return stream

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 from pydantic import Field
@@ -58,11 +58,16 @@ def ask_for(config: RealtimeConfig) -> str:
     return f"real time: {'; '.join(said)}" if said else "real time: nothing asked for ([realtime] in the station)"
 
 
-def give_back() -> None:
-    """Be an ordinary process again, on all cores."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    ctypes.CDLL(None).munlockall()
+def give_back(config: RealtimeConfig, cores: Collection[int]) -> None:
+    """Be an ordinary process again after `ask_for`, on the `cores` of before."""
+    if config.priority:
+        # the flag may not be taken off without CAP_SYS_NICE
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    if config.cores:
+        os.sched_setaffinity(0, cores)
+    if config.lock_memory:
+        ctypes.CDLL(None).munlockall()
 
 
 @contextmanager

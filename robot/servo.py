@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from robot.joint_path import JointMotion, JointPath, PathPlanner, Standing
+from robot.joint_path import JointMotion, JointPath, MotionLimits, PathPlanner, Standing
 from robot.joint_stream import Joints, Reading, SetPoint
 
 _REST_RAD_S = 1e-9
 # One due later than that is a wrong clock's, and nothing after it would ever be in order.
 _FARTHEST_DUE_S = 1.0
 _CLOSEST_DUE_S = 1e-3  # nearer together, their difference tells no velocity
+# How fast the set-point may come up to targets that went on while it rested, as a share of the joint speeds: nobody has
+# bounded that way in space. With all of their speed, joints move an FR3's TCP straight at up to 2.9 m/s (by its
+# Jacobian, in all directions over the table); with this share at up to 0.45 m/s, in most directions at some 0.15 m/s.
+CATCH_UP_SHARE = 0.15
+# The targets' own speed is bounded in space. At no more than that they would not be met while they go on.
+CATCH_UP_RATIO = 1.25
+_MET_S = 1e-6
 
 
 class ServoMode(enum.IntEnum):
@@ -100,6 +107,7 @@ class Servo:
         self._fault: str | None = None
         self._blocked: Cause | None = Cause.CONTROLLER  # for which targets are not followed now
         self._at_rest = True
+        self._catching_up = False  # after a rest, until a target is reached in time
         self.cause = Cause.IDLE
         self.refused = 0
         self.tracking_rad = 0.0
@@ -135,26 +143,37 @@ class Servo:
     def target(self, target: JointTarget, now_s: float) -> bool:
         """Go to a target from now on; False when it is refused: unusable, too old, out of order or not the time for it.
 
-        A target whose time has passed is gone to as fast as the limits allow.
+        A target whose time has passed is gone to as fast as the limits allow; the first ones after a rest no faster
+        than `CATCH_UP_SHARE` of them or `CATCH_UP_RATIO` times as fast as the targets go themselves, until one of them
+        is reached in time.
         """
         usable = self._fits(target) and now_s - target.sent_s <= self._limits.watchdog_s
-        usable = usable and target.due_s < now_s + _FARTHEST_DUE_S
+        # a loop sends for one period after its tick began: what it saw then must not be older than the watchdog allows
+        tick_s = target.due_s - self._limits.loop_period_s
+        usable = usable and now_s - tick_s <= self._limits.watchdog_s and target.due_s < now_s + _FARTHEST_DUE_S
         in_order = not self._targets or target.due_s > self._targets[-1][0] + _CLOSEST_DUE_S
         if not (usable and in_order and self._fault is None and self._blocked is None):
             self.refused += 1
             return False
         here = self._motion(now_s)
         limits, before = self._limits, self._targets[-2:]
+        planner, catching_up = self._planner, self._catching_up
+        if catching_up:
+            before = before[-1:]  # the one before it may be where the set-point was, and no target
         if self._until_s is None or target.due_s - before[-1][0] > limits.watchdog_s:
+            catching_up = True
             # after a rest the older ones tell nothing; where the set-point is counts as the one before
             before = [(min(now_s - limits.delay_s, target.due_s - limits.loop_period_s), here.q)]
         targets = [*before, (target.due_s, target.q_rad)]
         arrive_s = max(target.due_s + limits.delay_s, now_s + 0.5 * limits.loop_period_s)
-        path = self._planner.to(here, self._arrival(targets), now_s, arrive_s)
+        if catching_up:
+            planner = PathPlanner(self._catch_up_limits(here, target))
+        path = planner.to(here, self._arrival(targets, planner.limits), now_s, arrive_s)
         if path is None:
             self.refused += 1
             return False
         self._path, self._until_s, self._targets = path, arrive_s, targets
+        self._catching_up = catching_up and path.end_s > arrive_s + _MET_S
         self._sent_s, self._width_m = min(target.sent_s, now_s), target.gripper_width_m
         self.cause = Cause.NONE
         return True
@@ -283,17 +302,31 @@ class Servo:
             )
         )
 
-    def _arrival(self, targets: list[tuple[float, Joints]]) -> JointMotion:
+    def _catch_up_limits(self, here: JointMotion, target: JointTarget) -> MotionLimits:
+        """Return the limits of a way to targets that may have gone on without the set-point."""
+        limits = self._planner.limits
+        due_s, q_rad = self._targets[-1] if self._targets else (-math.inf, target.q_rad)
+        speeds = []
+        for joint, most in enumerate(limits.dq_rad_s):
+            a, j = here.ddq[joint], limits.dddq_rad_s3[joint]
+            targets = abs(target.q_rad[joint] - q_rad[joint]) / (target.due_s - due_s)
+            # what it has already is no more than it had before it began to brake
+            speeds.append(
+                min(most, max(CATCH_UP_SHARE * most, CATCH_UP_RATIO * targets, abs(here.dq[joint]) + 0.5 * a * a / j))
+            )
+        return replace(limits, dq_rad_s=tuple(speeds))
+
+    @staticmethod
+    def _arrival(targets: list[tuple[float, Joints]], limits: MotionLimits) -> JointMotion:
         """Return the motion at the last of two or three targets: of the parabola through them, inside the limits."""
         (t1, q1), (t2, q2) = targets[-2:]
         t0, q0 = targets[0] if len(targets) == 3 else (t1, q1)
-        limits = self._planner.limits
         velocities, accelerations = [], []
         for joint, (a, b, c) in enumerate(zip(q0, q1, q2, strict=True)):
             late = (c - b) / (t2 - t1)
             change = 0.0 if t1 == t0 else (late - (b - a) / (t1 - t0)) / (0.5 * (t2 - t0))
             most_a, most_j = limits.ddq_rad_s2[joint], limits.dddq_rad_s3[joint]
-            most_v = 0.95 * limits.dq_rad_s[joint] - 0.5 * most_a * most_a / most_j
+            most_v = max(0.0, 0.95 * limits.dq_rad_s[joint] - 0.5 * most_a * most_a / most_j)
             velocities.append(max(-most_v, min(most_v, late + 0.5 * change * (t2 - t1))))
             accelerations.append(max(-0.9 * most_a, min(0.9 * most_a, change)))
         return JointMotion(q=q2, dq=tuple(velocities), ddq=tuple(accelerations))

@@ -12,11 +12,9 @@ from robot.command import SafeCommand
 from robot.errors import HardwareError
 from robot.message_ring import MessageRing
 from robot.servo import JointTarget
-from robot.servo_orders import ServoOrder, pack_target
+from robot.servo_orders import CLEARING_S, ServoOrder, pack_target, pack_time
 from robot.servo_record import ServoRecord, ServoStatus, ServoStep
 from robot.shared_ring import SharedRing
-
-_CLEARING_S = 0.2  # how long a cleared fault may take to be gone from the states
 
 
 class ServoArm:
@@ -110,12 +108,12 @@ class ServoArm:
     def clear_fault(self) -> None:
         """Clear a latched fault of servo and arm. Called for the person's arm verb only, never by code on its own.
 
-        Until the servo has heeded it, which takes a few of its steps, states are given without the old fault.
+        Until servo and arm have heeded it, which takes a few of their steps, states are given without the old fault.
         """
-        step = self._step()
-        self._put(ServoOrder.CLEAR_FAULT)
+        step, now_s = self._step(), self._clock.now_s()
+        self._put(ServoOrder.CLEAR_FAULT, pack_time(now_s))
         if step is not None:
-            self._cleared = step.status.clears + 1, self._clock.now_s() + _CLEARING_S
+            self._cleared = step.status.clears + 1, now_s + CLEARING_S
 
     def _uncleared(self, step: ServoStep, now_s: float) -> ArmState:
         if self._cleared is not None:

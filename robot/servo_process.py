@@ -14,10 +14,10 @@ from robot.clock import WallClock
 from robot.joint_path import PathPlanner
 from robot.joint_stream import JointStream, Reading
 from robot.message_ring import MessageRing
-from robot.realtime import RealtimeConfig, ask_for, without_collections
+from robot.realtime import without_collections
 from robot.servo import Cause, Servo, ServoLimits
 from robot.servo_config import ServoConfig, motion_limits
-from robot.servo_orders import ServoOrder, unpack_target
+from robot.servo_orders import CLEARING_S, ServoOrder, unpack_target, unpack_time
 from robot.servo_record import ServoRecord, ServoStatus
 from robot.shared_ring import SharedRing
 from robot.simulation.world_stream import WorldStream
@@ -36,12 +36,10 @@ class ServoProcessConfig(Strict):
     Attributes:
         servo: the station's section.
         loop_period_s: of the loop that sends the targets [s].
-        realtime: what to ask the system for.
     """
 
     servo: ServoConfig
     loop_period_s: float
-    realtime: RealtimeConfig = RealtimeConfig()
 
 
 class ServoFault(enum.IntEnum):
@@ -104,12 +102,21 @@ class ServoRunner:
             worst_late_s=self._worst_late_s,
             missed=missed,
             refused=servo.refused,
-            clears=servo.clears,
+            clears=self._clears(),
         )
         arm = self._reading.arm
         if servo.fault is not None:
             arm = replace(arm, fault=servo.fault)
         self._ring.write(self._record.pack(arm, status, point))
+
+    def _clears(self) -> int:
+        """Return how many clearings have taken effect: not one that the arm has yet to heed, as its state still shows.
+
+        A fault that the servo found since the clearing is a new one, and to be shown as such.
+        """
+        if self.servo.fault is not None:
+            return self.servo.clears
+        return min(self.servo.clears, self._reading.clears)
 
     def _heed(self, kind: int, body: bytes, now_s: float, ending: bool) -> None:
         match kind:
@@ -117,7 +124,8 @@ class ServoRunner:
                 self.servo.target(unpack_target(body), now_s)
             case ServoOrder.HOLD:
                 self.servo.hold(now_s)
-            case ServoOrder.CLEAR_FAULT:
+            # one that lay about while this process stood still was meant for what the person saw then
+            case ServoOrder.CLEAR_FAULT if now_s - unpack_time(body) <= CLEARING_S:
                 self.servo.clear_fault()
 
 
@@ -136,8 +144,6 @@ def main(arguments: list[str] | None = None) -> int:
     stream = WorldStream(SharedRing(options.world), SharedRing(options.set_points))
     orders, ring = MessageRing(*options.servo_orders), SharedRing(options.servo)
     with without_collections():
-        # only now: the last collection takes long enough to keep the arm's own process from its core
-        ask_for(config.realtime)
         ask_for_short_slice()
         first = _first_reading(stream, process, config.servo.max_state_age_s)
         if first is not None:

@@ -6,10 +6,11 @@ commits and waits for the disk.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -29,27 +30,72 @@ BACKLOG_BYTES = 128_000_000
 
 
 class Backlog:
-    """Encoded frames on their way to the file, in a bounded memory, and how many were lost. For any thread."""
+    """Encoded frames on their way to the file, in a bounded memory, and how many were lost. For any thread.
+
+    It also keeps how far each stream of an episode has come, by the number of the frame in its ring, so that what is
+    given up in the middle can be counted to the last frame.
+    """
 
     def __init__(self, capacity_bytes: int = BACKLOG_BYTES) -> None:
         self._capacity, self._bytes = capacity_bytes, 0
         self._frames: deque[tuple[int, str, EncodedFrame]] = deque()
         self._lost: Counter[tuple[int, str]] = Counter()
+        self._next: dict[tuple[int, str], int] = {}
+        self._given_up = -1
         self._lock = threading.Lock()
 
-    def put(self, episode: int, stream: str, frame: EncodedFrame) -> None:
-        """Keep a frame of an episode, or count it as lost where there is no room."""
+    def put(self, episode: int, stream: str, frame: EncodedFrame, *, number: int) -> None:
+        """Keep frame `number` of an episode, or count it as lost where there is no room."""
         with self._lock:
+            if episode <= self._given_up:
+                return
+            self._next[episode, stream] = number + 1
             if self._bytes + len(frame.data) > self._capacity:
                 self._lost[episode, stream] += 1
                 return
             self._frames.append((episode, stream, frame))
             self._bytes += len(frame.data)
 
-    def lose(self, episode: int, stream: str, count: int) -> None:
-        """Count frames that could not be read."""
+    def lose(self, episode: int, stream: str, count: int, *, until: int) -> None:
+        """Count frames that could not be read; the next one to come is frame `until`."""
         with self._lock:
+            if episode <= self._given_up:
+                return
+            self._next[episode, stream] = until
             self._lost[episode, stream] += count
+
+    def finish(self, episode: int, stream: str) -> None:
+        """Nothing more comes of an episode."""
+        with self._lock:
+            if episode > self._given_up:
+                self._next[episode, stream] = sys.maxsize
+
+    def given_up(self, episode: int) -> bool:
+        """Return whether nobody wants an episode's frames any more."""
+        return episode <= self._given_up
+
+    def give_up(self, episode: int, due: Mapping[str, tuple[int, int]]) -> Counter[str]:
+        """Let go of all that is there and all that still comes of an episode, and of those before it.
+
+        Args:
+            due: by stream the numbers of the episode's first frame and of the one after its last.
+
+        Returns:
+            By stream how many of its frames were neither taken nor told as lost before.
+        """
+        with self._lock:
+            missing = Counter({stream: count for (of, stream), count in self._lost.items() if of == episode})
+            for of, stream, _ in self._frames:
+                missing[stream] += of == episode
+            if episode > self._given_up:
+                for stream, (first, end) in due.items():
+                    missing[stream] += max(0, end - max(first, self._next.get((episode, stream), 0)))
+            self._given_up = max(episode, self._given_up)
+            self._frames = deque(one for one in self._frames if one[0] > episode)
+            self._bytes = sum(len(frame.data) for _, _, frame in self._frames)
+            self._lost = Counter({key: count for key, count in self._lost.items() if key[0] > episode})
+            self._next = {key: number for key, number in self._next.items() if key[0] > episode}
+        return +missing
 
     def take(self, episode: int) -> list[tuple[str, EncodedFrame]]:
         """Return some 8 MB of an episode, with the stream's name; what is there of an earlier one is let go."""
@@ -109,9 +155,16 @@ class FrameCollector:
             self._take(stamp)
             return True
         if self._end is not None and (stamp is not None or now_s > self._end.at_s + _LATE_S):
+            for spec, _ in self._encoders:
+                self._backlog.finish(self._end.episode, spec.name)
             self.done, self._begin, self._end = self._end.episode, None, None
             return True
         return False
+
+    @property
+    def published(self) -> int:
+        """How many frames the camera has published so far."""
+        return self._ring.count
 
     def close(self) -> None:
         """Let go of the ring."""
@@ -150,6 +203,8 @@ class FrameCollector:
     def _take(self, stamp: PublishedStamp) -> None:
         assert self._begin is not None
         self._next = stamp.number + 1
+        if self._backlog.given_up(self._begin.episode):  # counted already
+            return
         if not self._ring.full(stamp.number, self._rgb, self._depth):
             self._count_lost(stamp.number, 1)
             return
@@ -163,7 +218,7 @@ class FrameCollector:
                 uncertainty_s=stamp.uncertainty_s,
                 data=encoder.encode(pixels),
             )
-            self._backlog.put(self._begin.episode, spec.name, frame)
+            self._backlog.put(self._begin.episode, spec.name, frame, number=stamp.number)
 
     def _lose(self, until: int) -> None:
         """Frames from the next one to `until` were overwritten before they were read."""
@@ -177,7 +232,7 @@ class FrameCollector:
         least = max(first, self._begin.counts[self._place])
         most = first + count if self._end is None else min(first + count, self._end.counts[self._place])
         for spec, _ in self._encoders:
-            self._backlog.lose(self._begin.episode, spec.name, max(0, most - least))
+            self._backlog.lose(self._begin.episode, spec.name, max(0, most - least), until=first + count)
 
 
 class FullFrames:
@@ -188,7 +243,7 @@ class FullFrames:
     ) -> None:
         """Take over the rings. Raises HardwareError for what is none."""
         self.specs: tuple[StreamSpec, ...] = arguments.specs
-        self._backlog, self._now_s = backlog, now_s
+        self._sources, self._backlog, self._now_s = arguments.sources, backlog, now_s
         self._marks = EpisodeMarks(arguments.marks, len(arguments.sources))
         self._collectors = [
             FrameCollector(source, place, self._marks, backlog) for place, source in enumerate(arguments.sources)
@@ -224,10 +279,33 @@ class FullFrames:
         """Return how many of its frames were lost since the last call, by stream."""
         return self._backlog.lost(episode)
 
+    def give_up(self, episode: int) -> Counter[str]:
+        """Let go of what is still to come of an episode; return how many frames that costs, by stream."""
+        begin, end = self._marks_of(episode)
+        due: dict[str, tuple[int, int]] = {}
+        for place, (collector, source) in enumerate(zip(self._collectors, self._sources, strict=True)):
+            if begin is not None:
+                until = collector.published if end is None else end.counts[place]
+                due |= {spec.name: (begin.counts[place], until) for spec in source.specs}
+        return self._backlog.give_up(episode, due)
+
     def settled(self, episode: int) -> bool:
         """Return whether nothing more comes of an episode."""
         pairs = zip(self._collectors, self._threads, strict=True)
         return all(collector.done >= episode or not thread.is_alive() for collector, thread in pairs)
+
+    def _marks_of(self, episode: int) -> tuple[EpisodeMark | None, EpisodeMark | None]:
+        """Return where an episode begins and ends, None for what is not known."""
+        begin = None
+        for number in range(self._marks.oldest, self._marks.count):
+            mark = self._marks.read(number)
+            if mark is None:
+                continue
+            if begin is not None:  # its end, or the begin of the next one where the loop had no end to tell
+                return begin, mark
+            if mark.begins and mark.episode == episode:
+                begin = mark
+        return begin, None
 
     def _collect(self, collector: FrameCollector) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from robot.errors import BadInputError
@@ -9,6 +10,7 @@ from teleop.deadman import Deadman
 from teleop.device_config import GamepadConfig
 from teleop.gripper_wish import CLOSE, OPEN, GripperWish
 from teleop.human_input import HumanCommand, HumanEvent
+from teleop.operator_messages import merged
 from teleop.sdl import controller, pygame
 from teleop.stick import shaped, twist_base
 
@@ -55,14 +57,15 @@ class Gamepad:
         "stop": "Back",
     }
 
-    def __init__(self, config: GamepadConfig | None = None) -> None:
+    def __init__(self, config: GamepadConfig | None = None, *, silence_s: float = math.inf) -> None:
+        """Args: `silence_s` as of `Deadman` [s]."""
         self._config = config or GamepadConfig()
         self._pad: controller.Controller | None = None
         self._guid = ""
         self._instance = -1  # Controller.id is the device index at first and after some replugs, so not that
         self._events = HumanEvent.NONE
         self._pulled: set[int] = set()
-        self._deadman = Deadman()
+        self._deadman = Deadman(silence_s=silence_s)
         self._gripper = GripperWish()
 
     @property
@@ -110,7 +113,7 @@ class Gamepad:
         if self._pad is None or getattr(event, "instance_id", None) != self._instance:
             return
         if event.type == pygame.CONTROLLERBUTTONDOWN:
-            self._events |= _EVENTS.get(event.button, HumanEvent.NONE)
+            self._events = merged(self._events, _EVENTS.get(event.button, HumanEvent.NONE))
         elif event.type == pygame.CONTROLLERAXISMOTION and event.axis in _TRIGGERS:
             self._trigger(event.axis, event.value / _FULL)
         elif event.type == pygame.CONTROLLERDEVICEREMOVED:

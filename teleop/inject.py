@@ -18,6 +18,9 @@ _SPEC = re.compile(
 )
 
 
+_MOST = 100.0  # seconds or shares
+
+
 class Target(enum.Enum):
     """What a fault hits."""
 
@@ -60,7 +63,10 @@ def _camera(number: CameraFault, what: str, amount: float = 0.0) -> FaultKind:
 
 KINDS: dict[str, FaultKind] = {
     "camera-kill": FaultKind(target=Target.CAMERA, deed=Deed.KILL, what="its process is killed"),
-    "camera-freeze": FaultKind(target=Target.CAMERA, deed=Deed.FREEZE, what="its process stands still (SIGSTOP)"),
+    # longer than the silence after which they are started anew
+    "camera-freeze": FaultKind(
+        target=Target.CAMERA, deed=Deed.FREEZE, for_s=3.0, what="its process stands still (SIGSTOP)"
+    ),
     "camera-slow": _camera(CameraFault.SLOW, "frames come later by AMOUNT s", 0.3),
     "camera-disorder": _camera(CameraFault.OUT_OF_ORDER, "frames come out of order"),
     "camera-clock": _camera(CameraFault.JUMPING_CLOCK, "its clock jumps by AMOUNT s", 5.0),
@@ -71,7 +77,9 @@ KINDS: dict[str, FaultKind] = {
     "pad-unplug": FaultKind(target=Target.OPERATOR, for_s=2.0, what="the person's device is unplugged"),
     "pad-silent": FaultKind(target=Target.OPERATOR, what="the person's device says nothing"),
     "operator-kill": FaultKind(target=Target.OPERATOR, deed=Deed.KILL, what="the window's process is killed"),
-    "operator-freeze": FaultKind(target=Target.OPERATOR, deed=Deed.FREEZE, what="the window's process stands still"),
+    "operator-freeze": FaultKind(
+        target=Target.OPERATOR, deed=Deed.FREEZE, for_s=3.0, what="the window's process stands still"
+    ),
     "base-raise": FaultKind(target=Target.POLICY, number=ChunkFault.RAISE, what="the base policy raises"),
     "base-hang": FaultKind(target=Target.POLICY, number=ChunkFault.HANG, what="the base policy does not answer"),
     "base-nan": FaultKind(target=Target.POLICY, number=ChunkFault.NAN, what="the base policy gives NaN"),
@@ -136,6 +144,8 @@ def read_fault(word: str) -> Fault:
         )
     except ValueError:
         raise BadInputError(f"--inject {word}: times and amounts are numbers, such as camera-slow@2+1.5=0.3") from None
+    if amount > _MOST:
+        raise BadInputError(f"--inject {word}: an amount of {amount:g} is none (at most {_MOST:g})")
     if for_s <= 0.0:
         raise BadInputError(f"--inject {word}: +{for_s:g} s is no time; leave it out or give more than 0")
     if found["target"] and kind.target is not Target.CAMERA:
@@ -171,7 +181,10 @@ def process_injections(faults: Sequence[Fault], names: Sequence[str], cameras: S
         if kind.target is Target.SUPERVISOR:
             where = None
         elif kind.target is not Target.LOOP:
-            found = [i for i, process in enumerate(names) if process.startswith(name)]
+            exact = kind.target is Target.CAMERA
+            found = [
+                i for i, process in enumerate(names) if process == name or (not exact and process.startswith(name))
+            ]
             if not found:
                 raise BadInputError(
                     f"--inject {fault.word}: this run has no {name} of its own (its processes: {', '.join(names)})"

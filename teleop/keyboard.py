@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from teleop.deadman import Deadman
 from teleop.device_config import KeyboardConfig
 from teleop.gripper_wish import CLOSE, OPEN, GripperWish
 from teleop.human_input import HumanCommand, HumanEvent
+from teleop.operator_messages import merged
 from teleop.sdl import pygame
 from teleop.stick import twist_base
 
@@ -52,12 +54,13 @@ class Keyboard:
         "stop": "Escape",
     }
 
-    def __init__(self, config: KeyboardConfig | None = None) -> None:
+    def __init__(self, config: KeyboardConfig | None = None, *, silence_s: float = math.inf) -> None:
+        """Args: `silence_s` as of `Deadman` [s]."""
         self._config = config or KeyboardConfig()
         self._focused = False
         self._down: set[int] = set()
         self._events = HumanEvent.NONE
-        self._deadman = Deadman()
+        self._deadman = Deadman(silence_s=silence_s)
         self._gripper = GripperWish()
 
     def open(self) -> None:
@@ -106,7 +109,7 @@ class Keyboard:
         self._down.add(event.key)
         pressed = _EVENTS.get(event.key, HumanEvent.NONE)
         if pressed is HumanEvent.STOP or not event.mod & _SHORTCUT:
-            self._events |= pressed
+            self._events = merged(self._events, pressed)
         if event.key in _GRIPPER:
             self._gripper.ask(_GRIPPER[event.key])
 

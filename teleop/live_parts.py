@@ -114,7 +114,7 @@ class LiveParts:
             restart=False,
             stop_order=2,
             # it stands for an arm's own controller, which no other work on this machine delays
-            priority=priority + 2,
+            priority=priority + 2 if priority else 0,
         )
         self._child(
             SERVO,

@@ -18,6 +18,7 @@ from teleop.chunk_plan import NOTHING_ASKED
 from teleop.episode_result import EpisodeResult
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.loop_parts import LoopParts, Tick
+from teleop.operator_messages import merged
 from teleop.tick import Stopwatch, TickInputs, TickState
 from teleop.tick_row import fill_row, views
 from teleop.tick_times import TickTimes
@@ -48,7 +49,8 @@ class ControlLoop:
         self._last: tuple[TickInputs, TickState] | None = None
         self.times = TickTimes()
         self._arm_state = parts.arm.state()
-        self._send_failure: str | None = None  # what the arm said to the last command
+        self._fault: str | None = None  # of the loop itself, or what the arm said to a command; until the arm verb
+        self._step_s = 0.0  # what the last tick's stages took
         self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(self._arm_state))
         # The state that a run starts in is latched: nothing moves before the person arms.
 
@@ -74,7 +76,7 @@ class ControlLoop:
         watch.lap("observe")
         self._last = inputs, self.state
         self.state, outputs = parts.pipeline.step(self.state, inputs, parts.weights.head, watch)
-        self._send(outputs.command)
+        self._send(outputs.command, due_s)
         if parts.chunks and outputs.request:
             parts.chunks.ask(outputs.request)
         watch.lap("send")
@@ -97,6 +99,7 @@ class ControlLoop:
         self._row_waits = True
         watch.lap("record")
         oldest_s = float(np.min(list(observation.captured_s.values()) or [math.nan]))  # NaN where one is missing
+        self._step_s = 1e-3 * sum(watch.stages_ms.values())
         self.times.add(watch.stages_ms, missed=missed, late_s=late_s, age_s=end_s - oldest_s)
         return Tick(inputs=inputs, outputs=outputs, after=self.state)
 
@@ -188,7 +191,7 @@ class ControlLoop:
         """Poll the person until they arm, without moving or recording; False when they quit instead."""
         self._deadline_s = self._parts.clock.now_s()
         while not self.armed and HumanEvent.ARM not in self._carried:
-            human, state = self._next_tick()
+            human, state = self._next_tick(arming=True)
             if HumanEvent.QUIT in human.events:
                 return False
             self._carried |= human.events & HumanEvent.ARM
@@ -197,8 +200,11 @@ class ControlLoop:
                 self._parts.watcher.waiting(observation, human)
         return True
 
-    def _next_tick(self) -> tuple[HumanCommand, ArmState]:
-        """Wait for the next deadline, then ask the arm and the person."""
+    def _next_tick(self, *, arming: bool = False) -> tuple[HumanCommand, ArmState]:
+        """Wait for the next deadline, then ask the arm and the person.
+
+        The arm verb clears faults once, in the tick that heeds it: not already while `arming` waits for it.
+        """
         parts = self._parts
         parts.weights.refresh()
         self._deadline_s += parts.period_s
@@ -207,6 +213,11 @@ class ControlLoop:
             self._rehearse()
         parts.clock.sleep_until(self._deadline_s)
         self._skipped += self._skip()  # whoever stopped this process did not ask what it was doing
+        if self._skipped * parts.period_s > parts.stall_s:
+            self._fault = self._fault or (
+                f"the loop stood still for {self._skipped * parts.period_s:.1f} s (limit {parts.stall_s:g} s); "
+                "look at the robot, then arm again"
+            )
         self._woke_s = parts.clock.now_s()
         self._stopwatch.start()
         # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
@@ -215,11 +226,11 @@ class ControlLoop:
         self._stopwatch.lap("state")
         human = parts.human.poll(parts.clock.now_s())
         if self._carried:
-            human = replace(human, events=human.events | self._carried)
+            human = replace(human, events=merged(self._carried, human.events))
             self._carried = HumanEvent.NONE
         self._stopwatch.lap("observe")
-        if HumanEvent.ARM in human.events:
-            self._send_failure = None
+        if HumanEvent.ARM in human.events and not arming:
+            self._fault = None
             parts.arm.clear_fault()
             state = self._read_arm()
             self._stopwatch.lap("state")
@@ -241,36 +252,44 @@ class ControlLoop:
         """
         parts, clock = self._parts, self._parts.clock
         clock.sleep_until(self._deadline_s - parts.rehearse_s)
-        if self._last is not None and clock.now_s() < self._deadline_s - 0.5 * parts.rehearse_s:
+        if self._last is not None and clock.now_s() + 1.2 * self._step_s < self._deadline_s:
             inputs, state = self._last
             parts.synchroniser.rehearse(clock.now_s())
             parts.pipeline.step(state, inputs, parts.weights.head)
-        while clock.now_s() < self._deadline_s:
+        while not clock.virtual and clock.now_s() < self._deadline_s:
             pass
 
     def _read_arm(self) -> ArmState:
         """Return the arm's state; one that cannot be had is the last one with a fault, which latches the filter."""
-        fault = self._send_failure
+        fault = self._fault
         try:
             self._arm_state = self._parts.arm.state()
         except HardwareError as error:
             fault = fault or str(error)
         return self._arm_state if fault is None else replace(self._arm_state, fault=self._arm_state.fault or fault)
 
-    def _send(self, command: SafeCommand | Hold) -> None:
-        """Give the arm its command; one that it does not take is a fault at the next tick."""
+    def _send(self, command: SafeCommand | Hold, due_s: float) -> None:
+        """Give the arm its command; one that it does not take is a fault at the next tick.
+
+        So is one that comes more than a period after it was to be reached: this process stood still after it had
+        looked, and neither the scene nor the person need be as they were.
+        """
+        late_s = self._parts.clock.now_s() - due_s
         try:
-            if isinstance(command, SafeCommand):
+            if late_s > self._parts.period_s:
+                self._fault = self._fault or f"the loop stood still for {late_s:.2f} s within a tick; arm again"
+                self._parts.arm.hold()
+            elif isinstance(command, SafeCommand):
                 self._parts.arm.send(command)
             else:
                 self._parts.arm.hold()
         except HardwareError as error:
-            self._send_failure = str(error)
+            self._fault = str(error)
 
     def _give_up(self) -> None:
         """Hold and disarm: the run ends, and what still hears a word is told to stop."""
         self.state = replace(self.state, arbiter=replace(self.state.arbiter, armed=False))
-        self._send(Hold(reasons=Reason.ARM_FAULT, latched=True))
+        self._send(Hold(reasons=Reason.ARM_FAULT, latched=True), math.inf)
 
     def _ending(self, human: HumanCommand, state: ArmState, periods: int) -> EpisodeOutcome | None:
         """Judge the scene that the tick before led to: the person's word, then the task's, then the clock's.
@@ -326,10 +345,11 @@ class ControlLoop:
         while not (parts.arm.open_loop or self.state.filter.at_rest):
             self._deadline_s += parts.period_s
             parts.clock.sleep_until(self._deadline_s)
+            self._skip()
             parts.health()
             after, command = parts.pipeline.safety.step(self.state.filter, self._read_arm(), None)
             self.state = replace(self.state, filter=after)
-            self._send(command)
+            self._send(command, self._deadline_s + parts.period_s)
 
     def _put_row(self) -> None:
         """Hand over the row of the tick before: only now is it known that the episode went on."""

@@ -54,6 +54,7 @@ class LoopParts:
         labels: whose word the human input's labels are.
         chunks: for a policy that is asked ahead of time, None for one that is asked within the tick.
         spec: layout of the log's rows.
+        stall_s: how long the loop may stand still before the person has to arm again [s].
         rehearse_s: how long before each tick the loop wakes to rehearse it; 0 on a virtual clock [s].
         timeout_s: when an episode that nobody judged ends [s].
         reset_timeout_s: for how long homing may drive at a stretch before it is given up [s].
@@ -73,6 +74,7 @@ class LoopParts:
     watcher: Watcher | None
     chunks: ChunkSource | None = None
     rehearse_s: float = 0.0
+    stall_s: float = 1.0
     labels: LabelSource
     spec: EpisodeSpec
     period_s: float

@@ -162,7 +162,12 @@ def operator_link(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) 
     Raises OSError where there is no memory for what they share.
     """
     # reading its module would load SDL, which the loop's process is to do without
-    settings = {"kind": kind, "gamepad": config.gamepad.model_dump(), "keyboard": config.keyboard.model_dump()}
+    settings = {
+        "kind": kind,
+        "silence_s": config.silence_s,
+        "gamepad": config.gamepad.model_dump(),
+        "keyboard": config.keyboard.model_dump(),
+    }
     commands, view = MessageRing.new(_COMMANDS_BYTES), new_status_ring()
     memory, bell = commands.files
     plan = ChildPlan(

@@ -28,9 +28,19 @@ class Said(enum.IntEnum):
 
 
 def merged(earlier: HumanEvent, later: HumanEvent) -> HumanEvent:
-    """Return the edges of two polls as one poll would have seen them: a stop outdoes whatever else was pressed."""
+    """Return the edges of two polls, or two presses, as one: what heeds it comes to the same as if heeding both.
+
+    A stop outdoes whatever else was pressed. Holding is toggled, so two presses cancel; arming ends it, so one before
+    arming does not count.
+    """
     both = earlier | later
-    return both & _STOPS if HumanEvent.STOP in both else both
+    if HumanEvent.STOP in both:
+        return both & _STOPS
+    if HumanEvent.HOLD in earlier and (HumanEvent.HOLD in later or HumanEvent.ARM in later):
+        # of two presses neither is left, of one before arming only what came with the arming
+        held = later & HumanEvent.HOLD if HumanEvent.ARM in later else HumanEvent.NONE
+        return both & ~HumanEvent.HOLD | held
+    return both
 
 
 def pack_command(command: HumanCommand) -> bytes:

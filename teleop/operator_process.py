@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from robot.command import Reason
 from robot.errors import BadInputError
@@ -47,17 +49,19 @@ class OperatorFault(enum.IntEnum):
 
 
 class OperatorProcessConfig(Strict):
-    """Which device, and how it feels."""
+    """Which device, how it feels, and after what silence its drive button must be pressed anew [s]."""
 
     kind: Literal["gamepad", "keyboard"]
+    silence_s: Annotated[float, Field(gt=0.0)]
     gamepad: GamepadConfig = GamepadConfig()
     keyboard: KeyboardConfig = KeyboardConfig()
 
     def device(self, identity: str) -> EventDevice:
         """Return the device, not opened yet: the very one of that identity where there was one."""
         if self.kind == "keyboard":
-            return Keyboard(self.keyboard)
-        return Gamepad(self.gamepad.model_copy(update={"pad": identity}) if identity else self.gamepad)
+            return Keyboard(self.keyboard, silence_s=self.silence_s)
+        gamepad = self.gamepad.model_copy(update={"pad": identity}) if identity else self.gamepad
+        return Gamepad(gamepad, silence_s=self.silence_s)
 
 
 class CommandSender:

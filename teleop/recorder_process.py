@@ -156,19 +156,17 @@ class EpisodeRecorder:
             settled = self._frames.settled(self._header.episode)
             if not self._collect():
                 if settled or time.monotonic() > until_s:
-                    return
+                    break
                 time.sleep(_LOOK_S)
-        self._shed()
+        self._give_up()
 
-    def _shed(self) -> None:
-        """Count what is not taken any more."""
+    def _give_up(self) -> None:
+        """Count every frame of the episode that is not taken any more, those that are still being encoded included."""
         frames, header, writer = self._frames, self._header, self._writer
-        while frames is not None and header is not None and writer is not None:
-            taken = frames.take(header.episode)
-            if not taken:
-                return
-            for stream, _ in taken:
-                writer.streams[stream].dropped += 1
+        if frames is None or header is None or writer is None:
+            return
+        for stream, count in frames.give_up(header.episode).items():
+            writer.streams[stream].dropped += count
 
     def _tell_dropped(self, header: EpisodeHeader, writer: EpisodeWriter) -> None:
         """Tell the person which streams have gaps; the episode is whole without them."""

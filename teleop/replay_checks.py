@@ -12,6 +12,7 @@ from policy.episode_file import DEMO, header_attributes, label_attributes, open_
 from policy.episode_header import EpisodeOutcome, Outcome
 from policy.episode_measured import measured
 from policy.episode_reader import Episode
+from policy.stream_reader import read_stream
 from robot.errors import BadInputError
 from teleop.replay_finding import Finding, differing
 
@@ -193,14 +194,21 @@ def _measured(episode: Episode, index: NDArray[np.int64]) -> Iterator[Finding]:
 
 
 def stream_findings(episode: Episode) -> Iterator[Finding]:
-    """Every full-size frame has the bytes and the stamp of its digest, and each stream is what the header says."""
+    """Every full-size frame has the bytes and the stamp of its digest, and each stream is what header and index say."""
     for spec in episode.header.streams:
         name = f"streams/{spec.name}"
         try:
-            stream = episode.stream(spec.name)
+            stream = read_stream(episode.path, spec, whole=False)
         except BadInputError as error:
             yield Finding(tick=None, field=name, logged=str(error), expected="the stream of the header")
             continue
+        if not stream.whole:
+            yield Finding(
+                tick=None,
+                field=name,
+                logged=f"{len(stream)} frames and {stream.dropped} dropped that are not those of the index's digest",
+                expected="no digest" if stream.index_digest is None else f"{stream.index_digest:016x}",
+            )
         for frame in stream.unsound():
             yield Finding(
                 tick=None,

@@ -14,7 +14,7 @@ from teleop.chunk_plan import ChunkEvent
 from teleop.replay_finding import Finding, differing
 from teleop.tick import TickInputs
 
-_KEPT = 64  # requests whose answer may still come
+_KEPT = 64  # requests whose features are kept; the chunk of an answer that comes later is not computed once more
 _ROUNDING_S = 2e-6
 
 
@@ -28,11 +28,12 @@ class LoggedChunks:
     def __init__(self, bundle: Bundle) -> None:
         self._act = None if bundle.manifest.remote is not None else bundle.act
         self._asked: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._asked_ticks: set[int] = set()
         self._all_known = True
 
     def restart(self) -> None:
         """Rows before the next one are lost."""
-        self._asked, self._all_known = {}, False
+        self._asked, self._asked_ticks, self._all_known = {}, set(), False
 
     def findings(self, row: Row, inputs: TickInputs) -> Iterator[Finding]:
         """Yield what is wrong with the answer in a row. Raises PolicyError where the policy cannot be run on it."""
@@ -50,9 +51,10 @@ class LoggedChunks:
                 yield _wrong(tick, "tick/reply_s", reply.arrived_s, "not after tick/start_s")
             if reply.tick in self._asked:
                 yield from self._recomputed(chunk, reply.tick, reply.kind, tick)
-            elif self._all_known:
+            elif self._all_known and reply.tick not in self._asked_ticks:
                 yield _wrong(tick, "tick/reply_tick", reply.tick, "a tick that asked")
         if int(row["tick/chunk_event"]) & ChunkEvent.ASKED:
+            self._asked_ticks.add(tick)
             self._asked[tick] = row["tick/features"].copy(), inputs.observation.proprio
             if len(self._asked) > _KEPT:
                 del self._asked[next(iter(self._asked))]

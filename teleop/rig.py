@@ -90,6 +90,7 @@ class Rig:
         seed: of the cameras' jitter and drops.
         recording: for a recorded arm and its cameras.
         companions: more processes for the supervisor, such as the person's window.
+        others: names of processes that are not the supervisor's but can be hit by faults.
         faults: to be injected.
     """
 
@@ -101,10 +102,11 @@ class Rig:
         seed: int,
         recording: Recording | None = None,
         companions: Sequence[ChildPlan] = (),
+        others: Sequence[str] = (),
         faults: Sequence[Fault] = (),
     ) -> None:
         self.loaded, self.clock, self._seed, self._recording = loaded, clock, seed, recording
-        self._companions, self._faults = tuple(companions), tuple(faults)
+        self._companions, self._others, self._faults = tuple(companions), tuple(others), tuple(faults)
         self._stack = ExitStack()
         self._live: LiveParts | None = None
         self.supervisor: Supervisor | None = None
@@ -204,11 +206,10 @@ class Rig:
             if any(fault.kind.deed is not None for fault in self._faults):
                 raise BadInputError("--inject: faults of processes need --real-time; in lock-step there are none")
             return
-        others = ("recorder", "learner")
-        names = [child.name for child in children] + list(others)
+        names = [child.name for child in children] + list(self._others)
         cameras = [camera.name for camera in self.station.camera]
         injections = process_injections(self._faults, names, cameras)
-        self.supervisor = stack.enter_context(Supervisor(children, others, injections))
+        self.supervisor = stack.enter_context(Supervisor(children, self._others, injections))
         self.supervisor.wait_ready()
 
     def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:

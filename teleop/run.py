@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder, remove_half_made
 from robot.clock import Clock, WallClock
 from robot.errors import BadInputError, HandrailError
-from robot.realtime import ask_for, give_back
+from robot.realtime import ask_for, give_back, without_collections
 from robot.recording import Recording
 from robot.simulation.layout import Layout, Split, draw_layout
 from teleop.episode_result import EpisodeResult
@@ -130,29 +129,28 @@ class Run:
             if not self._recorder.wait_ready(_COMMIT_S):
                 why = ", ".join(failure.message for failure in self._recorder.failures()) or "it said nothing"
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start ({why})")
+            self._chunks = self.rig.chunks()
+            self._told_failures: set[str] = set()
             self._faulty_recorder = FaultyRecorder(self._recorder, self._faults)
             self.loop = ControlLoop(self._parts())
             if options.resume and isinstance(self.weights, LearnedWeights):
                 self.committed += self._recorder.committed()  # what an earlier start left and the recorder finished
                 self.weights.resume(map(of_episode, latest_revisions(self.folder.episodes)))
+            self.granted = ""
+            if self._real:
+                wanted, cores = self._loaded.station.realtime, os.sched_getaffinity(0)
+                stack.callback(give_back, wanted, cores)
+                self.granted = ask_for(wanted)
+            self._first = self._next = self.folder.next_episode()
+            self._done = self._told = 0
             stack.push(hardware.pop_all())  # closed first, whatever the recorder still has to write
+            stack.enter_context(without_collections())
             self._stack = stack.pop_all()
-        self.granted = "" if not self._real else ask_for(self._loaded.station.realtime)
-        self._first = self._next = self.folder.next_episode()
-        self._done = self._told = 0
-        # Collections belong between episodes: one over a full heap takes longer than a tick.
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        gc.enable()
-        gc.unfreeze()
-        if self._real:
-            give_back()
         self._stack.__exit__(kind, error, trace)
 
     def episode(self) -> EpisodeResult | None:
@@ -201,7 +199,10 @@ class Run:
         told, self._told = self._told, len(self.problems)
         weights = [self.weights.notice] if isinstance(self.weights, LearnedWeights) and self.weights.notice else []
         restarted = self.rig.supervisor.news() if self.rig.supervisor else []
-        return "; ".join([*weights, *restarted, *self.problems[told:]])
+        unanswered = list(dict.fromkeys(self._chunks.failures)) if self._chunks else []
+        fresh = [_printable(line) for line in unanswered if line not in self._told_failures]
+        self._told_failures.update(unanswered)
+        return "; ".join([*weights, *restarted, *fresh, *self.problems[told:]])
 
     def processes(self) -> dict[str, int]:
         """Return the ids of the run's processes by what they are called."""
@@ -259,14 +260,15 @@ class Run:
             recorder=self._recorder,
             weights=self.weights,
             exploration=Exploration(station.exploration if options.explore else ExplorationConfig(), seed=options.seed),
-            health=self._check if self._faults else rig.check,
-            chunks=rig.chunks(),
+            health=self._check if self._options.faults else rig.check,
+            chunks=self._chunks,
             homing=rig.homing(),
             judge=rig.judge,
             watcher=self._watcher(),
             labels=LabelSource.PERSON if by_person else LabelSource.OPERATOR_SIMULATED,
             spec=rig.spec,
             period_s=station.period_s,
+            stall_s=station.loop.stall_s,
             rehearse_s=min(station.realtime.rehearse_s, 0.25 * station.period_s) if self._real else 0.0,
             timeout_s=station.episode.timeout_s,
             reset_timeout_s=station.episode.reset_timeout_s,
@@ -286,6 +288,7 @@ class Run:
             seed=options.seed,
             recording=self._recording,
             companions=companions,
+            others=("recorder", "learner") if options.learner == OWN_LEARNER else ("recorder",),
             faults=options.faults,
         )
         try:
@@ -368,14 +371,14 @@ class Run:
     def _begin_injections(self) -> None:
         """From the first episode on faults are due, and the supervisor has to know the recorder."""
         self._faults.begin()
-        supervisor = self.rig.supervisor
-        if supervisor is not None:
-            supervisor.tell("recorder", self._recorder.pid)
-            supervisor.begin()
+        if self.rig.supervisor is not None:
+            self.rig.supervisor.begin()
 
     def _check(self) -> None:
         """As `Rig.check`, and show the faults of those that only this class has. Raises HardwareError."""
         self.rig.check()
+        if self.rig.supervisor is not None:
+            self.rig.supervisor.tell("recorder", self._recorder.pid)  # it may be another one than before
         self._faulty_recorder.look()
         if self._faults.active("learner-garbage") and isinstance(self.weights, LearnedWeights):
             self.weights.consider(self.weights.version + 1, os.urandom(1000))
@@ -427,4 +430,6 @@ class Run:
         )
 
 
-Progress = Callable[[EpisodeResult], None]
+def _printable(line: str) -> str:
+    """What another process or a server said, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in line)

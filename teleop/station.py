@@ -22,9 +22,13 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class LoopConfig(Strict):
-    """The control loop."""
+    """The control loop.
+
+    After it stood still for longer than `stall_s` (a stopped process, a suspended machine) the person has to arm again.
+    """
 
     rate_hz: Annotated[float, Field(ge=5.0, le=100.0)] = 20.0
+    stall_s: Annotated[float, Field(ge=0.1, le=10.0)] = 1.0
 
 
 class PolicyConfig(Strict):

@@ -39,6 +39,9 @@ class Supervisor:
         """Start it; the processes need a second, see `wait_ready`. Raises BadInputError where there is no memory."""
         try:
             self.board = ProcessBoard.new(1 + len(self._children) + len(self._others))
+        except OSError as error:
+            raise BadInputError(f"supervisor: no shared memory ({error}); free some") from None
+        try:
             files = {self.board.file, *(file for child in self._children for file in child.files)}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "teleop.supervisor_process"],
@@ -47,13 +50,13 @@ class Supervisor:
                 pass_fds=tuple(files),
                 start_new_session=True,  # Ctrl-C is for the run, which then ends all in order
             )
+            self.board.places["pid"][RUN_PLACE] = os.getpid()
+            plan = SupervisorPlan(board=self.board.file, children=self._children, injections=self._injections)
+            self._tell(plan.model_dump_json())
         except OSError as error:
+            self.__exit__(None, None, None)
+            self.board.close()
             raise BadInputError(f"supervisor: cannot be started ({error}); it needs memory and processes") from None
-        self.board.places["pid"][RUN_PLACE] = os.getpid()
-        plan = SupervisorPlan(board=self.board.file, children=self._children, injections=self._injections)
-        assert self._process.stdin is not None
-        self._process.stdin.write(plan.model_dump_json().encode() + b"\n")
-        self._process.stdin.flush()
         self._starts = dict.fromkeys(self._places(), 1)
         return self
 
@@ -76,16 +79,19 @@ class Supervisor:
 
     def add(self, child: ChildPlan) -> None:
         """Start one more process, whose name is one of `others`, and keep it alive like the rest."""
-        assert self._process is not None
-        assert self._process.stdin is not None
         late = LateChild(place=self.place(child.name), child=child)
         self._late[late.place] = child
         self._starts[late.place] = 1
         try:
-            self._process.stdin.write(late.model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
+            self._tell(late.model_dump_json())
         except BrokenPipeError:
             raise HardwareError("the supervisor is gone; look at the arm, start again") from None
+
+    def _tell(self, line: str) -> None:
+        """Give the supervisor a line of JSON. Raises BrokenPipeError when it is gone."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        os.write(self._process.stdin.fileno(), line.encode() + b"\n")
 
     def place(self, name: str) -> int:
         """Return the place of a process on the board. Raises KeyError for a name that is not there."""

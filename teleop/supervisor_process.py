@@ -91,7 +91,9 @@ class Child:
         self._prioritised = True
         if self.plan.priority:
             with suppress(PermissionError, ProcessLookupError):
-                os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(self.plan.priority))
+                # with the flag, which one who has no other right than to real time may not take off
+                policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(pid, policy, os.sched_param(self.plan.priority))
 
     def _start(self, now_s: float) -> None:
         plan, places = self.plan, self._board.places
@@ -115,9 +117,12 @@ class Child:
         places["pid"][self._place] = self._process.pid
 
     def _gone(self, status: int, why: Ended, now_s: float) -> None:
-        """Note its end and when it may be started again. A refusal of its input would only repeat itself."""
+        """Note its end and when it may be started again.
+
+        A refusal of its input at its first start would only repeat itself; later what it needs may be back.
+        """
         places, plan = self._board.places, self.plan
-        refused = status == 2 and not places["ready"][self._place]
+        refused = status == 2 and places["starts"][self._place] == 1 and not places["ready"][self._place]
         again = plan.restart and not refused and self._next_start_s is not None
         if again:
             end = why

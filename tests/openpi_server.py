@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 Answer = Callable[[dict[Any, Any]], bytes | str]
+METADATA: bytes = msgpack.packb({"policy": "test", "action_horizon": 8})
 
 
 def wire_array(values: np.ndarray) -> dict[bytes, Any]:
@@ -33,10 +34,21 @@ class PolicyServer:
     Args:
         answer: observation as it came, arrays still as maps, to what goes back.
         key: that a client must have.
+        metadata: sent on connection.
+        unasked: messages that follow the first connection's metadata, whatever is asked.
     """
 
-    def __init__(self, answer: Answer, *, key: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        key: str | None = None,
+        port: int = 0,
+        metadata: bytes = METADATA,
+        unasked: Sequence[bytes] = (),
+    ) -> None:
         self._answer, self._key = answer, key
+        self._metadata, self._unasked = metadata, unasked
         self.seen: list[dict[Any, Any]] = []
         self.connections = 0
         self._server = serve(
@@ -72,8 +84,11 @@ class PolicyServer:
 
     def _talk(self, connection: ServerConnection) -> None:
         self.connections += 1
-        connection.send(msgpack.packb({"policy": "test", "action_horizon": 8}))
         try:
+            connection.send(self._metadata)
+            unasked, self._unasked = self._unasked, ()
+            for message in unasked:
+                connection.send(message)
             for data in connection:
                 self.seen.append(msgpack.unpackb(data, strict_map_key=False))
                 answer = self._answer(self.seen[-1])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from robot.clock import WallClock
 from robot.command import Command, CommandKind, SafeCommand
 from robot.fr3 import FR3Kinematics
 from robot.process_board import ProcessBoard
-from robot.realtime import RealtimeConfig
 from robot.safety import SafetyFilter
 from robot.servo import Cause
 from robot.servo_arm import ServoArm
@@ -32,10 +31,8 @@ ROOT = Path(__file__).parents[1]
 PATIENCE_S = 20.0  # a safety net for a machine that is busy
 WORLD, SERVO = 0, 1
 # on a busy machine neither is punctual without it, and an arm state may be older than any station would allow
-REALTIME = RealtimeConfig(priority=20)
-PATIENT = ServoProcessConfig(
-    servo=SERVO_CONFIG.model_copy(update={"max_state_age_s": 0.1}), loop_period_s=PERIOD_S, realtime=REALTIME
-)
+PRIORITY = 20
+PATIENT = ServoProcessConfig(servo=SERVO_CONFIG.model_copy(update={"max_state_age_s": 0.1}), loop_period_s=PERIOD_S)
 
 
 def until(claim: Callable[[], bool], what: str) -> None:
@@ -60,7 +57,7 @@ class Processes:
         rings, board = self.rings, self.board
         common = ["--world", rings.world.file, "--set-points", rings.set_points.file]
         if place == WORLD:
-            module, config = "robot.simulation.world_process", WorldProcessConfig(realtime=REALTIME).model_dump_json()
+            module, config = "robot.simulation.world_process", WorldProcessConfig().model_dump_json()
             files = [*common, "--world-orders", *rings.world_orders.files]
         else:
             module, config = "robot.servo_process", self._config.model_dump_json()
@@ -76,6 +73,10 @@ class Processes:
             pass_fds=[*numbers, board.file],
         )
         until(lambda: bool(board.places["ready"][place]), f"{module} is ready")
+        assert os.sched_getscheduler(self.process(place).pid) == os.sched_getscheduler(0), "it asks for nothing itself"
+        # as the supervisor does, where the system allows it
+        with suppress(PermissionError):
+            os.sched_setscheduler(self.process(place).pid, os.SCHED_FIFO, os.sched_param(PRIORITY))
 
     def process(self, place: int) -> subprocess.Popen[bytes]:
         process = self.processes[place]

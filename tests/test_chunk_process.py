@@ -228,6 +228,15 @@ def test_a_remote_policy_is_asked_from_the_process(tmp_path: Path) -> None:
         assert policy.endpoint in reply.why
 
 
+def test_a_remote_address_that_cannot_be_looked_up_is_an_answer_of_one_line_and_no_end(tmp_path: Path) -> None:
+    remote = load_bundle(make_remote_bundle(tmp_path / "bundle"), "cpu")
+    with serving(remote, RemoteSettings(endpoint="wss://a..b:8000", prompt="pick", deadline_s=5.0)) as server:
+        reply = server.ready().answer(request(remote, 4))
+        assert reply.kind is ReplyKind.FAILED
+        assert "wss://a..b:8000" in reply.why
+        assert "\n" not in reply.why
+
+
 def test_under_the_supervisor_a_condemned_server_is_started_anew_and_answers(bundle: Bundle) -> None:
     station = load_tiny_station(bundle.folder).station
     fast = station.policy.model_copy(update={"mode": "asynchronous", "deadline_s": 0.2, "provider": "cpu"})

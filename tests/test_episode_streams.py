@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import h5py
@@ -89,8 +90,11 @@ def test_each_tick_leads_to_the_frame_that_it_used(tmp_path: Path) -> None:
 def test_a_plain_hdf5_reader_finds_its_way(episode: Episode) -> None:
     with h5py.File(episode.path) as file:
         group = file[STREAMS]["front"]
+        names = ("frame_id", "captured_s", "arrived_s", "uncertainty_s", "offset", "length", "digest")
+        summed = b"".join(group[name][:].tobytes() for name in names) + (0).to_bytes(8, "little")
         assert dict(group.attrs) == {
             "camera": "front", "codec": "jpeg", "quality": 95, "height": 24, "width": 32, "dropped": 0,
+            "index_digest": zlib.crc32(summed) << 32 | zlib.adler32(summed),
         }  # fmt: skip
         first, length = int(group["offset"][2]), int(group["length"][2])
         assert group["bytes"][first : first + length].tobytes() == encoded(JPEG, 2).data
@@ -135,7 +139,47 @@ def test_a_changed_byte_is_found_and_never_decoded(episode: Episode, name: str) 
 def test_a_changed_value_of_the_index_is_found(episode: Episode, column: str) -> None:
     with h5py.File(episode.path, "r+") as file:
         file[STREAMS]["front"][column][2] += 1
-    assert list(episode.stream("front").unsound()) == [2]
+    assert [finding.field for finding in stream_findings(episode)] == ["streams/front", "streams/front[2]"]
+    with pytest.raises(BadInputError, match="index of stream 'front' was changed"):
+        episode.stream("front")
+
+
+def keep(group: h5py.Group, places: list[int]) -> None:
+    """Leave these frames alone, in this order, with index and bytes that belong together."""
+    columns = {name: group[name][:] for name in INDEX.names or ()}
+    pool = group["bytes"][:].tobytes()
+    spans = list(zip(columns["offset"].tolist(), columns["length"].tolist(), strict=True))
+    pieces = [pool[spans[place][0] : sum(spans[place])] for place in places]
+    values = {name: column[places] for name, column in columns.items()}
+    values["offset"] = np.cumsum(values["length"]) - values["length"]
+    for name, column in {**values, "bytes": np.frombuffer(b"".join(pieces), np.uint8)}.items():
+        del group[name]
+        group[name] = column
+
+
+@pytest.mark.parametrize(
+    "places", [[0, 1, 3, 4, 5], [0, 1, 2, 3, 4], [0, 1, 3, 2, 4, 5], [0, 1, 2, 2, 3, 4, 5]],
+    ids=["one taken out", "the last taken off", "two swapped", "one doubled"],
+)  # fmt: skip
+def test_a_frame_that_was_taken_out_moved_or_doubled_is_found(episode: Episode, places: list[int]) -> None:
+    with h5py.File(episode.path, "r+") as file:
+        keep(file[STREAMS]["front"], places)
+    assert [finding.field for finding in stream_findings(episode)] == ["streams/front"]
+    with pytest.raises(BadInputError, match="index of stream 'front' was changed"):
+        episode.stream("front")
+
+
+@pytest.mark.parametrize("attribute", ["dropped", "index_digest"])
+def test_a_changed_or_missing_count_or_digest_of_the_index_is_found(episode: Episode, attribute: str) -> None:
+    with h5py.File(episode.path, "r+") as file:
+        attrs = file[STREAMS]["wrist"].attrs
+        attrs[attribute] = attrs[attribute] + np.uint64(1)
+    assert [finding.field for finding in stream_findings(episode)] == ["streams/wrist"]
+    with h5py.File(episode.path, "r+") as file:
+        del file[STREAMS]["wrist"].attrs[attribute]
+    assert [finding.field for finding in stream_findings(episode)] == ["streams/wrist"]
+    with pytest.raises(BadInputError, match="index of stream 'wrist' was changed"):
+        episode.stream("wrist")
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("codec", "lossless"), ("quality", 90), ("height", 25)])

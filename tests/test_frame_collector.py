@@ -12,7 +12,7 @@ from perception.config import PatternCameraConfig, SimulatedCameraConfig
 from policy.episode_streams import EncodedFrame
 from policy.stream_codec import Codec
 from teleop.frame_collector import Backlog, FrameCollector, FullFrames
-from teleop.recorder_streams import EpisodeMarks, StreamSource, read_arguments, stream_specs
+from teleop.recorder_streams import EpisodeMarks, StreamArguments, StreamSource, read_arguments, stream_specs
 from tests.stream_frames import DEPTH, JPEG, colour_picture, encoded, sensor_depth
 from tests.stream_rings import SLOTS, TestCamera, camera, lossless, mark, marked
 
@@ -203,19 +203,19 @@ def test_the_backlog_is_bounded_and_counts_what_finds_no_room() -> None:
     frame = encoded(JPEG, 0)
     backlog = Backlog(capacity_bytes=3 * len(frame.data))
     for _ in range(5):
-        backlog.put(0, "front", frame)
+        backlog.put(0, "front", frame, number=0)
     assert len(backlog.take(0)) == 3
     assert backlog.lost(0) == {"front": 2}
-    backlog.put(0, "front", frame)
+    backlog.put(0, "front", frame, number=0)
     assert len(backlog.take(0)) == 1
 
 
 def test_what_nobody_asked_for_makes_room_for_a_later_episode() -> None:
     frame = encoded(JPEG, 0)
     backlog = Backlog(capacity_bytes=2 * len(frame.data))
-    backlog.put(0, "front", frame)
-    backlog.put(2, "front", frame)
-    backlog.lose(0, "front", 4)
+    backlog.put(0, "front", frame, number=0)
+    backlog.put(2, "front", frame, number=0)
+    backlog.lose(0, "front", 4, until=4)
     assert backlog.take(1) == []
     assert backlog.lost(1).total() == 0
     assert [name for name, _ in backlog.take(2)] == ["front"]
@@ -225,7 +225,7 @@ def test_frames_are_taken_in_portions_that_hold_up_no_row() -> None:
     frame = EncodedFrame(frame_id=0, captured_s=0.0, arrived_s=0.0, data=bytes(3_000_000))
     backlog = Backlog()
     for _ in range(4):
-        backlog.put(0, "front", frame)
+        backlog.put(0, "front", frame, number=0)
     assert [len(backlog.take(0)) for _ in range(3)] == [3, 1, 0]
 
 
@@ -268,6 +268,59 @@ def test_a_collector_that_fails_is_named_and_holds_up_nobody(monkeypatch: pytest
             while not frames.settled(0):
                 os.sched_yield()
             assert frames.problem == "camera 'front': its full-size frames are recorded no more (no memory)"
+
+
+def test_what_is_given_up_is_counted_to_the_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those taken, lost, waiting, being encoded and not yet looked at together are those that were published."""
+    with camera() as front, marked(front) as (marks, arguments):
+        front.publish(9.9, 2)  # those shortly before are taken as well, and nobody is owed them
+        mark(marks, 0, 10.0, front, begins=True)
+        front.publish(10.0, SLOTS + 5)
+        frames = FullFrames(mine(arguments, front), backlog=Backlog(), now_s=lambda: 10.1)
+        (collector,) = frames._collectors
+        for _ in range(6):  # the begin, and five frames
+            assert collector.step(10.1)
+        assert len(frames.take(0)) == 2 * 5
+        for _ in range(3):
+            assert collector.step(10.1)
+        mark(marks, 0, 11.0, front, begins=False)
+        front.publish(11.5, 1)  # after the end: none of its own
+        encode, given_up = JPEG.picture_codec().__class__.encode, []
+
+        def give_up_meanwhile(self: object, pixels: object) -> bytes:
+            if not given_up:
+                given_up.append(frames.give_up(0))
+            return encode(self, pixels)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(JPEG.picture_codec().__class__, "encode", give_up_meanwhile)
+        assert collector.step(11.6)
+        while collector.step(FAR_S):
+            pass
+        assert given_up == [{"front": SLOTS, "front_depth": SLOTS}]
+        assert frames.take(0) == []
+        assert frames.lost(0).total() == 0
+        assert frames.give_up(0).total() == 0
+        mark(marks, 1, 20.0, front, begins=True)
+        front.publish(20.0, 2)
+        while collector.step(20.1):
+            pass
+        assert len(frames.take(1)) == 2 * 2  # the next episode has its own
+        mark(marks, 1, 20.2, front, begins=False)
+        front.publish(20.3, 1)
+        while collector.step(FAR_S):
+            pass
+        assert frames.give_up(1).total() == 0
+
+
+def mine(arguments: StreamArguments, front: TestCamera) -> StreamArguments:
+    """The arguments with descriptors of their own."""
+    (source,) = arguments.sources
+    return arguments.model_copy(
+        update={
+            "marks": os.dup(arguments.marks),
+            "sources": (source.model_copy(update={"file": os.dup(front.ring.file)}),),
+        }
+    )
 
 
 def test_a_station_says_what_is_recorded_of_a_camera() -> None:

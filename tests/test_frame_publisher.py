@@ -130,6 +130,27 @@ def test_a_device_that_is_opened_again_with_its_clock_set_anew_is_believed_at_on
     assert bench.ring.stamps(1)[0].captured_s == pytest.approx(60.0 - 0.02, abs=1e-3)
 
 
+def test_a_backlog_does_not_become_fresh_by_opening_the_device_again(bench: Bench) -> None:
+    for k in range(60):
+        assert bench.publisher.take(raw(k, device_s=7.0 + k / 30.0))
+    for opened in range(3):
+        bench.publisher.begin()
+        for k in range(40):
+            taken_s = 60.0 + 5.0 * opened + k / 30.0
+            assert not bench.publisher.take(raw(k, device_s=taken_s - 43.0, arrived_s=taken_s + 0.7))
+    bench.publisher.begin()
+    assert bench.publisher.take(raw(0, device_s=80.0 - 43.0, arrived_s=80.0))
+    assert bench.ring.stamps(1)[0].captured_s == pytest.approx(80.0 - 0.02, abs=1e-3)
+
+
+def test_whether_a_device_has_a_clock_is_told_anew_when_it_is_opened(bench: Bench) -> None:
+    assert bench.publisher.take(raw(0, device_s=7.0))
+    bench.publisher.begin()
+    assert bench.publisher.take(raw(0, arrived_s=60.0))
+    bench.publisher.begin()
+    assert bench.publisher.take(raw(0, arrived_s=70.0, device_s=3.0))
+
+
 def test_a_frame_that_was_half_written_by_a_killed_predecessor_is_never_seen(bench: Bench) -> None:
     bench.publisher.take(raw(0))
     bench.ring._ring._sequences[bench.ring._ring._stride // 8] = 3  # record 1 is being written

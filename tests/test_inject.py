@@ -29,6 +29,11 @@ def test_every_kind_has_sensible_defaults(name: str) -> None:
     assert fault.amount == KINDS[name].amount
 
 
+@pytest.mark.parametrize(("name", "silence_s"), [("camera-freeze", 1.0), ("operator-freeze", 2.0)])
+def test_what_stands_still_does_so_for_longer_than_the_supervisor_waits(name: str, silence_s: float) -> None:
+    assert read_fault(name).for_s > silence_s
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [

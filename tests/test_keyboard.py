@@ -118,6 +118,14 @@ def test_keys_are_careful_by_default() -> None:
         np.testing.assert_array_equal(ticks.poll().twist, (0.5, 0, 0, 0, 0, 0))
 
 
+def test_two_presses_of_hold_between_two_polls_cancel_and_three_count_once(ticks: Ticks) -> None:
+    for presses, event in ((2, HumanEvent.NONE), (3, HumanEvent.HOLD)):
+        for _ in range(presses):
+            press(pygame.K_h)
+            release(pygame.K_h)
+        assert ticks.poll().events == event
+
+
 def test_nothing_moves_without_space(ticks: Ticks) -> None:
     press(pygame.K_w, pygame.K_o)
     command = ticks.poll()

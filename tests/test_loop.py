@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +165,9 @@ def test_latched_fault_aborts_the_episode_and_says_why(bench: LoopBench) -> None
     assert not bench.loop.armed
     bench.person.waits_for = [says(HumanEvent.ARM)]
     assert bench.loop.wait_armed()
-    assert bench.rig.arm.state().fault is None  # cleared by the arm verb
+    assert bench.rig.arm.state().fault == "reflex"  # until a tick heeds the arm verb
     result = bench.episode(when(t2=says(HumanEvent.SUCCESS)))
+    assert bench.rig.arm.state().fault is None
     assert result.outcome is not None
     assert result.outcome.outcome is Outcome.SUCCESS
 
@@ -420,3 +422,69 @@ def test_a_run_that_breaks_down_while_it_comes_to_rest_keeps_the_label(bench: Lo
     assert result.outcome.outcome is Outcome.SUCCESS
     assert str(result.failure) == "the supervisor is gone"
     assert bool(bench.recorder.rows[-1]["terminated"])
+
+
+def test_after_a_long_stop_nothing_moves_before_the_person_arms_again(bench: LoopBench) -> None:
+    bench.loop._parts = replace(bench.loop._parts, stall_s=0.3)
+    bench.arm.takes_s = lambda: 0.45 if bench.person.free == 3 else 0.0
+    result = bench.episode()
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "the loop stood still for 0.4 s (limit 0.3 s)" in (result.outcome.reason or "")
+    assert not bench.loop.armed
+    bench.person.waits_for = [says(HumanEvent.ARM)]
+    bench.arm.takes_s = lambda: 0.0
+    assert bench.loop.wait_armed()
+    again = bench.episode(when(t2=says(HumanEvent.SUCCESS)))
+    assert again.outcome is not None
+    assert again.outcome.outcome is Outcome.SUCCESS
+
+
+def test_a_command_of_a_tick_that_was_stopped_in_its_middle_is_never_sent(bench: LoopBench) -> None:
+    stopped: list[int] = []
+
+    def stop(free: int) -> HumanCommand:
+        if free == 3 and not stopped:  # after the arm was read, before the command goes out
+            stopped.append(len(bench.arm.commands))
+            bench.clock.sleep_until(bench.clock.now_s() + 0.4)
+        return says(drives=True) if free > 0 else says()
+
+    result = bench.episode(stop)
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "stood still for 0.35 s within a tick" in (result.outcome.reason or "")
+    assert bench.arm.commands[stopped[0]] is None  # a hold in place of the move
+    assert not bench.loop.armed
+
+
+def test_one_arm_verb_clears_faults_once_and_not_while_it_is_waited_for(bench: LoopBench) -> None:
+    cleared: list[int] = []
+    clear = bench.arm.clear_fault
+    bench.arm.clear_fault = lambda: (cleared.append(len(bench.ticks)), clear())[1]  # type: ignore[method-assign]
+    bench.episode(when(t2=says(HumanEvent.STOP)))
+    cleared.clear()
+    bench.person.waits_for = [says(), says(HumanEvent.ARM)]
+    assert bench.loop.wait_armed()
+    assert cleared == []
+    bench.episode(when(t2=says(HumanEvent.SUCCESS)))
+    assert cleared == [0]
+
+
+def test_an_arm_verb_that_waited_is_void_when_the_person_stops(bench: LoopBench) -> None:
+    bench.person.arms = False
+    bench.person.waits_for = [says(HumanEvent.ARM), says(HumanEvent.STOP)]
+    assert bench.loop.wait_armed()
+    result = bench.episode()
+    assert (result.ticks, bench.loop.armed) == (0, False)
+
+
+def test_rehearsal_leaves_ticks_on_time_and_their_values_as_they_are(tmp_path: Path) -> None:
+    with LoopBench(make_tiny_bundle(tmp_path / "bundle")) as plain:
+        plain.episode(when(t5=says(HumanEvent.SUCCESS)))
+    with LoopBench(make_tiny_bundle(tmp_path / "again")) as rehearsed:
+        rehearsed.loop._parts = replace(rehearsed.loop._parts, rehearse_s=0.003)
+        rehearsed.episode(when(t5=says(HumanEvent.SUCCESS)))
+    assert len(plain.recorder.rows) == len(rehearsed.recorder.rows)
+    for one, other in zip(plain.recorder.rows, rehearsed.recorder.rows, strict=True):
+        for name in ("actions", "tick/base", "tick/commanded_q", "tick/start_s", "tick/frame_id"):
+            np.testing.assert_array_equal(one[name], other[name])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from websockets.sync.server import ServerConnection, serve
 
 from policy.chunk_source import ChunkRequest, MisshapenChunkError
 from policy.manifest_file import read_manifest
@@ -136,6 +139,28 @@ def test_no_bytes_do_anything_but_read_or_be_refused(data: bytes) -> None:
         assert isinstance(unpack(data), dict)
 
 
+@pytest.mark.parametrize("empty", [[], {}], ids=["lists", "maps"])
+def test_a_short_message_that_would_take_much_memory_is_refused_early(empty: object) -> None:
+    data = msgpack.packb({str(k): [[empty] * 200] * 20 for k in range(200)})
+    assert len(data) < MAX_MESSAGE_BYTES
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="more than 256 maps and lists"):
+        unpack(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_chunk_beyond_the_rest_of_a_message_is_taken_where_it_was_announced() -> None:
+    actions = np.zeros((MAX_MESSAGE_BYTES // 80, 10))
+    with PolicyServer(lambda seen: chunk_answer(actions)) as server:
+        client = OpenpiClient(server.endpoint, chunk_bytes=actions.nbytes)
+        try:
+            assert client.infer({}, ENOUGH_S)["actions"].shape == actions.shape
+        finally:
+            client.close()
+
+
 def test_a_message_that_is_too_long_is_refused() -> None:
     with pytest.raises(ValueError, match="at most"):
         unpack(bytes(MAX_MESSAGE_BYTES + 1))
@@ -193,6 +218,75 @@ def test_an_overdue_answer_never_counts_for_the_next_request() -> None:
         clock.now_s += 1.0
         np.testing.assert_array_equal(client.infer({}, ENOUGH_S)["actions"], np.full((CHUNK, 5), 2.0))
         gate.set()
+
+
+def test_a_message_that_was_not_asked_for_never_counts_as_an_answer() -> None:
+    stale = chunk_answer(np.full((CHUNK, 5), 9.0))
+    with (
+        PolicyServer(lambda seen: chunk_answer(ACTIONS), unasked=[stale]) as server,
+        client_of(server.endpoint) as (client, clock),
+    ):
+        client.open(ENOUGH_S)
+        connection = client._connection
+        assert connection is not None
+        deadline_s = time.monotonic() + ENOUGH_S
+        while not connection.recv_messages.frames.qsize():
+            assert time.monotonic() < deadline_s, "the stale message never came"
+        with pytest.raises(RemoteError, match="sent what was not asked for"):
+            client.infer({}, ENOUGH_S)
+        clock.now_s += 1.0
+        np.testing.assert_array_equal(client.infer({}, ENOUGH_S)["actions"], ACTIONS)
+        assert (server.connections, len(server.seen)) == (2, 1)
+
+
+def test_a_server_that_reads_nothing_blocks_neither_request_nor_close() -> None:
+    gate = threading.Event()
+
+    def talk(connection: ServerConnection) -> None:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.recv_flow_control.acquire()  # the library's thread stops to read
+        connection.send(msgpack.packb({}))
+        gate.wait(ENOUGH_S)
+        connection.recv_flow_control.release()
+
+    with serve(talk, "127.0.0.1", 0, compression=None, close_timeout=0.2) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with client_of(f"ws://127.0.0.1:{server.socket.getsockname()[1]}") as (client, _):
+            client.open(ENOUGH_S)
+            asking = threading.Thread(target=_ask_in_vain, args=(client,), daemon=True)
+            asking.start()
+            asking.join(ENOUGH_S)
+            blocked = asking.is_alive()
+            gate.set()
+            assert not blocked
+        server.shutdown()
+        thread.join(ENOUGH_S)
+
+
+def _ask_in_vain(client: OpenpiClient) -> None:
+    with contextlib.suppress(RemoteError):
+        client.infer({"image": np.zeros(64 << 20, np.uint8)}, 0.2)
+
+
+def test_bad_metadata_is_one_failure_and_lengthens_the_pause_once() -> None:
+    with (
+        PolicyServer(lambda seen: b"", metadata=b"garbage") as server,
+        client_of(server.endpoint) as (client, clock),
+    ):
+        for pause_s in ("0.2", "0.5", "1.0"):
+            with pytest.raises(RemoteError, match="not a message"):
+                client.open(ENOUGH_S)
+            with pytest.raises(RemoteError, match=f"trying again in {pause_s}"):
+                client.open(ENOUGH_S)
+            clock.now_s += 1.01 * float(pause_s) + 0.1
+
+
+def test_an_address_that_cannot_be_looked_up_is_one_line() -> None:
+    check_remote_endpoint("wss://a..b:8000")
+    with client_of("wss://a..b:8000") as (client, _), pytest.raises(RemoteError, match="no usable address") as told:
+        client.infer({}, ENOUGH_S)
+    assert "\n" not in str(told.value)
 
 
 def test_a_server_that_is_gone_is_sought_again_with_growing_pauses() -> None:

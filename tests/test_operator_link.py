@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perception.observation import Verdict
 from robot.message_ring import MessageRing
-from teleop.arbiter import Source
-from teleop.human_input import HumanCommand, HumanEvent, HumanInput
+from teleop.arbiter import Arbiter, ArbiterState, Source, Voices
+from teleop.human_input import AssistMode, HumanCommand, HumanEvent, HumanInput
 from teleop.operator_link import OperatorLink, operator_link
 from teleop.operator_messages import COMMAND_BYTES, Said, merged, pack_command, unpack_command
 from teleop.operator_process import OperatorProcessConfig
@@ -235,14 +236,35 @@ def test_no_edge_is_lost_but_to_a_stop(events: list[HumanEvent]) -> None:
         everything |= event
     stops = HumanEvent.STOP | HumanEvent.QUIT
     assert together & stops == everything & stops
-    assert together == everything or HumanEvent.STOP in together
+    assert (together | HumanEvent.HOLD) == (everything | HumanEvent.HOLD) or HumanEvent.STOP in together
+
+
+@given(events=st.lists(st.integers(0, 127).map(HumanEvent), min_size=1, max_size=6), holding=st.booleans())
+def test_holding_after_several_polls_as_one_is_what_it_is_after_each(events: list[HumanEvent], holding: bool) -> None:
+    events = [event & ~HumanEvent.STOP for event in events]
+    arbiter = Arbiter(mode=AssistMode.TAKEOVER, silence_s=SILENCE_S, motion=np.ones(5, bool))
+    each, together = ArbiterState(armed=True, holding=holding), HumanEvent.NONE
+    for event in events:
+        each, _ = arbiter.step(each, voices(event))
+        together = merged(together, event)
+    at_once, _ = arbiter.step(ArbiterState(armed=True, holding=holding), voices(together))
+    assert at_once.holding == each.holding
+
+
+def voices(events: HumanEvent) -> Voices:
+    zeros = np.zeros(5, np.float32)
+    return Voices(
+        base=zeros, residual=zeros, noise=zeros, human=HumanCommand(events=events, polled_s=1.0), human_action=zeros,
+        reset=None, verdict=Verdict.FRESH, overrun=False, filter_latched=False, now_s=1.0,
+    )  # fmt: skip
 
 
 def test_child_is_described_as_the_supervisor_starts_it() -> None:
     config = OperatorConfig(silence_s=SILENCE_S)
     link, plan = operator_link("gamepad", config)
     told = dict(zip(plan.arguments[::2], plan.arguments[1::2], strict=False))
-    assert OperatorProcessConfig.model_validate_json(told["--config"]).gamepad == config.gamepad
+    told_config = OperatorProcessConfig.model_validate_json(told["--config"])
+    assert (told_config.gamepad, told_config.silence_s) == (config.gamepad, SILENCE_S)
     assert (plan.module, plan.restart, len(set(plan.files))) == ("teleop.operator_process", True, 3)
     assert all(str(file) in plan.arguments for file in plan.files)
     link.__exit__(None, None, None)

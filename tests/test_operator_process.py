@@ -180,7 +180,7 @@ def test_unplugged_while_driving_lets_go_and_the_same_pad_comes_back(operator: O
     operator.until(lambda command: command.engaged)
 
 
-def test_frozen_process_is_silence_and_no_drive(operator: Operator) -> None:
+def test_frozen_process_is_silence_and_drives_only_after_a_new_press(operator: Operator) -> None:
     operator.does("press rightshoulder", "move lefty -1")
     operator.until(drives)
     operator.signal(signal.SIGSTOP)
@@ -189,6 +189,11 @@ def test_frozen_process_is_silence_and_no_drive(operator: Operator) -> None:
     assert not frozen.twist.any()
     assert time.monotonic() - frozen.polled_s > SILENCE_S
     operator.signal(signal.SIGCONT)
+    operator.until(lambda command: command.polled_s > frozen.polled_s)
+    assert not any(command.engaged for command in operator.for_at_least(0.6))
+    operator.does("release rightshoulder", "tap y")
+    operator.until(lambda command: HumanEvent.SUCCESS in command.events)
+    operator.does("press rightshoulder")
     operator.until(drives)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,13 @@ import zmq
 
 from policy.episode_commit import Committed
 from policy.episode_header import Outcome
+from policy.episode_reader import read_episode
+from teleop import recorder_process
+from teleop.frame_collector import Backlog, FrameCollector, FullFrames
 from teleop.recorder_messages import RecorderFailure, Report
 from teleop.recorder_process import EpisodeRecorder
 from tests.episodes import SUCCESS, header, make_rows
+from tests.stream_rings import camera, mark, marked
 
 Socket = zmq.Socket[bytes]
 
@@ -104,3 +109,47 @@ def test_what_an_earlier_recorder_left_is_finished_first(tmp_path: Path, wire: t
     assert isinstance(recovered, Committed)
     assert isinstance(problem, RecorderFailure)
     assert "not an HDF5 file" in problem.message
+
+
+def test_frames_that_come_too_late_for_their_episode_are_counted_in_it(
+    tmp_path: Path, wire: tuple[Socket, Socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is stuck in the middle when the recorder waits no longer."""
+    step, steps = FrameCollector.step, 0
+
+    def stuck(self: FrameCollector, now_s: float) -> bool:
+        nonlocal steps
+        if steps == 4:  # the begin, and three frames
+            return False
+        steps += 1
+        return step(self, now_s)
+
+    monkeypatch.setattr(FrameCollector, "step", stuck)
+    monkeypatch.setattr(recorder_process, "_SETTLE_S", 0.0)
+    with camera() as front, marked(front) as (marks, arguments):
+        (source,) = arguments.sources
+        mine = arguments.model_copy(
+            update={
+                "marks": os.dup(arguments.marks),
+                "sources": (source.model_copy(update={"file": os.dup(front.ring.file)}),),
+            }
+        )
+        mark(marks, 0, 10.0, front, begins=True)
+        front.publish(10.0, 9)
+        mark(marks, 0, 10.1, front, begins=False)
+        with FullFrames(mine, backlog=Backlog(), now_s=lambda: 1000.0) as frames:
+            while steps < 4 or frames._collectors[0]._next < 3:
+                os.sched_yield()
+            recorder = EpisodeRecorder(tmp_path, wire[0], frames=frames)
+            recorder.begin(header(0))
+            recorder.put(make_rows(1)[0].tobytes())
+            recorder.end(SUCCESS)
+    committed, told = said(wire[1])
+    assert isinstance(committed, Committed)
+    assert committed.outcome == SUCCESS
+    episode = read_episode(committed.path)
+    for name in ("front", "front_depth"):
+        assert len(episode.stream(name)) + episode.stream(name).dropped == 9
+        assert len(episode.stream(name)) <= 3
+    assert isinstance(told, RecorderFailure)
+    assert "full-size frames are missing, " in told.message

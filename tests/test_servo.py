@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from robot.fr3 import HOME_Q_RAD
 from robot.joint_path import MotionLimits, PathPlanner
 from robot.joint_stream import Reading, SetPoint
-from robot.servo import Cause, JointTarget, Servo, ServoLimits, ServoMode
+from robot.servo import CATCH_UP_RATIO, CATCH_UP_SHARE, Cause, JointTarget, Servo, ServoLimits, ServoMode
 from robot.servo_config import motion_limits
 from tests.filter_bench import arm_state
 from tests.servo_bench import SERVO
@@ -95,7 +95,11 @@ class Stand:
 
     def check(self) -> None:
         """Velocity, acceleration and jerk, differentiated from the positions, are in their limits."""
-        q = np.array([point.q_rad for point in self.points])
+        self.check_from(0)
+
+    def check_from(self, first: int) -> None:
+        """The same for the points from one on, for a stream that began anew where the controller stood."""
+        q = np.array([point.q_rad for point in self.points[first:]])
         dq = np.diff(q, axis=0) / self.step_s
         ddq = np.diff(dq, axis=0) / self.step_s
         dddq = np.diff(ddq, axis=0) / self.step_s
@@ -412,6 +416,30 @@ def test_unusable_targets_are_refused_and_counted(q_rad: Array, due_in_s: float,
     np.testing.assert_array_equal(stand.q, HOME)
 
 
+@pytest.mark.parametrize("rate_hz", [20.0, 100.0])
+@pytest.mark.parametrize(
+    ("late_s", "taken"), [(0.0, True), (0.005, True), (0.015, True), (0.3, False), (3600.0, False)]
+)
+def test_a_target_of_a_tick_that_began_long_ago_is_refused_however_lately_it_was_sent(
+    rate_hz: float, late_s: float, taken: bool
+) -> None:
+    period_s, now_s = 1.0 / rate_hz, 5000.0
+    limits = ServoLimits(
+        loop_period_s=period_s,
+        delay_s=SERVO.delay_for_s(period_s),
+        watchdog_s=SERVO.watchdog_for_s(period_s),
+        max_state_age_s=STATE_AGE_S,
+        max_tracking_rad=TRACKING_RAD,
+    )
+    servo = Servo(PathPlanner(LIMITS), limits, reading(HOME, now_s), now_s)
+    servo.step(now_s, reading(HOME, now_s))
+    target = JointTarget(
+        q_rad=tuple((HOME + 0.01).tolist()), gripper_width_m=0.03, due_s=now_s - late_s + period_s, sent_s=now_s
+    )
+    assert servo.target(target, now_s) is taken
+    assert servo.refused == (not taken)
+
+
 def test_targets_out_of_order_are_refused() -> None:
     stand = Stand()
     now_s = stand.now_s
@@ -444,3 +472,55 @@ def test_a_servo_that_stood_still_goes_on_inside_the_limits_of_real_time() -> No
     assert stand.servo.mode is not ServoMode.FOLLOWING
     stand.run(0.2)
     assert stand.servo.mode is ServoMode.HELD
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([Cause.CONTROLLER, Cause.TRACKING, Cause.WATCHDOG]),
+    st.lists(st.floats(-0.02, 0.02), min_size=7, max_size=7),  # rad per tick: up to 0.2 rad, some 8 cm, in the gap
+)
+def test_targets_that_went_on_during_a_rest_are_caught_up_with_no_faster_than_the_cap(
+    cause: Cause, slope: list[float]
+) -> None:
+    stand, per_tick = Stand(), np.array(slope)
+    per_tick[[1, 3, 5]] = np.abs(per_tick[[1, 3, 5]])  # the other way their ends are near
+    due_s, q = stand.now_s + LOOP_S, HOME.copy()
+
+    def ticks(count: int, *, sends: bool = True) -> None:
+        nonlocal due_s, q
+        for _ in range(count):
+            q = q + per_tick
+            if sends:
+                stand.target(q, due_s)
+            while stand.now_s < due_s:
+                stand.step()
+            due_s += LOOP_S
+
+    ticks(8)
+    if cause is Cause.CONTROLLER:
+        stand.changes = {"following": False, "q_set_rad": tuple(stand.q.tolist())}
+    elif cause is Cause.TRACKING:
+        stand.stuck = stand.q + 1.2 * TRACKING_RAD
+    ticks(10, sends=cause is not Cause.WATCHDOG)
+    assert stand.servo.mode is ServoMode.HELD
+    assert stand.servo.cause is cause
+    stand.changes, stand.stuck = {}, None
+    stand.step()
+    resumed = len(stand.points)
+    ticks(70)
+    fastest = np.abs([point.dq_rad_s for point in stand.points[resumed:]]).max(axis=0)
+    cap = np.maximum(CATCH_UP_SHARE * np.array(LIMITS.dq_rad_s), CATCH_UP_RATIO * np.abs(per_tick) / LOOP_S)
+    assert (fastest <= cap + 1e-6).all()
+    # it has met the stream, and is as exact as ever
+    there = q - per_tick * (due_s - LOOP_S + DELAY_S - stand.points[-1].time_s) / LOOP_S
+    np.testing.assert_allclose(stand.q, there, atol=1e-3)
+    stand.check_from(resumed)
+
+
+def test_once_it_has_caught_up_the_set_point_may_use_all_of_the_joint_speeds_again() -> None:
+    stand = Stand()
+    stand.cruise(ticks=3, step_rad=0.01)
+    assert stand.target(stand.q + 0.15, stand.now_s + 0.1)
+    stand.run(0.09)
+    assert stand.points[-1].dq_rad_s[0] > 2.0 * CATCH_UP_SHARE * LIMITS.dq_rad_s[0]
+    stand.check()

@@ -190,6 +190,42 @@ def test_a_servo_that_never_answers_a_clearing_cannot_hide_its_fault_for_long() 
         assert (arm.state().fault is None) is hidden
 
 
+def failed() -> BenchArm:
+    """An arm with a fault of its own, which the loop has seen."""
+    arm = following()
+    arm.bench.rings.world_orders.put(WorldOrder.FAIL, b"reflex: contact")
+    arm.bench.clock.sleep_until(arm.bench.clock.now_s() + 0.02)
+    assert arm.state().fault is not None
+    return arm
+
+
+def test_a_clearing_that_lay_about_while_the_servo_stood_still_clears_nothing() -> None:
+    arm = failed()
+    bench, clock = arm.bench, arm.bench.clock
+    bench.servo_runs = False
+    arm.clear_fault()
+    clock.sleep_until(clock.now_s() + 0.25)
+    bench.catch_up()
+    bench.servo_runs = True
+    clock.sleep_until(clock.now_s() + 0.1)
+    assert arm.state().fault is not None
+    assert {step.status.clears for step in steps(arm)} == {0}
+    arm.clear_fault()  # one that is heeded in time does
+    clock.sleep_until(clock.now_s() + 0.1)
+    assert arm.state().fault is None
+
+
+def test_a_clearing_counts_as_done_only_once_the_arm_shows_its_fault_no_more() -> None:
+    arm = failed()
+    arm.clear_fault()
+    for _ in range(20):
+        arm.bench.clock.sleep_until(arm.bench.clock.now_s() + 0.004)
+        assert arm.state().fault is None
+    found = steps(arm)
+    assert found[-1].status.clears == 1
+    assert all(step.arm.fault is None for step in found if step.status.clears == 1)
+
+
 def test_the_limits_of_the_station_are_shares_of_the_arms_own() -> None:
     limits: MotionLimits = motion_limits(SERVO)
     assert limits.dq_rad_s[0] == pytest.approx(0.8 * 2.62)

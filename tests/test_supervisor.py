@@ -192,3 +192,12 @@ def test_a_process_that_comes_later_is_kept_alive_like_the_others() -> None:
         until(lambda: pid_of(supervisor, "learner") not in (0, first))
         assert supervisor.news() == ["learner ended by signal 9 and was started again"]
     assert gone(first)
+
+
+def test_a_process_that_is_refused_only_at_a_later_start_is_tried_again(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    with Supervisor([child("policy", "once", "--mark", str(once))]) as supervisor:
+        supervisor.wait_ready()
+        os.kill(pid_of(supervisor, "policy"), signal.SIGKILL)
+        until(lambda: int(supervisor.board.places["starts"][1]) >= 3)
+        supervisor.check()  # the run goes on without it

@@ -10,7 +10,7 @@ import time
 
 from robot.clock import WallClock
 from robot.message_ring import MessageRing
-from robot.realtime import RealtimeConfig, ask_for, without_collections
+from robot.realtime import without_collections
 from robot.shared_ring import SharedRing
 from robot.simulation.hardware import SimulatedHardware
 from robot.strict import Strict
@@ -21,13 +21,7 @@ _BRAKING_S = 1.0  # the longest that it waits at its end for the arm to come to 
 
 
 class WorldProcessConfig(Strict):
-    """What the process is to be.
-
-    Attributes:
-        realtime: what to ask the system for.
-    """
-
-    realtime: RealtimeConfig = RealtimeConfig()
+    """What the process is to be: there is no choice so far."""
 
 
 class WorldFault(enum.IntEnum):
@@ -50,7 +44,6 @@ def main(arguments: list[str] | None = None) -> int:
     rings = SharedRing(options.world), SharedRing(options.set_points), MessageRing(*options.world_orders)
     clock, ends_s, shown = WallClock(), None, 0
     with without_collections():
-        ask_for(options.config.realtime)
         ask_for_short_slice()
         # the first state goes out here: from now on they must come
         hardware = SimulatedHardware(*rings, time.monotonic())
