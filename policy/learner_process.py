@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make
     try:
         settings = load_settings(options.settings)
         os.nice(settings.niceness)
-        report = StatusFile(settings.state_dir / "status.json")
+        report = StatusFile(settings.state_dir / "status.json", announce=options.board is None)
         run_learner(settings, stop=stop, make_learner=make_learner, report=report)
     except BadInputError as error:
         print(error, file=sys.stderr)

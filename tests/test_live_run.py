@@ -286,3 +286,40 @@ def test_injections_that_a_run_cannot_show_are_refused_in_one_line(tmp_path: Pat
         assert told in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
         assert not (tmp_path / "run").exists()
+
+
+def test_a_learner_of_the_runs_own_that_is_killed_goes_on_and_garbage_for_weights_is_refused(tmp_path: Path) -> None:
+    words = ("--learner", "own", "--learner.min_transitions", "50", "--inject", "learner-kill@4")
+    ran = live_run(tmp_path, *words, "--inject", "learner-garbage@7+1", episodes=4, timeout_s=4.0)
+    assert ran.status == 0
+    assert "learner ended by signal 9 and was started again" in ran.said
+    assert ran.document["weights"]["refused"] >= 1
+    assert len(ran.episodes) == 4
+    assert all(episode.labels[0].complete for episode in ran.episodes)
+    assert verify_run(tmp_path / "run", jobs=1).mismatches == 0
+
+
+def test_full_size_frames_are_recorded_by_the_recorder_alone(tmp_path: Path) -> None:
+    words = (
+        "--camera.front.stream",
+        "jpeg",
+        "--camera.wrist.stream",
+        "lossless",
+        "--camera.front.depth_stream",
+        "true",
+    )
+    ran = live_run(tmp_path, *words, timeout_s=3.0)
+    assert ran.status == 0
+    episode = ran.episodes[0]
+    for name in ("front", "wrist", "front_depth"):
+        stream = episode.stream(name)
+        assert stream.dropped == 0
+        places = episode.tick_frames(stream)
+        assert (np.asarray(places)[free(episode)] >= 0).all()  # each tick's frame is there
+    # the policy's picture is the whole frame on this station, so what is lossless is the very same
+    places = np.asarray(episode.tick_frames(episode.stream("wrist")))
+    row = len(places) - 1
+    np.testing.assert_array_equal(
+        episode.stream("wrist").pixels(int(places[row])), episode.array("obs/wrist_image")[row]
+    )
+    assert verify_run(tmp_path / "run", jobs=1).mismatches == 0
