@@ -73,7 +73,7 @@ class Processes:
             pass_fds=[*numbers, board.file],
         )
         until(lambda: bool(board.places["ready"][place]), f"{module} is ready")
-        assert os.sched_getscheduler(self.process(place).pid) == os.sched_getscheduler(0), "it asks for nothing itself"
+        assert os.sched_getscheduler(self.process(place).pid) == os.SCHED_OTHER, "it asks for nothing itself"
         # as the supervisor does, where the system allows it
         with suppress(PermissionError):
             os.sched_setscheduler(self.process(place).pid, os.SCHED_FIFO, os.sched_param(PRIORITY))
