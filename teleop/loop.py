@@ -49,6 +49,7 @@ class ControlLoop:
         self._last: tuple[TickInputs, TickState] | None = None
         self.times = TickTimes()
         self._arm_state = parts.arm.state()
+        self._untold = False  # the loop stood still, and the person cannot know yet
         self._fault: str | None = None  # of the loop itself, or what the arm said to a command; until the arm verb
         self._step_s = 0.0  # what the last tick's stages took
         self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(self._arm_state))
@@ -214,9 +215,8 @@ class ControlLoop:
         parts.clock.sleep_until(self._deadline_s)
         self._skipped += self._skip()  # whoever stopped this process did not ask what it was doing
         if self._skipped * parts.period_s > parts.stall_s:
-            self._fault = self._fault or (
-                f"the loop stood still for {self._skipped * parts.period_s:.1f} s (limit {parts.stall_s:g} s); "
-                "look at the robot, then arm again"
+            self._stood_still(
+                f"for {self._skipped * parts.period_s:.1f} s (limit {parts.stall_s:g} s); look at the robot, then arm again"
             )
         self._woke_s = parts.clock.now_s()
         self._stopwatch.start()
@@ -228,6 +228,10 @@ class ControlLoop:
         if self._carried:
             human = replace(human, events=merged(self._carried, human.events))
             self._carried = HumanEvent.NONE
+        if self._untold:
+            # pressed before anybody was told that the loop had stood still, so it is no answer to that
+            human = replace(human, events=human.events & ~HumanEvent.ARM)
+            self._untold = False
         self._stopwatch.lap("observe")
         if HumanEvent.ARM in human.events and not arming:
             self._fault = None
@@ -277,7 +281,7 @@ class ControlLoop:
         late_s = self._parts.clock.now_s() - due_s
         try:
             if late_s > self._parts.period_s:
-                self._fault = self._fault or f"the loop stood still for {late_s:.2f} s within a tick; arm again"
+                self._stood_still(f"for {late_s:.2f} s within a tick; arm again")
                 self._parts.arm.hold()
             elif isinstance(command, SafeCommand):
                 self._parts.arm.send(command)
@@ -285,6 +289,10 @@ class ControlLoop:
                 self._parts.arm.hold()
         except HardwareError as error:
             self._fault = str(error)
+
+    def _stood_still(self, how: str) -> None:
+        self._fault = self._fault or f"the loop stood still {how}"
+        self._untold = True
 
     def _give_up(self) -> None:
         """Hold and disarm: the run ends, and what still hears a word is told to stop."""

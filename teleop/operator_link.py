@@ -21,7 +21,6 @@ from teleop.supervision import ChildPlan
 
 _COMMANDS_BYTES = 64_000  # some 4 s of commands, so that a loop that stood still finds a fresh one behind them
 _OPEN_S = 20.0
-_OLD_S = 1.0
 _LOOK_S = 0.05
 _STARTING = OperatorStatus(
     source=Source.HOLD,

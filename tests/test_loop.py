@@ -457,6 +457,35 @@ def test_a_command_of_a_tick_that_was_stopped_in_its_middle_is_never_sent(bench:
     assert not bench.loop.armed
 
 
+def test_arming_while_the_loop_stood_still_is_no_answer_to_that(bench: LoopBench) -> None:
+    bench.loop._parts = replace(bench.loop._parts, stall_s=0.3)
+    bench.arm.takes_s = lambda: 0.45 if bench.person.free == 3 else 0.0
+    result = bench.episode(when(t4=says(HumanEvent.ARM)))
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "stood still" in (result.outcome.reason or "")
+    assert not bench.loop.armed
+    assert bench.arm.commands[-1] is None
+
+
+def test_arming_while_a_tick_was_stopped_in_its_middle_is_no_answer_to_that(bench: LoopBench) -> None:
+    polls: list[int] = []
+
+    def stop(free: int) -> HumanCommand:
+        polls.append(free)
+        if free == 3 and polls.count(3) == 1:
+            bench.clock.sleep_until(bench.clock.now_s() + 0.4)
+        after = polls[-2:] == [3, 4]  # the poll after the standstill
+        return says(HumanEvent.ARM if after else HumanEvent.NONE, drives=0 < free < 4)
+
+    result = bench.episode(stop)
+    assert 4 in polls
+    assert result.outcome is not None
+    assert result.outcome.outcome is Outcome.ABORT
+    assert "within a tick" in (result.outcome.reason or "")
+    assert not bench.loop.armed
+
+
 def test_one_arm_verb_clears_faults_once_and_not_while_it_is_waited_for(bench: LoopBench) -> None:
     cleared: list[int] = []
     clear = bench.arm.clear_fault
