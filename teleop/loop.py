@@ -215,9 +215,8 @@ class ControlLoop:
         parts.clock.sleep_until(self._deadline_s)
         self._skipped += self._skip()  # whoever stopped this process did not ask what it was doing
         if self._skipped * parts.period_s > parts.stall_s:
-            self._stood_still(
-                f"for {self._skipped * parts.period_s:.1f} s (limit {parts.stall_s:g} s); look at the robot, then arm again"
-            )
+            stood_s = self._skipped * parts.period_s
+            self._stood_still(f"for {stood_s:.1f} s (limit {parts.stall_s:g} s); look at the robot, then arm again")
         self._woke_s = parts.clock.now_s()
         self._stopwatch.start()
         # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
