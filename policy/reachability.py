@@ -1,0 +1,141 @@
+"""How far the person's corrections lie beyond what the residual may do, per action dimension, and what to do about it.
+
+A correction beyond the bound teaches nothing on that dimension (`policy.residual_learner` leaves it out rather than
+clip it), so a station whose bound is too tight does not learn however long a person drives. This meter says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from policy.learner_episode import HUMAN, EpisodeArrays, Floats
+
+WITHIN_SHARE = 0.05  # of the corrections beyond the bound that nobody need care about
+OUTLIER_SHARE = 0.10  # of them that a wider bound is not made for
+WIDEST_SCALE = 1.0  # a residual that may reverse the whole base action is no correction of it any more
+MIN_TICKS = 50  # fewer tell nothing
+
+
+class Advice(enum.StrEnum):
+    """What to do about a dimension."""
+
+    NONE = "within reach"
+    FEW = "too few corrections to tell"
+    WIDEN = "widen the scale"
+    GRIPPER = "let the residual work the gripper"
+    PERSON = "leave it to the person, or retrain the base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimensionReach:
+    """One action dimension.
+
+    Attributes:
+        name: of the dimension.
+        scale: bound of the residual, normalised; infinite where it may choose the gripper.
+        ticks: corrected ticks that were looked at.
+        beyond: share of them with |human - base| above the bound; NaN without any.
+        wanted: |human - base| that all but a tenth of them stay within, normalised; NaN without any.
+        advice: what to do.
+    """
+
+    name: str
+    scale: float
+    ticks: int
+    beyond: float
+    wanted: float
+    advice: Advice
+
+    def line(self) -> str:
+        """Return one line for a person."""
+        if self.advice is Advice.FEW:
+            return f"{self.name}: {self.advice} ({self.ticks} ticks)"
+        text = f"{self.name}: {100 * self.beyond:.0f} % of {self.ticks} corrected ticks beyond the bound {self.scale:g}"
+        match self.advice:
+            case Advice.NONE:
+                return text
+            case Advice.WIDEN:
+                return f"{text}; widen residual.scale to {math.ceil(20 * self.wanted) / 20:g}"
+            case Advice.GRIPPER:
+                return f"{text}; set residual.gripper = true"
+            case _:
+                return f"{text}, up to {self.wanted:.2f}; {self.advice}"
+
+
+class ReachabilityMeter:
+    """Collects corrections of one action space, episode by episode."""
+
+    def __init__(self, names: Sequence[str], scale: Sequence[float], *, gripper: bool = False) -> None:
+        """Begin with nothing.
+
+        Args:
+            names: of the action's dimensions, (A,).
+            scale: bound of the residual per dimension, (A,), normalised.
+            gripper: the residual chooses the gripper's action itself, so that no bound holds there.
+        """
+        if len(names) != len(scale):
+            raise ValueError(f"{len(names)} dimensions and {len(scale)} bounds")
+        self._names = tuple(names)
+        free = [gripper and name == "gripper" for name in names]
+        self._scale = tuple(math.inf if chosen else bound for bound, chosen in zip(scale, free, strict=True))
+        self._misses: dict[tuple[str, int], tuple[int, Floats]] = {}
+
+    def add(self, episode: EpisodeArrays) -> None:
+        """Take an episode in, in place of an older revision of it."""
+        run_id, number, revision = episode.key
+        held = self._misses.get((run_id, number))
+        if held is not None and held[0] >= revision:
+            return
+        self._misses[run_id, number] = revision, corrections(episode)
+
+    def dimensions(self) -> list[DimensionReach]:
+        """Return what was found so far, one entry per dimension."""
+        parts = [misses for _, misses in self._misses.values()]
+        misses = np.concatenate(parts) if parts else np.zeros((0, len(self._names)), np.float32)
+        return [self._dimension(i, misses[:, i]) for i in range(len(self._names))]
+
+    def summary(self) -> dict[str, dict[str, float | int | str | None]]:
+        """Return the same as JSON by dimension; what is not known is None."""
+        return {
+            found.name: {
+                "scale": found.scale if math.isfinite(found.scale) else None,
+                "ticks": found.ticks,
+                "beyond": round(found.beyond, 4) if found.ticks else None,
+                "wanted": round(found.wanted, 4) if found.ticks else None,
+                "advice": str(found.advice),
+            }
+            for found in self.dimensions()
+        }
+
+    def lines(self) -> list[str]:
+        """Return one line for each dimension that something has to be done about."""
+        return [found.line() for found in self.dimensions() if found.advice not in (Advice.NONE, Advice.FEW)]
+
+    def _dimension(self, i: int, misses: Floats) -> DimensionReach:
+        name, scale, ticks = self._names[i], self._scale[i], len(misses)
+        beyond = float(np.mean(misses > np.float32(scale))) if ticks else math.nan
+        wanted = float(np.quantile(misses, 1.0 - OUTLIER_SHARE)) if ticks else math.nan
+        if ticks < MIN_TICKS:
+            advice = Advice.FEW
+        elif beyond <= WITHIN_SHARE:
+            advice = Advice.NONE
+        elif name == "gripper":
+            advice = Advice.GRIPPER  # open or closed: no bound below the whole range changes anything
+        elif scale < wanted <= WIDEST_SCALE:
+            advice = Advice.WIDEN
+        else:
+            advice = Advice.PERSON
+        return DimensionReach(name=name, scale=scale, ticks=ticks, beyond=beyond, wanted=wanted, advice=advice)
+
+
+def corrections(episode: EpisodeArrays) -> Floats:
+    """Return |human - base| (N, A), normalised, on the ticks that a person drove and the base had an action for."""
+    driven = (episode.source == HUMAN) & episode.engaged
+    driven &= np.isfinite(episode.human).all(axis=1) & np.isfinite(episode.base).all(axis=1)
+    found: Floats = np.abs(episode.human[driven] - episode.base[driven])
+    return found
