@@ -5,7 +5,6 @@ Beyond two marks an episode the loop does nothing for them: the recorder reads t
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -127,11 +126,8 @@ class EpisodeMarks:
     @classmethod
     def new(cls, sources: int) -> Self:
         """Make them. Raises OSError where there is no memory for them."""
-        ring = SharedRing.new(slots=_MARKS, record_bytes=_MARK.size + sources * _COUNT.size)
-        try:
-            return cls(os.dup(ring.file), sources)
-        finally:
-            ring.close()
+        record_bytes = _MARK.size + sources * _COUNT.size
+        return cls(SharedRing.allocate(slots=_MARKS, record_bytes=record_bytes), sources)
 
     @property
     def file(self) -> int:

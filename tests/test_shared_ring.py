@@ -20,7 +20,7 @@ from robot.shared_ring import SharedRing
 ROOT = Path(__file__).parents[1]
 LONGEST_S = 60.0  # a safety net, not a claim
 
-_WRITES = """
+_COPIES_IN = """
 import sys
 from contextlib import closing
 from robot.shared_ring import SharedRing
@@ -28,6 +28,28 @@ with closing(SharedRing(int(sys.argv[1]))) as ring:
     while True:
         ring.write(ring.count.to_bytes(8, "little") * (ring.record_bytes // 8))
 """
+_MAKES_IN_PLACE = """
+import sys
+from contextlib import closing
+import numpy as np
+from robot.shared_ring import SharedRing
+with closing(SharedRing(int(sys.argv[1]))) as ring:
+    while True:
+        words = np.frombuffer(ring.loan(), np.uint64)
+        words[: len(words) // 2] = ring.count
+        words[len(words) // 2 :] = ring.count
+        ring.commit()
+"""
+_STOPS_HALFWAY = """
+import signal, sys
+from robot.shared_ring import SharedRing
+ring = SharedRing(int(sys.argv[1]))
+record = ring.loan()
+record[: len(record) // 2] = b"\\xff" * (len(record) // 2)
+print("half", flush=True)
+signal.pause()
+"""
+BOTH_WAYS = pytest.mark.parametrize("writes", [_COPIES_IN, _MAKES_IN_PLACE], ids=["copied_in", "in_place"])
 
 
 @contextmanager
@@ -41,10 +63,10 @@ def two_ends(slots: int, record_bytes: int) -> Iterator[tuple[SharedRing, Shared
 
 
 @contextmanager
-def writing(ring: SharedRing) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that writes as fast as it can, each record full of its own number."""
-    command = [sys.executable, "-c", _WRITES, str(ring.file)]
-    with subprocess.Popen(command, pass_fds=[ring.file], cwd=ROOT) as process:
+def writing(ring: SharedRing, program: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that writes; where it does so as fast as it can, each record is full of its own number."""
+    command = [sys.executable, "-c", program, str(ring.file)]
+    with subprocess.Popen(command, pass_fds=[ring.file], cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             yield process
         finally:
@@ -83,6 +105,93 @@ def test_a_part_of_a_record_is_read_from_its_offset(data: st.DataObject) -> None
         assert out == record[offset:]
 
 
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["write", "loan", "commit"]), st.binary(min_size=8, max_size=8)), max_size=30
+)
+
+
+@given(st.integers(1, 4), STEPS)
+def test_copied_in_lent_or_given_up_in_any_order_what_was_published_is_there(
+    slots: int, steps: list[tuple[str, bytes]]
+) -> None:
+    published: list[bytes] = []
+    with two_ends(slots, 8) as (writer, reader):
+        lent: memoryview | None = None
+        for step, record in steps:
+            if step == "loan":  # also anew, when nothing came of the last one
+                lent = writer.loan()
+                lent[:] = record
+            elif step == "write":  # gives up a loan, if there is one
+                assert writer.write(record) == len(published)
+                published.append(record)
+                lent = None
+            elif lent is not None:
+                published.append(bytes(lent))
+                assert writer.commit() == len(published) - 1
+                lent = None
+            assert reader.count == len(published)
+            oldest = len(published) - slots + (lent is not None)
+            for number in range(len(published) + 2):
+                out = bytearray(8)
+                assert reader.read(number, out) == (oldest <= number < len(published))
+                if oldest <= number < len(published):
+                    assert out == published[number]
+
+
+def test_a_commit_needs_a_loan_of_its_own() -> None:
+    with two_ends(2, 8) as (writer, successor):
+        with pytest.raises(ValueError, match="record 0 is to be committed and was not lent"):
+            writer.commit()
+        writer.loan()
+        with pytest.raises(ValueError, match="was not lent"):
+            successor.commit()
+        writer.write(b"over it")
+        with pytest.raises(ValueError, match="record 1 is to be committed and was not lent"):
+            writer.commit()
+        assert writer.count == 1
+
+
+def test_a_record_that_is_lent_while_it_is_copied_is_refused() -> None:
+    class LendsMeanwhile(SharedRing):
+        def holds(self, number: int) -> bool:
+            held = super().holds(number)
+            writer.loan()
+            return held
+
+    with (
+        closing(SharedRing.new(slots=1, record_bytes=8)) as writer,
+        closing(LendsMeanwhile(os.dup(writer.file))) as reader,
+    ):
+        writer.write(b"old")
+        assert not reader.read(0, bytearray(3))
+
+
+def test_a_writer_that_is_killed_while_a_record_is_on_loan_leaves_the_others_and_its_successor_goes_on() -> None:
+    with closing(SharedRing.new(slots=3, record_bytes=1 << 16)) as ring:
+        out = bytearray(ring.record_bytes)
+        for number in range(4):
+            ring.write(number.to_bytes(8, "little") * (len(out) // 8))
+        for number in (4, 5):
+            with writing(ring, _STOPS_HALFWAY) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"half\n"
+                for killed in (False, True):
+                    if killed:
+                        process.send_signal(signal.SIGKILL)
+                        process.wait()
+                    assert ring.count == number
+                    assert [held for held in range(number + 3) if ring.read(held, out)] == [number - 2, number - 1]
+                    assert is_whole(number - 1, out)
+            with closing(SharedRing(os.dup(ring.file))) as successor:
+                record = successor.loan()
+                assert bytes(record[:8]) == b"\xff" * 8, "the same bytes, as they were left"
+                record[:] = number.to_bytes(8, "little") * (len(record) // 8)
+                record.release()
+                assert successor.commit() == number
+            assert ring.read(number, out)
+            assert is_whole(number, out)
+
+
 def test_a_record_that_is_too_long_is_refused_and_the_last_one_stays() -> None:
     with two_ends(1, 8) as (writer, reader):
         writer.write(b"12345678")
@@ -119,8 +228,9 @@ def test_a_record_that_a_killed_writer_had_not_counted_is_not_there_and_is_writt
         assert out == b"anew"
 
 
-def test_no_torn_record_is_read_while_a_writer_laps_the_readers() -> None:
-    with closing(SharedRing.new(slots=2, record_bytes=1 << 20)) as ring, writing(ring) as process:
+@BOTH_WAYS
+def test_no_torn_record_is_read_while_a_writer_laps_the_readers(writes: str) -> None:
+    with closing(SharedRing.new(slots=2, record_bytes=1 << 20)) as ring, writing(ring, writes) as process:
         out = bytearray(ring.record_bytes)
         read = refused = 0
         deadline_s = time.monotonic() + LONGEST_S
@@ -138,12 +248,13 @@ def test_no_torn_record_is_read_while_a_writer_laps_the_readers() -> None:
     assert refused >= 20
 
 
-def test_a_writer_that_is_killed_any_time_leaves_whole_records_to_which_its_successor_adds() -> None:
+@BOTH_WAYS
+def test_a_writer_that_is_killed_any_time_leaves_whole_records_to_which_its_successor_adds(writes: str) -> None:
     with closing(SharedRing.new(slots=3, record_bytes=1 << 19)) as ring:
         out = bytearray(ring.record_bytes)
         for killed in range(8):
             begun = ring.count
-            with writing(ring) as process:
+            with writing(ring, writes) as process:
                 deadline_s = time.monotonic() + LONGEST_S
                 while ring.count < begun + 50 + 7 * killed and time.monotonic() < deadline_s:
                     pass
@@ -157,8 +268,9 @@ def test_a_writer_that_is_killed_any_time_leaves_whole_records_to_which_its_succ
                     assert is_whole(number, out)
 
 
-def test_a_writer_that_stands_still_leaves_the_newest_record_to_read() -> None:
-    with closing(SharedRing.new(slots=2, record_bytes=1 << 19)) as ring, writing(ring) as process:
+@BOTH_WAYS
+def test_a_writer_that_stands_still_leaves_the_newest_record_to_read(writes: str) -> None:
+    with closing(SharedRing.new(slots=2, record_bytes=1 << 19)) as ring, writing(ring, writes) as process:
         out = bytearray(ring.record_bytes)
         stopped = 0
         while stopped < 20:
@@ -198,9 +310,12 @@ def test_memory_that_is_no_ring_is_refused() -> None:
             os.fstat(file)
 
 
-def test_a_ring_without_memory_leaves_no_descriptor_behind() -> None:
+def test_a_ring_leaves_no_descriptor_behind() -> None:
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
+    with closing(SharedRing.new(slots=2, record_bytes=8)):
+        assert len(list(descriptors.iterdir())) > before
+    assert len(list(descriptors.iterdir())) == before
     with pytest.raises(OSError, match=r"\[Errno"):
         SharedRing.new(slots=2, record_bytes=1 << 60)
     assert len(list(descriptors.iterdir())) == before
@@ -210,3 +325,15 @@ def test_closing_twice_does_no_harm() -> None:
     ring = SharedRing.new(slots=1, record_bytes=1)
     ring.close()
     ring.close()
+
+
+def test_closing_does_no_harm_to_whoever_still_has_a_loan() -> None:
+    ring = SharedRing.new(slots=1, record_bytes=8)
+    record = ring.loan()
+    file = ring.file
+    ring.close()
+    ring.close()
+    record[:] = b"harmless"
+    assert bytes(record) == b"harmless"
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(file)
