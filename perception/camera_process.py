@@ -82,7 +82,7 @@ def serve(
                 used_s = clock.now_s()
                 while not watch.stopping:
                     watch.beat()
-                    frame = source.wait(_SLICE_S)
+                    frame = source.wait(_SLICE_S, publisher.place())
                     if frame is not None and publisher.take(frame):
                         used_s, pause_s = clock.now_s(), _FIRST_PAUSE_S
                     elif clock.now_s() - used_s > reconnect_s:

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from perception.frame_source import FrameSource, RawFrame
+from perception.frame_source import FrameSource, Place, RawFrame
 from robot.clock import Clock, WallClock
 from robot.errors import HardwareError
 
@@ -38,7 +38,7 @@ class FaultySource:
 
     Args:
         source: the device.
-        fault: number and amount of the fault to show now; looked at for every frame.
+        fault: number and amount of the fault to show now; looked at before every wait for the source.
         seed: of which frames it hits.
         clock: for delays.
     """
@@ -64,7 +64,7 @@ class FaultySource:
     ) -> None:
         self._source.__exit__(kind, error, trace)
 
-    def wait(self, timeout_s: float) -> RawFrame | None:
+    def wait(self, timeout_s: float, place: Place | None = None) -> RawFrame | None:
         """Return the next frame, None when none came in time.
 
         Raises:
@@ -77,8 +77,11 @@ class FaultySource:
                 frame = self._held.popleft()[1]
                 return dataclasses.replace(frame, arrived_s=max(frame.arrived_s, now_s))
             until_s = min(deadline_s, self._held[0][0] if self._held else math.inf)
-            fresh = self._source.wait(max(0.0, until_s - now_s))
-            self._take(fresh, *self._fault())
+            number, amount = self._fault()
+            # one that is held, or will be, must not lie where the next is published
+            holds = self._held or self._late is not None or number != CameraFault.NONE
+            fresh = self._source.wait(max(0.0, until_s - now_s), None if holds else place)
+            self._take(fresh, number, amount)
             if self._clock.now_s() >= deadline_s and not (self._held and self._held[0][0] <= deadline_s):
                 return None
 

@@ -12,7 +12,7 @@ from perception.config import LiveCameraConfig
 from perception.device_clock import ArrivalClock, CaptureClock, DeviceClock, Refused
 from perception.frame import FrameStamp
 from perception.frame_ring import FrameRing
-from perception.frame_source import RawFrame
+from perception.frame_source import Place, RawFrame
 from perception.policy_image import policy_image
 
 _SAY_AGAIN_S = 10.0
@@ -47,6 +47,10 @@ class FramePublisher:
         self._last_raw_id: int | None = None
         if self._clock is not None:
             self._clock.reopened()
+
+    def place(self) -> Place:
+        """Return where the driver may write the next frame; nothing is published before `take`."""
+        return self._ring.loan()
 
     def take(self, frame: RawFrame) -> bool:
         """Publish a frame; False when it is refused."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import struct
 import time
 from collections.abc import Iterator
@@ -16,13 +15,14 @@ from pydantic import Field
 
 from perception.config import LiveCameraConfig, Name
 from perception.frame import FrameStamp
+from perception.frame_source import Place
 from robot.errors import HardwareError
 from robot.shared_ring import SharedRing
 from robot.strict import Strict
 
 _STAMP = struct.Struct("=qdddd24x")  # frame id, captured, arrived, uncertainty, published; to a whole cache line
 _RECORDED_S = 1.0  # how long a recorder may stand still without losing a frame
-_LEAST_SLOTS = 8
+_LEAST_SLOTS = 8 + 1  # of which one is being written
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 
@@ -35,7 +35,7 @@ class FrameLayout(Strict):
         image: (height, width) of the policy's images [px].
         full: (height, width) of the device's own [px]; where it is the same, one picture is kept and not two.
         depth: whether there is depth of the size of `full`.
-        slots: frames that are kept.
+        slots: frames that are kept, and the one that is being written.
     """
 
     camera: Name
@@ -53,7 +53,7 @@ class FrameLayout(Strict):
             image=camera.image_size,
             full=(camera.height, camera.width),
             depth=camera.depth_stream,
-            slots=max(_LEAST_SLOTS, math.ceil(_RECORDED_S * camera.rate_hz) + 2) if recorded else _LEAST_SLOTS,
+            slots=max(_LEAST_SLOTS, math.ceil(_RECORDED_S * camera.rate_hz) + 3) if recorded else _LEAST_SLOTS,
         )
 
     @property
@@ -109,15 +109,12 @@ class FrameRing:
                 f" {layout.record_bytes}; start the run again"
             )
         self._stamp = bytearray(_STAMP.size)
+        self._place: Place | None = None  # on loan
 
     @classmethod
     def new(cls, layout: FrameLayout) -> Self:
         """Make a ring. Raises OSError where there is no memory for it."""
-        ring = SharedRing.new(slots=layout.slots, record_bytes=layout.record_bytes)
-        try:
-            return cls(os.dup(ring.file), layout)
-        finally:
-            ring.close()
+        return cls(SharedRing.allocate(slots=layout.slots, record_bytes=layout.record_bytes), layout)
 
     @property
     def file(self) -> int:
@@ -128,6 +125,22 @@ class FrameRing:
     def count(self) -> int:
         """How many frames were ever published."""
         return self._ring.count
+
+    def loan(self) -> Place:
+        """Return where the next frame may be written, for `publish` to find there. The camera's process alone.
+
+        From now on the oldest frame is not there any more. It is lent again until a frame is published; one of which
+        nothing came needs no taking back.
+        """
+        if self._place is None:
+            layout, record = self.layout, self._ring.loan()
+            full = np.frombuffer(record, np.uint8, 3 * math.prod(layout.full), layout.full_offset)
+            depth_m = np.frombuffer(record, np.float32, -1, layout.depth_offset) if layout.depth else None
+            self._place = Place(
+                rgb=full.reshape(*layout.full, 3),
+                depth_m=None if depth_m is None else depth_m.reshape(layout.full),
+            )
+        return self._place
 
     def publish(
         self,
@@ -141,31 +154,35 @@ class FrameRing:
         Args:
             stamp: when it was taken.
             image: what the policy gets, of the layout's size; not looked at where that is the size of `full`.
-            full: the device's own picture, of the layout's size.
-            depth_m: float32 [m], of the size of `full`; only where the layout has depth, and then required.
+            full: the device's own picture, of the layout's size; not copied where it is that of the `loan`.
+            depth_m: float32 [m], of the size of `full`; only where the layout has depth, and then required. As `full`.
 
         Raises:
-            ValueError: a size or type is not the layout's; nothing was written.
+            ValueError: a size or type is not the layout's; nothing was published.
         """
-        layout = self.layout
+        layout, published_s = self.layout, time.monotonic()
         _check("image", image, (*layout.image, 3), np.uint8)
         _check("full picture", full, (*layout.full, 3), np.uint8)
-        parts = [full] if layout.image == layout.full else [image, full]
-        pixels: list[NDArray[np.uint8] | NDArray[np.float32]] = [np.ascontiguousarray(part) for part in parts]
         if layout.depth:
             if depth_m is None:
                 raise ValueError(f"camera {layout.camera!r}: a frame without depth, and the layout has it")
             _check("depth", depth_m, layout.full, np.float32)
-            pixels.append(np.ascontiguousarray(depth_m))
-        return self._ring.write(
-            _STAMP.pack(stamp.frame_id, stamp.captured_s, stamp.arrived_s, stamp.uncertainty_s, time.monotonic()),
-            *(part.data for part in pixels),
-        )
+        place, record = self.loan(), self._ring.loan()  # the same bytes
+        if full is not place.rgb:
+            place.rgb[...] = full
+        if place.depth_m is not None and depth_m is not place.depth_m:
+            place.depth_m[...] = depth_m
+        if layout.image != layout.full:
+            np.frombuffer(record, np.uint8, layout.image_bytes, _STAMP.size).reshape(image.shape)[...] = image
+        stamped = stamp.frame_id, stamp.captured_s, stamp.arrived_s, stamp.uncertainty_s, published_s
+        _STAMP.pack_into(record, 0, *stamped)
+        self._place = None
+        return self._ring.commit()
 
-    def newest_first(self) -> Iterator[PublishedStamp]:
-        """Yield the stamps of all frames that are there, beginning with the newest."""
+    def newest_first(self, after: int = -1) -> Iterator[PublishedStamp]:
+        """Yield the stamps of the frames that are there, beginning with the newest, of records later than `after`."""
         count = self.count
-        for number in range(count - 1, max(-1, count - 1 - self.layout.slots), -1):
+        for number in range(count - 1, max(after, count - 1 - self.layout.slots), -1):
             stamp = self._read_stamp(number)
             if stamp is not None:
                 yield stamp
@@ -198,6 +215,7 @@ class FrameRing:
 
     def close(self) -> None:
         """Let go of the memory. Doing it again does no harm."""
+        self._place = None
         self._ring.close()
 
     def _read_stamp(self, number: int) -> PublishedStamp | None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.config import PatternCameraConfig
-from perception.frame_source import RawFrame
+from perception.frame_source import Place, RawFrame
 from robot.clock import Clock, WallClock
 
 Image8 = NDArray[np.uint8]
@@ -30,14 +30,15 @@ def camera_id(name: str) -> int:
     return zlib.crc32(name.encode()) & 0xFFFFFF
 
 
-def pattern(camera: int, frame_id: int, size: tuple[int, int]) -> Image8:
-    """Return picture number `frame_id` of a camera, shape (*size, 3), size at least (8, 8).
+def pattern(camera: int, frame_id: int, size: tuple[int, int], out: Image8 | None = None) -> Image8:
+    """Return picture number `frame_id` of a camera, shape (*size, 3), size at least (8, 8); drawn into `out` if given.
 
     A ramp with some noise that moves up by a row a frame. Each row says whose it is, and a checksum in which every
     pixel counts by its place covers all of it. Takes 0.1 ms for 640x480.
     """
     first = frame_id % _PERIOD_ROWS
-    rgb = _ramp(camera, size)[first : first + size[0]].copy()
+    rgb = np.empty((*size, 3), np.uint8) if out is None else out
+    rgb[...] = _ramp(camera, size)[first : first + size[0]]
     word = camera << _FRAME_BITS | frame_id & (1 << _FRAME_BITS) - 1
     rgb.reshape(size[0], -1)[1:, :_ROW_HEAD] = np.frombuffer(word.to_bytes(8, "little"), np.uint8)
     flat = rgb.reshape(-1)
@@ -83,8 +84,8 @@ class PatternSource:
     ) -> None:
         return None
 
-    def wait(self, timeout_s: float) -> RawFrame | None:
-        """Return the next picture, None when none came in time."""
+    def wait(self, timeout_s: float, place: Place | None = None) -> RawFrame | None:
+        """Return the next picture, drawn into `place` if there is one; None when none came in time."""
         deadline_s = self._clock.now_s() + timeout_s
         while True:
             here = self._due(self._clock.now_s() - self._config.latency_s - self._config.jitter_s)
@@ -100,12 +101,12 @@ class PatternSource:
             number, self._arrives_s = self._next, None
             self._next += 1
             if self._rng.random() >= self._config.drop_rate:
-                frame_id = number - self._first
+                frame_id, size = number - self._first, (self._config.height, self._config.width)
                 return RawFrame(
                     frame_id=frame_id,
                     arrived_s=now_s,
                     device_s=self.device_s(self._captured_s(number)),
-                    rgb=pattern(self._camera, frame_id, (self._config.height, self._config.width)),
+                    rgb=pattern(self._camera, frame_id, size, place.rgb if place else None),
                 )
 
     def device_s(self, host_s: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -27,7 +26,7 @@ class SharedCamera:
     def __init__(self, ring: FrameRing) -> None:
         """Read `ring`, which stays its maker's to close."""
         self._ring = ring
-        self._stamps: deque[PublishedStamp] = deque(maxlen=ring.layout.slots)
+        self._stamps: deque[PublishedStamp] = deque(maxlen=ring.layout.slots - 1)  # one may be on loan
         self._first: PublishedStamp | None = None
         self._newest: PublishedStamp | None = None
         self.torn = 0
@@ -73,10 +72,9 @@ class SharedCamera:
 
     def _take_in(self) -> None:
         """Read the stamps of the frames that were published since the last look; each is read once."""
-        published, last = self._ring.count, self._stamps[-1].number if self._stamps else -1
-        if published - 1 > last:
-            fresh = itertools.takewhile(lambda stamp: stamp.number > last, self._ring.newest_first())
-            self._stamps.extend(reversed(list(fresh)))
+        last = self._stamps[-1].number if self._stamps else -1
+        if self._ring.count - 1 > last:
+            self._stamps.extend(reversed(list(self._ring.newest_first(last))))
 
     def frame(self, stamp: FrameStamp) -> Frame | None:
         """Return the frame of one of these stamps; None when it was written over meanwhile, which `torn` counts."""

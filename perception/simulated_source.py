@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.config import SimulatedCameraConfig
-from perception.frame_source import RawFrame
+from perception.frame_source import Place, RawFrame
 from perception.raycast import RayCaster
 from perception.simulated_camera import bump_pose, intrinsics_px, nominal_pose
 from robot.clock import Clock, WallClock
@@ -54,8 +54,8 @@ class SimulatedSource:
     ) -> None:
         self._ring.close()
 
-    def wait(self, timeout_s: float) -> RawFrame | None:
-        """Return the next picture, None when none came in time."""
+    def wait(self, timeout_s: float, place: Place | None = None) -> RawFrame | None:
+        """Return the next picture, None when none came in time; in memory of its own, where it lay on its way."""
         deadline_s = self._clock.now_s() + timeout_s
         while True:
             due_s = self._next * self._period_s if self._taken is None else self._taken.arrived_s

@@ -20,7 +20,7 @@ from perception.config import PatternCameraConfig, SimulatedCameraConfig
 from perception.faulty_source import CameraFault
 from perception.frame_publisher import FramePublisher
 from perception.frame_ring import FrameLayout, FrameRing, PublishedStamp
-from perception.frame_source import RawFrame
+from perception.frame_source import Place, RawFrame
 from perception.pattern_source import PatternSource, camera_id, pattern, verify_pattern
 from perception.shared_camera import SharedCamera
 from robot.clock import VirtualClock
@@ -244,11 +244,14 @@ def test_a_ring_of_another_camera_is_refused(station: Station) -> None:
     with station.process() as process:
         assert process.wait(LONGEST_S) == 1
         assert process.stderr is not None
-        assert "its ring has 8 records of" in process.stderr.read()
+        assert "its ring has 9 records of" in process.stderr.read()
 
 
 class ScriptedSource:
-    """A device on a virtual clock: `script` says for each opening how many frames it gives before it fails."""
+    """A device on a virtual clock: `script` says for each opening how many frames it gives before it fails.
+
+    It fails with half a picture in the place that it was given.
+    """
 
     def __init__(self, clock: VirtualClock, script: list[int]) -> None:
         self.clock, self.script = clock, script
@@ -267,12 +270,14 @@ class ScriptedSource:
     ) -> None:
         return None
 
-    def wait(self, timeout_s: float) -> RawFrame | None:
+    def wait(self, timeout_s: float, place: Place | None = None) -> RawFrame | None:
+        assert place is not None
         if self.left == 0:
+            place.rgb[:12] = 255
             raise HardwareError("the cable is out")
         self.left -= 1
         self.clock.sleep_until(self.clock.now_s() + timeout_s)
-        rgb = pattern(1, self.left, (24, 32))
+        rgb = pattern(1, 100 - self.left, (24, 32), place.rgb)
         return RawFrame(frame_id=100 - self.left, arrived_s=self.clock.now_s(), device_s=None, rgb=rgb)
 
 
@@ -293,23 +298,37 @@ class Watch:
         return not self.source.script and self.source.left <= 0
 
 
-def run(script: list[int]) -> tuple[ScriptedSource, Watch, list[str], int]:
+def run(script: list[int]) -> tuple[ScriptedSource, Watch, list[str], list[int]]:
+    """Serve it; the source, how it was watched, what was said, and the ids that the pictures in the ring bear."""
     clock, said = VirtualClock(100.0), list[str]()
     source = ScriptedSource(clock, script)
     watch = Watch(source)
     with closing(FrameRing.new(FrameLayout.of(SMALL))) as ring:
         publisher = FramePublisher(ring, SMALL, said.append)
         serve(source, publisher, watch, reconnect_s=1.0, clock=clock, say=said.append)
-        return source, watch, said, ring.count
+        shown = []
+        for stamp in ring.stamps(ring.count):
+            full = np.empty((24, 32, 3), np.uint8)
+            assert ring.full(stamp.number, full)
+            found = verify_pattern(full)
+            assert found is not None
+            shown.append(found[1])
+        return source, watch, said, shown
 
 
 def test_pauses_between_openings_grow_to_two_seconds_and_begin_anew_after_a_frame() -> None:
-    source, watch, said, count = run([-1, -1, -1, -1, -1, -1, -1, 1, -1, 1])
+    source, watch, said, shown = run([-1, -1, -1, -1, -1, -1, -1, 1, -1, 1])
     pauses_s = np.diff(source.opened_s)
     assert pauses_s == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 0.15, 0.2])
     assert np.diff(watch.beats_s).max() <= 0.05 + 1e-9
-    assert count == 2
+    assert len(shown) == 2
     assert said[0] == "it cannot be opened; opening it again in 0.1 s"
+
+
+def test_a_device_that_fails_in_the_middle_of_a_picture_leaves_the_ring_whole() -> None:
+    _, _, said, shown = run([2, 1, 3, 2])
+    assert said.count("the cable is out; opening it again in 0.1 s") == 3
+    assert shown == [99, 100, 100, 98, 99, 100, 99, 100]
 
 
 def test_the_config_comes_through_its_json() -> None:

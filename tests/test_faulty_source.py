@@ -7,8 +7,8 @@ import pytest
 
 from perception.config import PatternCameraConfig
 from perception.faulty_source import CameraFault, FaultySource
-from perception.frame_source import RawFrame
-from perception.pattern_source import PatternSource, verify_pattern
+from perception.frame_source import Place, RawFrame
+from perception.pattern_source import PatternSource, camera_id, verify_pattern
 from robot.clock import VirtualClock
 from robot.errors import HardwareError
 
@@ -56,6 +56,21 @@ def test_without_a_fault_every_frame_is_handed_on_as_it_is() -> None:
             assert same is not None
             assert (frame.frame_id, frame.arrived_s, frame.device_s) == (same.frame_id, same.arrived_s, same.device_s)
             assert verify_pattern(frame.rgb) == verify_pattern(same.rgb) is not None
+
+
+def test_a_frame_that_is_held_is_never_written_over_by_one_in_its_place() -> None:
+    bench, place = Bench(), Place(rgb=np.zeros((24, 32, 3), np.uint8))
+    in_place = []
+    for fault in 5 * (CameraFault.NONE, CameraFault.SLOW, CameraFault.NONE, CameraFault.OUT_OF_ORDER):
+        bench.fault = (fault, 0.21)
+        for _ in range(30):
+            frame = bench.source.wait(0.05, place)
+            if frame is not None:
+                assert verify_pattern(frame.rgb) == (camera_id("front"), frame.frame_id)
+                in_place.append((fault, frame.rgb is place.rgb))
+    assert all(fault == CameraFault.NONE for fault, there in in_place if there)
+    assert sum(there for _, there in in_place) > 50
+    assert sum(not there for fault, there in in_place if fault == CameraFault.NONE) > 10  # those still held
 
 
 def test_a_slow_camera_gives_every_frame_later_by_the_amount() -> None:

@@ -101,6 +101,28 @@ def test_a_frame_that_cannot_be_is_not_published_but_counted_and_said(
     assert bench.ids() in ([0, 1], [0, 2])  # a refused id is a gap like any other
 
 
+def test_a_frame_in_its_place_is_published_from_there_and_a_refused_one_leaves_it_to_the_next(bench: Bench) -> None:
+    for frame_id, good in ((0, True), (1, True), (1, False), (2, True)):
+        place = bench.publisher.place()
+        pattern(1, frame_id if good else 9, (24, 32), place.rgb)
+        assert bench.publisher.take(raw(frame_id, rgb=place.rgb)) == good
+        assert (bench.publisher.place() is place) != good
+    full = np.empty((24, 32, 3), np.uint8)
+    for number, frame_id in enumerate((0, 1, 2)):
+        assert bench.ring.full(number, full)
+        assert verify_pattern(full) == (1, frame_id)
+
+
+def test_the_image_is_made_from_the_picture_in_its_place() -> None:
+    bench = Bench(CONFIG.model_copy(update={"image": ImageSize(height=12, width=12)}))
+    with closing(bench.ring):
+        rgb = pattern(1, 3, (24, 32), bench.publisher.place().rgb)
+        assert bench.publisher.take(raw(3, rgb=rgb))
+        frame = newest(SharedCamera(bench.ring), 60.0)
+        assert frame is not None
+        np.testing.assert_array_equal(frame.rgb, policy_image(pattern(1, 3, (24, 32)), (12, 12)))
+
+
 def test_ids_go_on_rising_when_the_device_begins_anew(bench: Bench) -> None:
     for frame_id in (70, 71, 74):
         bench.publisher.take(raw(frame_id))

@@ -100,6 +100,95 @@ def test_a_picture_that_lies_in_steps_in_memory_is_written_as_it_looks() -> None
         np.testing.assert_array_equal(out, wide[:, ::2])
 
 
+@pytest.mark.parametrize("layout", [SAME, CUT, DEEP])
+def test_a_frame_that_was_written_in_its_place_comes_out_as_one_that_was_handed_over(layout: FrameLayout) -> None:
+    with two_ends(layout) as (writer, reader):
+        for frame_id in range(6):
+            full, image = picture(layout.full), picture(layout.image)
+            depth_m = RNG.random(layout.full, np.float32) if layout.depth else None
+            place = writer.loan()
+            assert (place.depth_m is not None) == layout.depth
+            for ours, lent in ((full, place.rgb), (depth_m, place.depth_m)):
+                if ours is not None and lent is not None:
+                    assert lent.flags.c_contiguous
+                    lent[...] = ours
+            number = writer.publish(stamp(frame_id), place.rgb if layout is SAME else image, place.rgb, place.depth_m)
+            assert number == frame_id
+            out, rgb_out = np.empty((*layout.image, 3), np.uint8), np.empty((*layout.full, 3), np.uint8)
+            depth_out = np.empty(layout.full, np.float32) if layout.depth else None
+            assert reader.image(number, out)
+            assert reader.full(number, rgb_out, depth_out)
+            np.testing.assert_array_equal(out, full if layout is SAME else image)
+            np.testing.assert_array_equal(rgb_out, full)
+            if depth_m is not None:
+                np.testing.assert_array_equal(depth_out, depth_m)
+
+
+def test_a_picture_in_its_place_is_not_copied() -> None:
+    with closing(FrameRing.new(SAME)) as ring:
+        place = ring.loan()
+        number = ring.publish(stamp(0), place.rgb, place.rgb)
+        published = np.frombuffer(ring._ring.view(number, SAME.record_bytes), np.uint8)
+        assert np.shares_memory(published, place.rgb)
+        assert not np.shares_memory(published, ring.loan().rgb)
+
+
+@pytest.mark.parametrize("which", ["colour", "depth", "neither"])
+def test_what_is_not_in_its_place_is_copied_there(which: str) -> None:
+    with two_ends(DEEP) as (writer, reader):
+        full, depth_m = picture(DEEP.full), RNG.random(DEEP.full, np.float32)
+        place = writer.loan()
+        assert place.depth_m is not None
+        place.rgb[...], place.depth_m[...] = (full if which == "colour" else 1), (depth_m if which == "depth" else 1.0)
+        writer.publish(
+            stamp(0),
+            picture(DEEP.image),
+            place.rgb if which == "colour" else full,
+            place.depth_m if which == "depth" else depth_m,
+        )
+        rgb_out, depth_out = np.empty_like(full), np.empty_like(depth_m)
+        assert reader.full(0, rgb_out, depth_out)
+        np.testing.assert_array_equal(rgb_out, full)
+        np.testing.assert_array_equal(depth_out, depth_m)
+
+
+def test_while_a_place_is_on_loan_the_oldest_frame_is_gone_and_no_other() -> None:
+    with two_ends(SAME) as (writer, reader):
+        for frame_id in range(6):
+            writer.publish(stamp(frame_id), picture((9, 8)), picture((9, 8)))
+        place = writer.loan()
+        assert writer.loan() is place
+        assert [found.frame_id for found in reader.stamps(10)] == [3, 4, 5]
+        with pytest.raises(ValueError, match="image is"):
+            writer.publish(stamp(6), picture((5, 4)), place.rgb)
+        assert writer.loan() is place, "nothing came of it"
+        place.rgb[...] = 7
+        writer.publish(stamp(6), place.rgb, place.rgb)
+        assert [found.frame_id for found in reader.stamps(10)] == [3, 4, 5, 6]
+
+
+def test_an_array_of_an_earlier_loan_is_handed_over_like_any_other() -> None:
+    with two_ends(SAME) as (writer, reader):
+        old = writer.loan().rgb
+        old[...] = shown = picture((9, 8))
+        for frame_id in range(3):
+            writer.publish(stamp(frame_id), old, old)
+            writer.loan().rgb[...] = 0
+        out = np.empty((9, 8, 3), np.uint8)
+        for number in range(3):
+            assert reader.image(number, out)
+            np.testing.assert_array_equal(out, shown)
+
+
+def test_only_records_later_than_those_known_are_looked_at() -> None:
+    with two_ends(SAME) as (writer, reader):
+        for frame_id in range(6):
+            writer.publish(stamp(frame_id), picture((9, 8)), picture((9, 8)))
+        assert [found.number for found in reader.newest_first(3)] == [5, 4]
+        assert list(reader.newest_first(5)) == []
+        assert [found.number for found in reader.newest_first(-1)] == [5, 4, 3, 2]
+
+
 @pytest.mark.parametrize(
     ("layout", "image", "full", "depth_m", "message"),
     [
@@ -155,10 +244,10 @@ def test_memory_of_another_layout_is_refused_and_let_go() -> None:
                 os.fstat(file)
 
 
-def test_a_recorded_camera_has_a_second_of_frames_kept() -> None:
-    assert FrameLayout.of(PATTERN).slots == 8
-    assert FrameLayout.of(PATTERN.model_copy(update={"stream": "jpeg"})).slots > 30
-    assert FrameLayout.of(PATTERN.model_copy(update={"stream": "lossless", "rate_hz": 90.0})).slots > 90
+def test_a_recorded_camera_has_a_second_of_frames_kept_beside_the_one_that_is_being_written() -> None:
+    assert FrameLayout.of(PATTERN).slots - 1 == 8
+    assert FrameLayout.of(PATTERN.model_copy(update={"stream": "jpeg"})).slots - 1 > 30
+    assert FrameLayout.of(PATTERN.model_copy(update={"stream": "lossless", "rate_hz": 90.0})).slots - 1 > 90
 
 
 def test_the_layout_is_that_of_the_station() -> None:

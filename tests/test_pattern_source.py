@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perception.config import PatternCameraConfig
-from perception.frame_source import RawFrame
+from perception.frame_source import Place, RawFrame
 from perception.pattern_source import PatternSource, camera_id, pattern, verify_pattern
 from perception.policy_image import policy_image
 from robot.clock import VirtualClock
@@ -72,6 +72,24 @@ def test_rows_that_change_places_or_a_cut_picture_are_noticed() -> None:
     assert verify_pattern(rgb[:, :16]) is None
     assert verify_pattern(policy_image(rgb, (12, 16))) is None
     assert verify_pattern(policy_image(rgb, (24, 32))) == (7, 11)
+
+
+@given(st.integers(0, 200), st.tuples(st.integers(8, 40), st.integers(8, 40)))
+def test_a_picture_drawn_where_it_is_to_lie_is_the_same(frame_id: int, size: tuple[int, int]) -> None:
+    out = np.full((*size, 3), 77, np.uint8)
+    assert pattern(7, frame_id, size, out) is out
+    np.testing.assert_array_equal(out, pattern(7, frame_id, size))
+
+
+def test_a_source_that_is_given_a_place_draws_there_and_without_one_in_memory_of_its_own() -> None:
+    place = Place(rgb=np.zeros((24, 32, 3), np.uint8))
+    with PatternSource(CONFIG, seed=0, clock=VirtualClock(100.0)) as source:
+        there, own = source.wait(1.0, place), source.wait(1.0)
+        assert there is not None
+        assert own is not None
+        assert there.rgb is place.rgb
+        assert verify_pattern(there.rgb) == (camera_id("front"), there.frame_id)
+        assert not np.shares_memory(own.rgb, place.rgb)
 
 
 def test_the_picture_moves() -> None:

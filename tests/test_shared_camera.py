@@ -156,7 +156,7 @@ with closing(FrameRing(int(sys.argv[1]), layout)) as ring:
 
 
 def test_no_torn_picture_is_handed_out_while_the_camera_laps_its_reader() -> None:
-    layout = LAYOUT.model_copy(update={"image": (480, 640), "full": (480, 640), "slots": 2})
+    layout = LAYOUT.model_copy(update={"image": (480, 640), "full": (480, 640), "slots": 3})
     with closing(FrameRing.new(layout)) as ring:
         camera = SharedCamera(ring)
         command = [sys.executable, "-c", _RACES, str(ring.file), layout.model_dump_json()]
@@ -165,7 +165,7 @@ def test_no_torn_picture_is_handed_out_while_the_camera_laps_its_reader() -> Non
         with subprocess.Popen(command, pass_fds=[ring.file], cwd=ROOT) as writer:
             try:
                 while (whole < 2000 or camera.torn < 20) and time.monotonic() < deadline_s:
-                    for stamp in camera.recent(time.monotonic(), 2):  # the older of two is written over next
+                    for stamp in camera.recent(time.monotonic(), 2):  # the older of two is written over soon
                         frame = camera.frame(stamp)
                         if frame is not None:
                             assert verify_pattern(frame.rgb) == (camera_id("front"), stamp.frame_id % 16)
