@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from policy.manifest_file import read_manifest
 from policy.weights_file import newest_weights, read_weights
+from policy.wilson import wilson95
 from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.simulation.layout import Split
 from teleop.evaluation import evaluate
 from teleop.evaluation_worker import Line
-from teleop.statistics import wilson95
 
 
 def main() -> int:

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from policy.wilson import wilson95
 from robot.errors import BadInputError, HandrailError
 from robot.simulation.layout import Split
 from teleop.evaluation_worker import Job, Line
 from teleop.station import LoadedStation
-from teleop.statistics import wilson95
 
 _WORKERS = 2  # fixed, so that results do not depend on the number of cores
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from teleop.statistics import wilson95
+from policy.wilson import wilson95
 
 BASE, TRAINED = "base alone", "base + learned residual"
 

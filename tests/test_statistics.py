@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from teleop.statistics import quarter_means, wilson95
+from policy.wilson import wilson95
+from teleop.statistics import quarter_means
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
