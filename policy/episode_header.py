@@ -36,6 +36,7 @@ class LabelSource(enum.StrEnum):
 
     PERSON = "person"
     TASK = "task"
+    REWARD_MODEL = "reward_model"
     OPERATOR_SIMULATED = "operator_simulated"
     NONE = "none"
 
@@ -111,6 +112,7 @@ class EpisodeHeader(Record):
         rate_hz: nominal tick rate [Hz].
         env_args: what robomimic-style readers look for (env_name, type, env_kwargs).
         bundle_sha256: content hash of the bundle; None where no policy ran.
+        reward_sha256: content hash of the reward model; None where none looked on.
         calibrations: by camera or part, SHA-256 of the calibration in the run folder.
         weights: residual version -> SHA-256 of the weights file, those in force at the start.
         residual_scale: bound of the residual per action dimension; empty without a residual.
@@ -130,6 +132,7 @@ class EpisodeHeader(Record):
     env_args: dict[str, JsonValue]
     station_sha256: Sha256
     bundle_sha256: Sha256 | None
+    reward_sha256: Sha256 | None = None
     calibrations: dict[str, Sha256] = Field(default_factory=dict)
     weights: dict[Version, Sha256] = Field(default_factory=dict)
     action: ActionSpec
@@ -154,6 +157,8 @@ class EpisodeHeader(Record):
             raise ValueError(f"action has {self.action.size} dimensions, the rows {self.spec.action_size}")
         if len(self.residual_scale) not in (0, self.action.size):
             raise ValueError(f"residual_scale has {len(self.residual_scale)} values, the action {self.action.size}")
+        if (self.reward_sha256 is not None) != self.spec.reward_model:
+            raise ValueError(f"reward_sha256 is {self.reward_sha256}, spec.reward_model {self.spec.reward_model}")
         names = [stream.name for stream in self.streams]
         if len(set(names)) != len(names):
             raise ValueError(f"a stream is named twice: {names}")

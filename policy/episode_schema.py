@@ -38,6 +38,7 @@ class EpisodeSpec(Strict):
         feature_size: F.
         joint_count: N, 0 for an arm known by its TCP only.
         asynchronous: chunks are asked for ahead of time; a row then also holds requests and answers.
+        reward_model: a reward model looks on; a row then also holds what it said.
     """
 
     cameras: tuple[tuple[Name, Pixels, Pixels], ...]
@@ -47,6 +48,7 @@ class EpisodeSpec(Strict):
     feature_size: Size
     joint_count: Annotated[int, Field(ge=0, le=64)]
     asynchronous: bool = False
+    reward_model: bool = False
 
     def fields(self) -> Fields:
         """Dataset path below /data/demo_0 -> (dtype, shape of one row)."""
@@ -125,6 +127,13 @@ class EpisodeSpec(Strict):
         }
         if self.asynchronous:
             fields |= self._request_fields()
+        if self.reward_model:
+            fields |= {
+                "tick/reward_answer": ("i1", ()),  # what it said, 0: not asked
+                "tick/reward_probability": ("f4", ()),  # as the graph gave it; NaN: not asked, or it raised
+                "tick/reward_streak": ("i4", ()),  # ticks in a row over the threshold
+                "tick/reward_ms": ("f4", ()),  # what asking took
+            }
         fields[DIGEST_FIELD] = ("u8", ())  # of all other bytes of the row
         return fields
 

@@ -16,9 +16,11 @@ from policy.episode_file import sync
 from policy.episode_header import Record, RunId
 from policy.manifest_file import read_manifest
 from policy.provenance import Provenance
+from policy.reward_manifest import read_reward_manifest
 from robot.errors import BadInputError
 
 _KINDS = ("episodes", "bundles", "weights", "stations")
+_REWARDS = "rewards"  # there only in a run with a reward model
 _EPISODE = re.compile(r"-(\d{6,})\.h5(\.\w+)?$")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -152,10 +154,32 @@ class RunFolder:
 
     def store_bundle(self, sha256: str, files: Mapping[str, bytes]) -> None:
         """Keep a bundle's `files` (`Bundle.files`) under its content hash. Raises BadInputError."""
-        target = self.path / "bundles" / sha256
+        self._store_files(self.path / "bundles" / sha256, files)
+
+    def store_reward(self, sha256: str, files: Mapping[str, bytes]) -> None:
+        """Keep a reward model's `files` (`RewardModel.files`) under its content hash. Raises BadInputError."""
+        self._store_files(self.path / _REWARDS / sha256, files)
+
+    def reward(self, sha256: str) -> Path:
+        """Return the folder of a reward model, for `load_reward_model`, which checks its graph too.
+
+        Raises:
+            BadInputError: missing or changed.
+        """
+        path = self.path / _REWARDS / sha256
+        manifest, _ = read_reward_manifest(path)
+        if manifest.content_sha256 != sha256:
+            raise BadInputError(
+                f"{path}: holds reward model {manifest.content_sha256}; the files were changed, restore them"
+            )
+        return path
+
+    @staticmethod
+    def _store_files(target: Path, files: Mapping[str, bytes]) -> None:
         if not target.exists():
-            making = target.with_name(f".{sha256}.{os.getpid()}")
+            making = target.with_name(f".{target.name}.{os.getpid()}")
             try:
+                target.parent.mkdir(exist_ok=True)
                 making.mkdir()
                 for name, data in files.items():
                     _write(making / name, data)
@@ -201,7 +225,7 @@ class RunFolder:
 
 def remove_half_made(path: Path) -> None:
     """Remove what a killed run did not finish storing in its folder; for a caller that holds its `recording_lock`."""
-    for folder in (path, *(path / kind for kind in _KINDS)):
+    for folder in (path, *(path / kind for kind in (*_KINDS, _REWARDS))):
         for left in folder.iterdir() if folder.is_dir() else ():
             if not _HALF_MADE.fullmatch(left.name):
                 continue  # a person's own

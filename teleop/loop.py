@@ -19,6 +19,7 @@ from teleop.episode_result import EpisodeResult
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.loop_parts import LoopParts, Tick
 from teleop.operator_messages import merged
+from teleop.reward_watch import fill_reward
 from teleop.tick import Stopwatch, TickInputs, TickState
 from teleop.tick_row import fill_row, views
 from teleop.tick_times import TickTimes
@@ -81,6 +82,10 @@ class ControlLoop:
         if parts.chunks and outputs.request:
             parts.chunks.ask(outputs.request)
         watch.lap("send")
+        reward = None
+        if parts.reward:
+            reward = parts.reward.see(inputs)
+            watch.lap("reward")
         end_s = parts.clock.now_s()
         missed = end_s > due_s
         late_s = self._woke_s - self._deadline_s + self._skipped * parts.period_s
@@ -97,6 +102,8 @@ class ControlLoop:
             deadline_missed=missed,
             stages_ms=None if parts.clock.virtual else watch.stages_ms,
         )
+        if reward is not None:
+            fill_reward(self._views, reward)
         self._row_waits = True
         watch.lap("record")
         oldest_s = float(np.min(list(observation.captured_s.values()) or [math.nan]))  # NaN where one is missing
@@ -125,6 +132,8 @@ class ControlLoop:
         header = make_header(self.state)
         parts.recorder.begin(header)
         parts.exploration.begin_episode(header.episode)
+        if parts.reward:
+            parts.reward.reset()
         if parts.chunks:
             parts.chunks.forget()  # tick numbers begin anew
         ticks_before = len(self.times)
@@ -299,7 +308,7 @@ class ControlLoop:
         self._send(Hold(reasons=Reason.ARM_FAULT, latched=True), math.inf)
 
     def _ending(self, human: HumanCommand, state: ArmState, periods: int) -> EpisodeOutcome | None:
-        """Judge the scene that the tick before led to: the person's word, then the task's, then the clock's.
+        """Judge the scene that the tick before led to: the person's word, the task's or the model's, the clock's.
 
         Not when the person stops or the filter is latched: then ticks go on until the arm is at rest, see `_stopped`.
         """
@@ -312,6 +321,8 @@ class ControlLoop:
         judged = self._parts.judge.outcome(state) if self._parts.judge else None
         if judged is not None:
             return EpisodeOutcome(outcome=judged, label_source=LabelSource.TASK)
+        if self._parts.reward and self._parts.reward.judges and self._parts.reward.fired:
+            return EpisodeOutcome(outcome=Outcome.SUCCESS, label_source=LabelSource.REWARD_MODEL)
         if periods >= round(self._parts.timeout_s / self._parts.period_s):
             return EpisodeOutcome(outcome=Outcome.TIMEOUT, label_source=LabelSource.NONE)
         return None

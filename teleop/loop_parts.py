@@ -18,6 +18,7 @@ from teleop.homing import Homing
 from teleop.human_input import HumanCommand, HumanInput
 from teleop.judge import Judge
 from teleop.recorder import Recorder
+from teleop.reward_watch import RewardWatch
 from teleop.tick import TickInputs, TickOutputs, TickPipeline, TickState
 from teleop.weights_in_force import WeightsInForce
 
@@ -50,7 +51,8 @@ class LoopParts:
     Attributes:
         health: called at every tick; raises HardwareError when the run cannot go on.
         homing: None for an arm that plays a recording.
-        judge: None where only the person labels.
+        judge: the task function; None where it has no say.
+        reward: a reward model that looks on, and where it `judges` ends the episode with its success.
         labels: whose word the human input's labels are.
         chunks: for a policy that is asked ahead of time, None for one that is asked within the tick.
         spec: layout of the log's rows.
@@ -73,6 +75,7 @@ class LoopParts:
     judge: Judge | None
     watcher: Watcher | None
     chunks: ChunkSource | None = None
+    reward: RewardWatch | None = None
     rehearse_s: float = 0.0
     stall_s: float = 1.0
     labels: LabelSource

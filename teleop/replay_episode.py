@@ -22,6 +22,7 @@ from teleop.replay_chunks import LoggedChunks
 from teleop.replay_finding import Finding, differing
 from teleop.replay_look import LoggedLook
 from teleop.replay_parts import RunParts, each_row, run_above, start_state
+from teleop.replay_reward import LoggedReward
 from teleop.rig import episode_spec
 from teleop.tick import TickPipeline, TickState
 from teleop.tick_row import fill_outputs, output_fields, read_inputs, read_state, views
@@ -104,7 +105,11 @@ class EpisodeReplay:
             for found in _scale_findings(episode.header, heads):
                 tally.add(found)
             look = LoggedLook(episode.header.spec, parts.synchroniser(episode.header))
-            for found in _tick_findings(episode, pipeline, heads, look, gaps):
+            watch = parts.reward(episode.header)
+            reward = LoggedReward(watch) if watch else None
+            for found in _tick_findings(episode, pipeline, heads, look, reward, gaps):
+                tally.add(found)
+            for found in reward.ending(episode.labels[0]) if reward else ():
                 tally.add(found)
             for found in record_findings(episode):
                 tally.add(found)
@@ -151,6 +156,7 @@ def _tick_findings(
     pipeline: TickPipeline,
     heads: dict[int, ResidualHead],
     look: LoggedLook,
+    reward: LoggedReward | None,
     gaps: list[int],
 ) -> Iterator[Finding]:
     """Yield what differs, tick by tick.
@@ -180,12 +186,16 @@ def _tick_findings(
             look.restart()
             if chunks:
                 chunks.restart()
+            if reward:
+                reward.restart()
         before = tick
         try:
             inputs = read_inputs(row, spec)
             yield from look.findings(row, inputs)
             if chunks:
                 yield from chunks.findings(row, inputs)
+            if reward:
+                yield from reward.findings(row, inputs)
             version = int(row["tick/residual_version"])
             if version not in heads:
                 yield Finding(
@@ -229,7 +239,7 @@ def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipel
         (
             "header.spec",
             header.spec,
-            episode_spec(pipeline.bundle, header.spec.joint_count, asynchronous=station.policy.asynchronous),
+            episode_spec(pipeline.bundle, header.spec.joint_count, station),
         ),
     ):
         if logged != expected:

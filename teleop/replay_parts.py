@@ -16,12 +16,14 @@ from policy.episode_reader import Episode
 from policy.episode_schema import Row
 from policy.onnx_session import Provider
 from policy.residual import Dims, ResidualHead
+from policy.reward_model import RewardModel, load_reward_model
 from policy.run_folder import RunFolder
 from policy.weights import Expected, WeightsRefused, unpack
 from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.filter_state import FilterState
 from teleop.arbiter import ArbiterState
+from teleop.reward_watch import RewardWatch, make_reward_watch
 from teleop.rig import R_DOWN, make_pipeline, make_safety
 from teleop.station import Station, station_from_json
 from teleop.tick import TickPipeline, TickState
@@ -88,6 +90,7 @@ class RunParts:
         self._stations: dict[str, Station] = {}
         self._bundles: dict[tuple[str, str], Bundle] = {}
         self._heads: dict[tuple[int, str, str], ResidualHead] = {}
+        self._rewards: dict[tuple[str, str], RewardModel] = {}
 
     def station(self, header: EpisodeHeader) -> Station:
         """Return the station that an episode ran with. Raises BadInputError."""
@@ -119,6 +122,17 @@ class RunParts:
             within = station.policy.model_copy(update={"mode": "synchronous"})
             return make_pipeline(station.model_copy(update={"policy": within}), bundle, safety)
         return make_pipeline(station, self.bundle(header), safety)
+
+    def reward(self, header: EpisodeHeader) -> RewardWatch | None:
+        """Return the reward model as it looked on, None where none did. Raises BadInputError."""
+        if header.reward_sha256 is None:
+            return None
+        key = (header.reward_sha256, header.station_sha256)
+        station = self.station(header)
+        if key not in self._rewards:
+            provider = _PROVIDERS.get(header.inference_provider or "", "cpu")
+            self._rewards[key] = load_reward_model(self.run.reward(key[0]), provider, station.policy.threads)
+        return make_reward_watch(station, self._rewards[key], header.spec)
 
     def synchroniser(self, header: EpisodeHeader) -> SynchroniserConfig:
         """Return when an observation was to be trusted. Raises BadInputError."""

@@ -22,6 +22,7 @@ from policy.bundle import Bundle, load_bundle, misfits
 from policy.chunk_source import ChunkSource
 from policy.episode_header import Outcome
 from policy.episode_schema import EpisodeSpec
+from policy.reward_model import RewardModel, load_reward_model
 from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import Clock, WallClock
@@ -45,6 +46,7 @@ from teleop.judge import Judge
 from teleop.live_parts import LiveParts
 from teleop.playback_judge import PlaybackJudge
 from teleop.recorder_streams import StreamSource
+from teleop.reward_watch import RewardWatch, check_cost, make_reward_watch, misfits_of
 from teleop.station import LoadedStation, Station
 from teleop.supervision import ChildPlan
 from teleop.supervisor import Supervisor
@@ -129,6 +131,7 @@ class Rig:
                 self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
             for line in rig_misfits(self.loaded, self.bundle, arm, cameras):
                 raise BadInputError(line)
+            reward = self._reward_model()
             self._supervise(stack)
             self.arm: Arm = stack.enter_context(arm)
             self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
@@ -141,6 +144,9 @@ class Rig:
         )
         arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
         self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
+        self.reward: RewardWatch | None = None
+        if reward is not None:
+            self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
         return self
 
     def __exit__(
@@ -156,7 +162,7 @@ class Rig:
     @property
     def spec(self) -> EpisodeSpec:
         """Layout of the log's rows."""
-        return episode_spec(self.bundle, self.arm.joint_count, asynchronous=self.station.policy.asynchronous)
+        return episode_spec(self.bundle, self.arm.joint_count, self.station)
 
     @property
     def T_base_home(self) -> Array:
@@ -198,6 +204,20 @@ class Rig:
             self._live.world.refresh()
             if self._live.chunks is not None and self.supervisor is not None:
                 condemn_if_hung(self._live.chunks, self.supervisor)
+
+    def _reward_model(self) -> RewardModel | None:
+        """Load the station's reward model. Raises BadInputError."""
+        if self.loaded.reward_path is None:
+            return None
+        policy = self.station.policy
+        model = load_reward_model(self.loaded.reward_path, policy.provider, policy.threads)
+        for line in misfits_of(self.station, model.manifest, self.bundle.manifest):
+            raise BadInputError(line)
+        if self.clock.virtual:
+            model.warm_up(1)
+        else:
+            check_cost(model, self.station.period_s)
+        return model
 
     def _supervise(self, stack: ExitStack) -> None:
         """Start all processes and wait until they work."""
@@ -309,8 +329,8 @@ def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> Tic
     )
 
 
-def episode_spec(bundle: Bundle, joint_count: int, *, asynchronous: bool = False) -> EpisodeSpec:
-    """Layout of the log's rows for a bundle, asked within the tick or ahead of time."""
+def episode_spec(bundle: Bundle, joint_count: int, station: Station) -> EpisodeSpec:
+    """Layout of the log's rows for a bundle on a station."""
     manifest = bundle.manifest
     return EpisodeSpec(
         cameras=tuple((camera.name, camera.height, camera.width) for camera in manifest.cameras),
@@ -319,5 +339,6 @@ def episode_spec(bundle: Bundle, joint_count: int, *, asynchronous: bool = False
         chunk_length=manifest.chunk_length,
         feature_size=manifest.feature_size,
         joint_count=joint_count,
-        asynchronous=asynchronous,
+        asynchronous=station.policy.asynchronous,
+        reward_model=bool(station.reward.path),
     )

@@ -108,6 +108,28 @@ class EpisodeConfig(Strict):
     timeout_s: Annotated[float, Field(ge=0.5, le=3600.0)]
 
 
+class RewardConfig(Strict):
+    """Who says that an episode is a success when the person says nothing; the person's label wins over both.
+
+    `task` is the rig's own task function, where it has one; `model` a reward model; `person` nobody else. `path` is the
+    reward model's folder, relative to the station file; with another `source` it only looks on and is logged.
+    `threshold` and `debounce_ticks` take the place of those that it was exported with.
+    """
+
+    source: Literal["task", "model", "person"] = "task"
+    path: str = ""
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    debounce_ticks: Annotated[int, Field(ge=1, le=200)] | None = None
+
+    @model_validator(mode="after")
+    def _model_is_there(self) -> Self:
+        if self.source == "model" and not self.path:
+            raise ValueError("source 'model' needs path, the folder that train_reward_model.py wrote")
+        if not self.path and (self.threshold is not None or self.debounce_ticks is not None):
+            raise ValueError("threshold and debounce_ticks are a reward model's; add its path or leave them out")
+        return self
+
+
 class LearningConfig(Strict):
     """How the learner works; `algorithm` overrides fields of `policy.residual_learner.LearnerConfig`.
 
@@ -140,6 +162,7 @@ class Station(Strict):
     exploration: ExplorationConfig = ExplorationConfig()
     operator: OperatorConfig
     episode: EpisodeConfig
+    reward: RewardConfig = RewardConfig()
     learner: LearningConfig = LearningConfig()
 
     @model_validator(mode="after")
@@ -184,6 +207,12 @@ class LoadedStation(BaseModel):
     def bundle_path(self) -> Path:
         """Folder of the bundle."""
         return (self.path.parent / self.station.policy.bundle).resolve()
+
+    @property
+    def reward_path(self) -> Path | None:
+        """Folder of the reward model, None without one."""
+        path = self.station.reward.path
+        return (self.path.parent / path).resolve() if path else None
 
 
 def load_station(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> LoadedStation:
