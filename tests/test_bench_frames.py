@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.bench_frames import Ours, Publish, measure
+from benchmarks.bench_frames import measure
+from benchmarks.frame_transport import Ours, Publish
 
 
 class Dying(Ours):
