@@ -44,7 +44,8 @@ from perception.shared_camera import SharedCamera
 from policy.episode_commit import Committed
 from policy.episode_reader import read_episode
 from robot.clock import WallClock
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from teleop.station import LoadedStation, load_station
 from teleop.tick_times import NOT_OVERHEAD, percentiles
 

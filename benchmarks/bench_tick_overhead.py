@@ -37,7 +37,8 @@ from policy.bundle import Bundle, load_bundle
 from policy.residual import Dims
 from policy.weights import Expected, pack, unpack
 from robot.clock import VirtualClock
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from teleop.station import LoadedStation, load_station
 from teleop.tick_times import NOT_OVERHEAD, TickTimes
 

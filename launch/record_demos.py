@@ -14,7 +14,8 @@ from policy.manifest_file import read_manifest
 from robot.clock import VirtualClock, WallClock
 from robot.simulation.layout import Split
 from teleop.demonstrations import perturbed, unbumped
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from teleop.run_report import HOW_TO_ARM, all_recorded, recording_lines, run_summary
 
 

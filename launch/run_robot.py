@@ -20,7 +20,8 @@ from robot.recording import Recording
 from teleop.inject import HELP as INJECT_HELP
 from teleop.inject import read_fault
 from teleop.open_loop_report import open_loop_report
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from teleop.run_report import HOW_TO_ARM, all_recorded, episode_line, process_age_s, run_summary, summary_lines
 
 _EPISODES = 10

@@ -19,10 +19,11 @@ from teleop.episode_digest import digest_episode
 from teleop.episode_result import EpisodeResult
 from teleop.evaluation import Evaluation, evaluate
 from teleop.evaluation_worker import Line
+from teleop.opening import try_operator
 from teleop.progress import Progress
 from teleop.replay import verify_run
 from teleop.rig import Rig
-from teleop.run import OperatorKind, try_operator
+from teleop.run_options import OperatorKind
 from teleop.station import LoadedStation
 from teleop.statistics import quarter_means
 from teleop.training import TrainingResult, train_online

@@ -5,92 +5,40 @@ from __future__ import annotations
 import gc
 import json
 import os
-import time
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-import numpy as np
-
-from policy.bundle import Bundle
 from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, LabelSource
 from policy.episode_reader import latest_revisions, read_episode
 from policy.episode_recovery import recording_lock
 from policy.learner_episode import of_episode
-from policy.link_security import check_endpoint
 from policy.provenance import collect_provenance, utc_now
-from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder, remove_half_made
 from robot.clock import Clock, WallClock
-from robot.errors import BadInputError, HandrailError
+from robot.errors import HandrailError
 from robot.realtime import ask_for, give_back, without_collections
 from robot.recording import Recording
-from robot.simulation.layout import Layout, Split, draw_layout
+from robot.simulation.layout import Layout, draw_layout
 from teleop.episode_result import EpisodeResult
 from teleop.exploration import Exploration
-from teleop.faulty_parts import FaultyArm, FaultyBundle, FaultyInput, FaultyRecorder
-from teleop.human_input import HumanInput
-from teleop.inject import Fault, LocalFaults
+from teleop.fault_injection import FaultInjection
 from teleop.learned_weights import LearnedWeights
 from teleop.loop import ControlLoop
 from teleop.loop_parts import LoopParts, Watcher
-from teleop.operator_link import operator_link
+from teleop.opening import check_learner, open_rig, open_weights
 from teleop.operator_view import OperatorView
 from teleop.recorder import RecorderProcess
-from teleop.rig import Rig, make_pipeline
+from teleop.rig import make_pipeline
+from teleop.run_options import RunOptions
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import SimulatedOperator
-from teleop.station import ExplorationConfig, LoadedStation, OperatorConfig
-from teleop.station_learner import OwnLearner
-from teleop.supervisor import Supervisor
+from teleop.station import ExplorationConfig, LoadedStation
 from teleop.tick import TickState
 from teleop.unattended import Unattended
-from teleop.weights_in_force import WeightsInForce, fixed_weights
 
-OperatorKind = Literal["simulated", "expert", "gamepad", "keyboard", "none"]
-OWN_LEARNER = "own"
 _COMMIT_S = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What a run is told beside its station.
-
-    Attributes:
-        out: run folder.
-        operator: whose hands are on it.
-        seed: of layouts, exploration and the simulated person.
-        split: family of layouts.
-        learner: endpoint of a learner process, `own` for one of this run's in real time, None without.
-        weights: message of the weights to start from; None for a residual of zero, or with a learner for those that a
-            resumed run had in force last.
-        explore: add exploration noise (training only).
-        resume: go on with the run in `out`.
-        faults: to be injected.
-        recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all
-            when empty.
-    """
-
-    out: Path
-    operator: OperatorKind
-    seed: int = 0
-    split: Split = Split.TRAINING
-    learner: str | None = None
-    weights: bytes | None = None
-    explore: bool = False
-    resume: bool = False
-    recorded: tuple[int, ...] = ()
-    faults: tuple[Fault, ...] = ()
-
-
-def try_operator(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) -> None:
-    """Open a person's device and window, and close them. Raises BadInputError where that cannot be done."""
-    link, plan = operator_link(kind, config)
-    with Supervisor([plan]), link:
-        pass
 
 
 class Run:
@@ -110,11 +58,10 @@ class Run:
         with ExitStack() as stack, ExitStack() as hardware:
             options, clock = self._options, self._clock
             # before the folder, so that what a person has to mend leaves none behind
-            if options.learner == OWN_LEARNER and clock.virtual:
-                raise BadInputError("learner 'own' needs real time; in lock-step give an endpoint, or use run_demo.py")
-            if options.learner not in (None, OWN_LEARNER):
-                check_endpoint(options.learner, keys=False)
-            self._open_rig(hardware)
+            check_learner(options, clock)
+            opened = open_rig(hardware, self._loaded, clock, options, self._recording)
+            self.rig, self._human, self._window = opened.rig, opened.human, opened.window
+            self._injection = FaultInjection(options.faults, self.rig)
             provenance = collect_provenance(clock, operator=options.operator)
             self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
             with recording_lock(self.folder.episodes):  # the recorder's own word would come late and be no bad input
@@ -122,7 +69,9 @@ class Run:
             self._recorder = stack.enter_context(
                 RecorderProcess(self.folder.episodes, lock_step=clock.virtual, streams=self.rig.streams)
             )
-            self.weights = self._open_weights(stack)
+            self.weights = open_weights(
+                stack, self.rig, self.folder, options, lambda: self._take_commits(wait_for=None)
+            )
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._bundle_sha256 = self.rig.bundle.sha256
             self.folder.store_bundle(self._bundle_sha256, self.rig.bundle.files())
@@ -131,7 +80,6 @@ class Run:
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start ({why})")
             self._chunks = self.rig.chunks()
             self._told_failures: set[str] = set()
-            self._faulty_recorder = FaultyRecorder(self._recorder, self._faults)
             self.loop = ControlLoop(self._parts())
             if options.resume and isinstance(self.weights, LearnedWeights):
                 self.committed += self._recorder.committed()  # what an earlier start left and the recorder finished
@@ -171,7 +119,7 @@ class Run:
                 self._take_commits(wait_for=index - 2)
             self.weights.before_episode(self._done)
         layout = self._layout(index)
-        self._begin_injections()
+        self._injection.begin()
         result = self.loop.run_episode(
             lambda state: self._header(index, layout, state),
             lambda start_s: self._lay(index, layout, start_s),
@@ -249,18 +197,18 @@ class Run:
                 self.weights.after_episode(of_episode(read_episode(committed.path)))
 
     def _parts(self) -> LoopParts:
-        station, rig, options = self._loaded.station, self.rig, self._options
+        station, rig, options, injection = self._loaded.station, self.rig, self._options, self._injection
         by_person = options.operator in ("gamepad", "keyboard")
         return LoopParts(
             clock=self._clock,
-            arm=FaultyArm(rig.arm, self._faults) if self._faults.shows("arm-fault") else rig.arm,
+            arm=injection.arm(),
             synchroniser=rig.synchroniser,
-            human=FaultyInput(self._human, self._faults) if self._faults.shows("pad-") else self._human,
-            pipeline=make_pipeline(station, self._bundle(), rig.safety()),
+            human=injection.human(self._human),
+            pipeline=make_pipeline(station, injection.bundle(), rig.safety()),
             recorder=self._recorder,
             weights=self.weights,
             exploration=Exploration(station.exploration if options.explore else ExplorationConfig(), seed=options.seed),
-            health=self._check if self._options.faults else rig.check,
+            health=injection.health(self._recorder, self.weights),
             chunks=self._chunks,
             homing=rig.homing(),
             judge=rig.judge,
@@ -274,119 +222,10 @@ class Run:
             reset_timeout_s=station.episode.reset_timeout_s,
         )
 
-    def _open_rig(self, hardware: ExitStack) -> None:
-        """Open the rig and the person's device. Raises BadInputError in the words of whoever could not be opened."""
-        options, station = self._options, self._loaded.station
-        link, companions = None, []
-        if options.operator in ("gamepad", "keyboard"):
-            link, plan = operator_link(options.operator, station.operator)
-            hardware.callback(link.__exit__, None, None, None)
-            companions.append(plan)
-        rig = Rig(
-            self._loaded,
-            self._clock,
-            seed=options.seed,
-            recording=self._recording,
-            companions=companions,
-            others=("recorder", "learner") if options.learner == OWN_LEARNER else ("recorder",),
-            faults=options.faults,
-        )
-        try:
-            self.rig = hardware.enter_context(rig)
-        except BadInputError:
-            if link is not None:
-                link.poll(time.monotonic())
-                if link.problem:
-                    raise BadInputError(link.problem) from None
-            raise
-        self._link = link
-        self._human: HumanInput = hardware.enter_context(link or self._open_human())
-        asked_elsewhere = self.rig.supervisor is not None and station.policy.asynchronous
-        self._faults = LocalFaults(options.faults, self._clock.now_s, policy=not asked_elsewhere)
-
-    def _open_human(self) -> HumanInput:
-        """Return who stands in for a person."""
-        station, options, simulation = self._loaded.station, self._options, self.rig.simulation
-        if options.operator == "none":
-            return Unattended()
-        if simulation is None:
-            raise BadInputError(
-                f"station {self._loaded.path}: --operator {options.operator} needs the simulated station; "
-                "use gamepad, keyboard or none"
-            )
-        spec = self.rig.bundle.manifest.action
-        full = dict(zip(spec.dims, spec.scale, strict=True))
-        scale_m = (full.get("x", 1.0), full.get("y", 1.0), full.get("z", 1.0))
-        if options.operator == "expert":
-            return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
-        return SimulatedOperator(
-            simulation.world, simulation.task, scale_m=scale_m, period_s=station.period_s, seed=options.seed
-        )
-
-    def _open_weights(self, stack: ExitStack) -> WeightsInForce:
-        station, options = self._loaded.station, self._options
-        bundle = self.rig.bundle
-        size = bundle.manifest.action.size
-        scale = np.array(station.residual.scale if station.residual else [0.0] * size, np.float32)
-        if options.learner is None:
-            return fixed_weights(bundle, self.folder, scale, options.weights)
-        start = options.weights
-        if start is None and options.resume:
-            start = self.folder.newest_weights()
-        endpoint = options.learner
-        if endpoint == OWN_LEARNER:
-            endpoint = self._start_learner(stack)
-        link = stack.enter_context(RobotLink(endpoint, run_id=self.folder.run_id))
-        lock_step = self._clock.virtual
-        return LearnedWeights(
-            link,
-            self.folder,
-            bundle,
-            scale=scale,
-            lock_step=lock_step,
-            start=start,
-            runs=(self.folder.run_id, station.learner_run_id),
-            # reading an episode takes 20 ms, which only a loop that no clock drives has to spare
-            between_ticks=(lambda: self._take_commits(wait_for=None)) if lock_step else None,
-        )
-
-    def _start_learner(self, stack: ExitStack) -> str:
-        """Have the supervisor start a learner and return where it listens."""
-        supervisor = self.rig.supervisor
-        if supervisor is None:
-            raise BadInputError(f"station {self._loaded.path}: learner 'own' needs an arm that moves, not a recording")
-        learner = OwnLearner(
-            self._loaded, state_dir=self._options.out / "learner", run_id=self.folder.run_id, seed=self._options.seed
-        )
-        learner = stack.enter_context(learner)
-        supervisor.add(learner.plan)
-        return learner.endpoint
-
-    def _bundle(self) -> Bundle:
-        """The base policy as the loop sees it."""
-        if self._faults.shows("base-"):
-            return FaultyBundle(self.rig.bundle, self._faults, self._clock)
-        return self.rig.bundle
-
-    def _begin_injections(self) -> None:
-        """From the first episode on faults are due, and the supervisor has to know the recorder."""
-        self._faults.begin()
-        if self.rig.supervisor is not None:
-            self.rig.supervisor.begin()
-
-    def _check(self) -> None:
-        """As `Rig.check`, and show the faults of those that only this class has. Raises HardwareError."""
-        self.rig.check()
-        if self.rig.supervisor is not None:
-            self.rig.supervisor.tell("recorder", self._recorder.pid)  # it may be another one than before
-        self._faulty_recorder.look()
-        if self._faults.active("learner-garbage") and isinstance(self.weights, LearnedWeights):
-            self.weights.consider(self.weights.version + 1, os.urandom(1000))
-
     def _watcher(self) -> Watcher | None:
-        if self._link is None:
+        if self._window is None:
             return None
-        return OperatorView(self._link, self._clock, self._loaded.station.loop.rate_hz, self.results)
+        return OperatorView(self._window, self._clock, self._loaded.station.loop.rate_hz, self.results)
 
     def _layout(self, index: int) -> Layout | None:
         if self.rig.simulation is None:

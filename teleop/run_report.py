@@ -15,7 +15,8 @@ from policy.episode_reader import read_episode
 from robot.command import Reason
 from teleop.episode_result import EpisodeResult
 from teleop.learned_weights import LearnedWeights
-from teleop.run import OperatorKind, Run
+from teleop.run import Run
+from teleop.run_options import OperatorKind
 
 HOW_TO_ARM: dict[OperatorKind, str] = {
     "gamepad": "disarmed: press Start to arm, hold RB to drive, B holds, Back stops",

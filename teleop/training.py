@@ -15,7 +15,8 @@ from robot.clock import Clock
 from robot.simulation.layout import Split
 from teleop.episode_result import EpisodeResult
 from teleop.learned_weights import LearnedWeights
-from teleop.run import OperatorKind, Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import OperatorKind, RunOptions
 from teleop.station import LoadedStation
 from teleop.station_learner import learner_settings
 from teleop.tick_times import TickTimes

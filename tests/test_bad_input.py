@@ -22,10 +22,10 @@ from policy.learner_episode import EpisodeArrays
 from policy.residual import Dims
 from policy.weights import pack
 from robot.clock import VirtualClock
-from teleop import demo
-from teleop import run as run_module
+from teleop import demo, opening
 from teleop.learned_weights import LearnedWeights
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from tests.replay_run import SCALE, load_tiny_station
 from tests.scripts import BRIDGE, LAUNCH, STATION, Scripts
 from tests.test_recording import EXCERPT
@@ -311,7 +311,7 @@ def test_weights_that_a_learner_should_not_have_sent_are_refused_and_the_run_goe
     loaded = load_tiny_station(make_tiny_bundle(tmp_path / "bundle"))
     bundle_sha256 = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["content_sha256"]
     SpoilingLink.messages = spoilt_messages(bundle_sha256)
-    monkeypatch.setattr(run_module, "RobotLink", SpoilingLink)
+    monkeypatch.setattr(opening, "RobotLink", SpoilingLink)
     options = RunOptions(out=tmp_path / "run", operator="none", learner="tcp://127.0.0.1:1")
     with Run(loaded, VirtualClock(), options) as run:
         for _ in range(9):  # version n is taken before episode n + 1

@@ -17,7 +17,8 @@ from robot.simulation.layout import Split, draw_layout
 from teleop.arbiter import Source
 from teleop.learned_weights import LearnedWeights
 from teleop.replay import verify_run
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from teleop.station import LoadedStation
 from teleop.training import TrainingResult, train_online
 from tests.tick_bench import DIMS

@@ -25,7 +25,8 @@ from teleop.replay_compare import compare_bundle
 from teleop.replay_episode import EpisodeReplay, EpisodeReport
 from teleop.replay_show import describe
 from teleop.replay_text import verified_lines
-from teleop.run import Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import RunOptions
 from teleop.station import load_station
 from tests.replay_run import STATION, LateClock, changed, edit_header, make_run
 

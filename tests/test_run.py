@@ -16,7 +16,8 @@ from robot.simulation.expert import ExpertStyle
 from robot.simulation.layout import Split, draw_layout
 from robot.simulation.simulated_arm import SimulatedArm
 from teleop.arbiter import Source
-from teleop.run import OperatorKind, Run, RunOptions
+from teleop.run import Run
+from teleop.run_options import OperatorKind, RunOptions
 from teleop.station import LoadedStation
 from tests.tick_bench import DIMS, SCALE
 from tests.tiny_bundle import make_tiny_bundle

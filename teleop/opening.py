@@ -1,0 +1,162 @@
+"""What a run opens before it moves: the rig, whoever stands at it, and the weights it starts with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from policy.link_security import check_endpoint
+from policy.robot_link import RobotLink
+from policy.run_folder import RunFolder
+from robot.clock import Clock
+from robot.errors import BadInputError
+from robot.recording import Recording
+from teleop.human_input import HumanInput
+from teleop.learned_weights import LearnedWeights
+from teleop.operator_link import OperatorLink, operator_link
+from teleop.rig import Rig
+from teleop.run_options import OWN_LEARNER, RunOptions
+from teleop.scripted_expert import ScriptedExpert
+from teleop.simulated_operator import SimulatedOperator
+from teleop.station import LoadedStation, OperatorConfig
+from teleop.station_learner import OwnLearner
+from teleop.supervisor import Supervisor
+from teleop.unattended import Unattended
+from teleop.weights_in_force import WeightsInForce, fixed_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRig:
+    """A rig and whoever stands at it.
+
+    Attributes:
+        rig: opened.
+        human: the person's device, or who stands in for a person.
+        window: the same device where it is one, to be shown how the robot does; None without a person.
+    """
+
+    rig: Rig
+    human: HumanInput
+    window: OperatorLink | None
+
+
+def try_operator(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) -> None:
+    """Open a person's device and window, and close them. Raises BadInputError where that cannot be done."""
+    link, plan = operator_link(kind, config)
+    with Supervisor([plan]), link:
+        pass
+
+
+def check_learner(options: RunOptions, clock: Clock) -> None:
+    """Look whether the learner that was asked for can be had. Raises BadInputError where it cannot."""
+    if options.learner == OWN_LEARNER and clock.virtual:
+        raise BadInputError("learner 'own' needs real time; in lock-step give an endpoint, or use run_demo.py")
+    if options.learner not in (None, OWN_LEARNER):
+        check_endpoint(options.learner, keys=False)
+
+
+def open_rig(
+    stack: ExitStack, loaded: LoadedStation, clock: Clock, options: RunOptions, recording: Recording | None
+) -> OpenedRig:
+    """Open the rig and the person's device; `stack` closes them.
+
+    Raises:
+        BadInputError: one cannot be opened, in its own words.
+    """
+    window, companions = None, []
+    if options.operator in ("gamepad", "keyboard"):
+        window, plan = operator_link(options.operator, loaded.station.operator)
+        stack.callback(window.__exit__, None, None, None)
+        companions.append(plan)
+    rig = Rig(
+        loaded,
+        clock,
+        seed=options.seed,
+        recording=recording,
+        companions=companions,
+        others=("recorder", "learner") if options.learner == OWN_LEARNER else ("recorder",),
+        faults=options.faults,
+    )
+    try:
+        stack.enter_context(rig)
+    except BadInputError:
+        if window is not None:
+            window.poll(time.monotonic())
+            if window.problem:
+                raise BadInputError(window.problem) from None
+        raise
+    human = stack.enter_context(window or _stand_in(rig, options))
+    return OpenedRig(rig=rig, human=human, window=window)
+
+
+def open_weights(
+    stack: ExitStack, rig: Rig, folder: RunFolder, options: RunOptions, take_commits: Callable[[], None]
+) -> WeightsInForce:
+    """Return the weights that the run starts with, and with a learner the link to it; `stack` closes that.
+
+    Args:
+        take_commits: hands the learner what was recorded meanwhile; in lock-step called between two ticks.
+
+    Raises:
+        BadInputError: the learner cannot be had.
+        WeightsRefused: the weights are not for this bundle.
+    """
+    station, bundle = rig.station, rig.bundle
+    size = bundle.manifest.action.size
+    scale = np.array(station.residual.scale if station.residual else [0.0] * size, np.float32)
+    if options.learner is None:
+        return fixed_weights(bundle, folder, scale, options.weights)
+    start = options.weights
+    if start is None and options.resume:
+        start = folder.newest_weights()
+    endpoint = options.learner
+    if endpoint == OWN_LEARNER:
+        endpoint = _start_learner(stack, rig, folder, options)
+    link = stack.enter_context(RobotLink(endpoint, run_id=folder.run_id))
+    lock_step = rig.clock.virtual
+    return LearnedWeights(
+        link,
+        folder,
+        bundle,
+        scale=scale,
+        lock_step=lock_step,
+        start=start,
+        runs=(folder.run_id, station.learner_run_id),
+        # reading an episode takes 20 ms, which only a loop that no clock drives has to spare
+        between_ticks=take_commits if lock_step else None,
+    )
+
+
+def _stand_in(rig: Rig, options: RunOptions) -> HumanInput:
+    """Return who stands in for a person."""
+    if options.operator == "none":
+        return Unattended()
+    simulation = rig.simulation
+    if simulation is None:
+        raise BadInputError(
+            f"station {rig.loaded.path}: --operator {options.operator} needs the simulated station; "
+            "use gamepad, keyboard or none"
+        )
+    spec = rig.bundle.manifest.action
+    full = dict(zip(spec.dims, spec.scale, strict=True))
+    scale_m = (full.get("x", 1.0), full.get("y", 1.0), full.get("z", 1.0))
+    if options.operator == "expert":
+        return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
+    return SimulatedOperator(
+        simulation.world, simulation.task, scale_m=scale_m, period_s=rig.station.period_s, seed=options.seed
+    )
+
+
+def _start_learner(stack: ExitStack, rig: Rig, folder: RunFolder, options: RunOptions) -> str:
+    """Have the supervisor start a learner and return where it listens."""
+    if rig.supervisor is None:
+        raise BadInputError(f"station {rig.loaded.path}: learner 'own' needs an arm that moves, not a recording")
+    learner = OwnLearner(rig.loaded, state_dir=options.out / "learner", run_id=folder.run_id, seed=options.seed)
+    learner = stack.enter_context(learner)
+    rig.supervisor.add(learner.plan)
+    return learner.endpoint
