@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from robot import fr3
 from robot.clock import WallClock
 from robot.command import Command, CommandKind, SafeCommand
 from robot.fr3 import FR3Kinematics
 from robot.process_board import ProcessBoard
 from robot.safety import SafetyFilter
-from robot.servo import Cause
+from robot.servo import Cause, ServoMode
 from robot.servo_arm import ServoArm
 from robot.servo_process import ServoProcessConfig
+from robot.servo_record import ServoStatus
+from robot.simulation.world import TIMESTEP_S
 from robot.simulation.world_process import WorldProcessConfig
 from robot.simulation.world_record import unpack_world
 from robot.simulation.world_stream import unpack_reading
@@ -30,6 +33,7 @@ from tests.servo_bench import SERVO as SERVO_CONFIG
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 20.0  # a safety net for a machine that is busy
 WORLD, SERVO = 0, 1
+AT_REST_RAD_S = 2e-3
 # on a busy machine neither is punctual without it, and an arm state may be older than any station would allow
 PRIORITY = 20
 PATIENT = ServoProcessConfig(servo=SERVO_CONFIG.model_copy(update={"max_state_age_s": 0.1}), loop_period_s=PERIOD_S)
@@ -100,6 +104,41 @@ class Processes:
         record = bytearray(self.rings.world.record_bytes)
         assert self.rings.world.read(self.rings.world.count - 1, record)
         return float(np.abs(unpack_reading(record).arm.dq_rad_s).max())
+
+    @property
+    def status(self) -> ServoStatus:
+        """How the servo did at its last step; it has made one once it works."""
+        status = self.arm.status
+        assert status is not None
+        return status
+
+    def check_following(self) -> None:
+        """The servo goes to what the loop sends."""
+        assert self.status.mode is ServoMode.FOLLOWING
+
+    def check_limits(self, since: int) -> None:
+        """What the controller had in force kept the arm's own limits, over every step of the hardware.
+
+        The velocity that a set-point has between two steps is known to half a step, for servo and hardware have clocks
+        of their own, so that acceleration is looked at over longer spans.
+        """
+        q, times_s = self.in_force(since)
+        assert len(q) > 50
+        np.testing.assert_allclose(np.diff(times_s), TIMESTEP_S, atol=1e-9)
+        velocity = np.diff(q, axis=0) / TIMESTEP_S
+        assert (np.abs(velocity).max(axis=0) <= np.array(fr3.DQ_MAX_RAD_S) + 1e-6).all()
+        span = 4
+        acceleration = (velocity[span:] - velocity[:-span]) / (span * TIMESTEP_S)
+        assert (np.abs(acceleration).max(axis=0) <= np.array(fr3.DDQ_MAX_RAD_S2) + 1.0).all()
+
+    def check_rests(self) -> None:
+        """Wait until the arm stands, and see that it stays where it is."""
+        until(lambda: self.speed() < AT_REST_RAD_S, "the arm is at rest")
+        count = self.rings.world.count
+        until(lambda: self.rings.world.count > count + 60, "the world goes on")
+        q, _ = self.in_force(count)
+        assert np.abs(q - q[-1]).max() < 1e-9
+        assert self.speed() < AT_REST_RAD_S
 
     def drive(self, ticks: int, step_m: float = 0.008) -> None:
         """What a loop does, down at a steady speed: a target each period, paced by the real clock."""

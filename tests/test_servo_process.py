@@ -7,41 +7,11 @@ import signal
 import numpy as np
 import pytest
 
-from robot import fr3
 from robot.errors import HardwareError
 from robot.servo import Cause, ServoMode
 from robot.servo_process import ServoFault
-from robot.simulation.world import TIMESTEP_S
 from robot.simulation.world_process import WorldFault
-from tests.servo_processes import SERVO, WORLD, Processes, running, until
-
-AT_REST_RAD_S = 2e-3
-
-
-def rests(both: Processes) -> None:
-    """Wait until the arm stands, and see that it stays where it is."""
-    until(lambda: both.speed() < AT_REST_RAD_S, "the arm is at rest")
-    count = both.rings.world.count
-    until(lambda: both.rings.world.count > count + 60, "the world goes on")
-    q, _ = both.in_force(count)
-    assert np.abs(q - q[-1]).max() < 1e-9
-    assert both.speed() < AT_REST_RAD_S
-
-
-def check_limits(both: Processes, since: int) -> None:
-    """What the controller had in force kept the arm's own limits, over every step of the hardware.
-
-    The velocity that a set-point has between two steps is known to half a step, for servo and hardware have clocks of
-    their own, so that acceleration is looked at over longer spans.
-    """
-    q, times_s = both.in_force(since)
-    assert len(q) > 50
-    np.testing.assert_allclose(np.diff(times_s), TIMESTEP_S, atol=1e-9)
-    velocity = np.diff(q, axis=0) / TIMESTEP_S
-    assert (np.abs(velocity).max(axis=0) <= np.array(fr3.DQ_MAX_RAD_S) + 1e-6).all()
-    span = 4
-    acceleration = (velocity[span:] - velocity[:-span]) / (span * TIMESTEP_S)
-    assert (np.abs(acceleration).max(axis=0) <= np.array(fr3.DDQ_MAX_RAD_S2) + 1.0).all()
+from tests.servo_processes import AT_REST_RAD_S, SERVO, WORLD, running, until
 
 
 def test_the_arm_follows_through_both_processes_and_the_loop_sees_every_state_once() -> None:
@@ -49,14 +19,12 @@ def test_the_arm_follows_through_both_processes_and_the_loop_sees_every_state_on
         count, before = both.rings.world.count, both.arm.state().T_base_tcp[2, 3]
         both.arm.history()
         both.drive(20)
-        status = both.arm.status
-        assert status is not None
-        assert status.mode is ServoMode.FOLLOWING
+        both.check_following()
         assert before - both.arm.state().T_base_tcp[2, 3] > 0.05
         times = [state.measured_s for state in both.arm.history()]
         assert len(times) > 50
         assert (np.diff(times) > 0.0).all()
-        check_limits(both, count)
+        both.check_limits(count)
 
 
 def test_when_the_loop_is_silent_the_servo_holds() -> None:
@@ -64,15 +32,11 @@ def test_when_the_loop_is_silent_the_servo_holds() -> None:
         count = both.rings.world.count
         both.drive(12)
         assert both.speed() > 0.05
-        rests(both)
-        status = both.arm.status
-        assert status is not None
-        assert (status.mode, status.cause) == (ServoMode.HELD, Cause.WATCHDOG)
-        check_limits(both, count)
+        both.check_rests()
+        assert (both.status.mode, both.status.cause) == (ServoMode.HELD, Cause.WATCHDOG)
+        both.check_limits(count)
         both.drive(4)  # and goes on when the loop does
-        status = both.arm.status
-        assert status is not None
-        assert status.mode is ServoMode.FOLLOWING
+        both.check_following()
 
 
 def test_when_the_servo_is_killed_in_motion_the_arm_stops_by_itself_and_its_successor_goes_on() -> None:
@@ -82,20 +46,18 @@ def test_when_the_servo_is_killed_in_motion_the_arm_stops_by_itself_and_its_succ
         assert both.speed() > 0.05
         both.process(SERVO).send_signal(signal.SIGKILL)
         both.process(SERVO).wait()
-        rests(both)
-        check_limits(both, count)
+        both.check_rests()
+        both.check_limits(count)
         with pytest.raises(HardwareError, match=r"servo: arm state is \d+ ms old \(allowed 100 ms\)"):
             both.arm.state()
         stood, _ = both.in_force(both.rings.world.count - 1)
         both.start(SERVO)
-        until(lambda: both.arm.status is not None and both.arm.status.cause is Cause.IDLE, "the servo is idle")
+        until(lambda: both.status.cause is Cause.IDLE, "the servo is idle")
         now, _ = both.in_force(both.rings.world.count - 1)
         np.testing.assert_allclose(now, stood, atol=1e-9)
         both.drive(6)
-        status = both.arm.status
-        assert status is not None
-        assert status.mode is ServoMode.FOLLOWING
-        check_limits(both, count)
+        both.check_following()
+        both.check_limits(count)
 
 
 def test_a_servo_that_stood_still_for_300_ms_recovers_within_the_limits() -> None:
@@ -107,13 +69,11 @@ def test_a_servo_that_stood_still_for_300_ms_recovers_within_the_limits() -> Non
         stopped = both.rings.world.count
         until(lambda: both.rings.world.count >= stopped + 60, "300 ms of the world")
         both.process(SERVO).send_signal(signal.SIGCONT)
-        rests(both)
-        until(lambda: both.arm.status is not None and both.arm.status.mode is ServoMode.HELD, "the servo holds")
+        both.check_rests()
+        until(lambda: both.status.mode is ServoMode.HELD, "the servo holds")
         both.drive(10)
-        status = both.arm.status
-        assert status is not None
-        assert status.mode is ServoMode.FOLLOWING
-        check_limits(both, count)
+        both.check_following()
+        both.check_limits(count)
 
 
 def test_when_the_arms_hardware_is_gone_the_servo_stops_and_the_loop_is_told() -> None:
@@ -121,10 +81,8 @@ def test_when_the_arms_hardware_is_gone_the_servo_stops_and_the_loop_is_told() -
         both.drive(12)
         both.process(WORLD).send_signal(signal.SIGKILL)
         both.process(WORLD).wait()
-        until(lambda: both.arm.status is not None and both.arm.status.mode is ServoMode.FAULT, "the servo stops")
-        status = both.arm.status
-        assert status is not None
-        assert status.cause is Cause.STATE_OLD
+        until(lambda: both.status.mode is ServoMode.FAULT, "the servo stops")
+        assert both.status.cause is Cause.STATE_OLD
 
         def told() -> bool:
             try:
@@ -142,29 +100,25 @@ def test_a_reflex_of_the_arm_is_latched_until_the_person_clears_it() -> None:
         both.drive(12)
         both.board.places["fault"][WORLD] = WorldFault.REFLEX
         until(lambda: both.arm.state().fault == "arm: reflex (injected)", "the loop sees the fault")
-        rests(both)
+        both.check_rests()
         both.board.places["fault"][WORLD] = 0
         assert both.arm.state().fault is not None
         both.arm.clear_fault()
-        until(lambda: both.arm.status is not None and both.arm.status.cause is Cause.IDLE, "the servo is idle")
+        until(lambda: both.status.cause is Cause.IDLE, "the servo is idle")
         assert both.arm.state().fault is None
         both.drive(6)
-        status = both.arm.status
-        assert status is not None
-        assert status.mode is ServoMode.FOLLOWING
-        check_limits(both, count)
+        both.check_following()
+        both.check_limits(count)
 
 
 def test_an_arm_that_says_nothing_any_more_is_stopped_and_latched() -> None:
     with running() as both:
         both.drive(12)
         both.board.places["fault"][WORLD] = WorldFault.SILENT
-        until(lambda: both.arm.status is not None and both.arm.status.cause is Cause.STATE_OLD, "the servo stops")
+        until(lambda: both.status.cause is Cause.STATE_OLD, "the servo stops")
         both.board.places["fault"][WORLD] = 0
         until(lambda: both.speed() < AT_REST_RAD_S, "the arm is at rest")
-        status = both.arm.status
-        assert status is not None
-        assert status.mode is ServoMode.FAULT
+        assert both.status.mode is ServoMode.FAULT
 
 
 def test_an_injected_stall_of_the_servo_is_answered_by_the_arms_own_braking() -> None:
@@ -173,9 +127,9 @@ def test_an_injected_stall_of_the_servo_is_answered_by_the_arms_own_braking() ->
         both.drive(12)
         both.board.places["fault_value"][SERVO] = 0.3
         both.board.places["fault"][SERVO] = ServoFault.STALL
-        rests(both)
-        until(lambda: both.arm.status is not None and both.arm.status.worst_late_s > 0.25, "the servo was late")
-        check_limits(both, count)
+        both.check_rests()
+        until(lambda: both.status.worst_late_s > 0.25, "the servo was late")
+        both.check_limits(count)
 
 
 def test_at_its_end_the_servo_brakes_and_leaves_the_arm_at_rest() -> None:
@@ -184,5 +138,5 @@ def test_at_its_end_the_servo_brakes_and_leaves_the_arm_at_rest() -> None:
         both.drive(12)
         both.process(SERVO).send_signal(signal.SIGTERM)
         assert both.process(SERVO).wait(timeout=20.0) == 0
-        rests(both)
-        check_limits(both, count)
+        both.check_rests()
+        both.check_limits(count)
