@@ -1,31 +1,37 @@
 """What the robot and the learner say to each other: msgpack maps with a schema version, bounded and checked.
 
-Nothing in a message is ever executed or unpickled. A message that breaks any rule raises
-`MalformedMessageError` and has changed nothing.
+A message is a digest of its body, then the body. Nothing in it is ever executed or unpickled. A message that breaks
+any rule raises `MalformedMessageError` and has changed nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from policy.episode_header import Outcome, RunId
 from policy.learner_episode import HOLD, RESET, EpisodeArrays, EpisodeKey
 from robot.errors import HandrailError
 from robot.strict import Strict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+DIGEST_BYTES = 16
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TICKS = 100_000
 MAX_WIDTH = 4096
 MAX_MAGNITUDE = 1e6  # nothing that a robot feels or does, in SI or normalised, comes near it
+MAX_VERSION = 10**12  # of weights: one a millisecond for thirty years
+PAGE_EPISODES = 4096  # that one inventory tells of, in 16 KB
+NOT_HERE = -1  # in an inventory, in place of a revision
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Version = Annotated[int, Field(ge=0, le=MAX_VERSION)]
 Reason = Annotated[str, Field(max_length=500)]
 
 # field of EpisodeArrays -> type on the wire and what fixes its second dimension
@@ -53,7 +59,7 @@ class MalformedMessageError(HandrailError):
 class _Message(Strict):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
 
 
 class Hello(_Message):
@@ -61,17 +67,40 @@ class Hello(_Message):
 
     type: Literal["hello"] = "hello"
     run_id: RunId
-    received: Count
-    answered: Count
-    in_force: Count
+    received: Version
+    answered: Version
+    in_force: Version
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if max(self.answered, self.in_force) > self.received:
+            raise ValueError("nobody answers or uses weights before they came")
+        return self
+
+
+class Question(_Message):
+    """Robot: which of my episodes `first` to `first + count - 1` do you have?"""
+
+    type: Literal["question"] = "question"
+    run_id: RunId
+    first: Count
+    count: Annotated[int, Field(ge=1, le=PAGE_EPISODES)]
 
 
 class WeightsReply(_Message):
     """Robot: what became of weights."""
 
     type: Literal["weights_reply"] = "weights_reply"
-    version: Count
+    version: Version
     accepted: bool
+    reason: Reason
+
+
+class WeightsWithdrawn(_Message):
+    """Robot: weights that I had accepted failed at work; those before them are in force again."""
+
+    type: Literal["weights_withdrawn"] = "weights_withdrawn"
+    version: Version
     reason: Reason
 
 
@@ -106,6 +135,29 @@ class Welcome(_Message):
     learner: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
+class Inventory(_Message):
+    """Learner: the newest revision that I have of each episode asked for, int32; -1 where I have none."""
+
+    type: Literal["inventory"] = "inventory"
+    run_id: RunId
+    first: Count
+    revisions: Annotated[bytes, Field(min_length=4, max_length=4 * PAGE_EPISODES)]
+
+    @classmethod
+    def of(cls, question: Question, newest: Callable[[str, int], int]) -> Self:
+        """Answer `question`; `newest` gives the revision by run and episode, -1 for none."""
+        numbers = range(question.first, question.first + question.count)
+        revisions = np.array([newest(question.run_id, number) for number in numbers])
+        # a revision beyond 2 billion is none that a person gave, and is sent again
+        data = np.where(revisions < 2**31, revisions, NOT_HERE).astype("<i4").tobytes()
+        return cls(run_id=question.run_id, first=question.first, revisions=data)
+
+    def newest(self) -> dict[int, int]:
+        """Return episode -> revision of those that are there."""
+        revisions = np.frombuffer(self.revisions[: len(self.revisions) // 4 * 4], "<i4")
+        return {self.first + int(at): int(revisions[at]) for at in np.flatnonzero(revisions >= 0)}
+
+
 class Acknowledge(_Message):
     """Learner: the episode is in my store, was there before, or will never be."""
 
@@ -121,22 +173,22 @@ class Weights(_Message):
     """Learner: weights, as `policy.weights` packs them."""
 
     type: Literal["weights"] = "weights"
-    version: Annotated[int, Field(ge=1, lt=2**63)]
+    version: Annotated[int, Field(ge=1, le=MAX_VERSION)]
     payload: bytes
 
 
-RobotMessage = Annotated[Hello | WeightsReply | EpisodeMessage, Field(discriminator="type")]
-LearnerMessage = Annotated[Welcome | Acknowledge | Weights, Field(discriminator="type")]
+RobotMessage = Hello | Question | WeightsReply | WeightsWithdrawn | EpisodeMessage
+LearnerMessage = Welcome | Inventory | Acknowledge | Weights
 M = TypeVar("M")
 _dumps: Callable[..., bytes] = msgpack.dumps
 _loads: Callable[..., Any] = msgpack.loads
-_ROBOT: TypeAdapter[Hello | WeightsReply | EpisodeMessage] = TypeAdapter(RobotMessage)
-_LEARNER: TypeAdapter[Welcome | Acknowledge | Weights] = TypeAdapter(LearnerMessage)
+_ROBOT: TypeAdapter[RobotMessage] = TypeAdapter(Annotated[RobotMessage, Field(discriminator="type")])
+_LEARNER: TypeAdapter[LearnerMessage] = TypeAdapter(Annotated[LearnerMessage, Field(discriminator="type")])
 
 
 def pack(message: _Message) -> bytes:
     """Return `message` as bytes. Raises MalformedMessageError when they exceed the bound."""
-    data = _dumps(message.model_dump(), use_bin_type=True)
+    data = sealed(_dumps(message.model_dump(), use_bin_type=True))
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessageError(
             f"message has {len(data)} bytes (limit {MAX_MESSAGE_BYTES}); end episodes sooner or lower the rate"
@@ -144,12 +196,17 @@ def pack(message: _Message) -> bytes:
     return data
 
 
-def unpack_robot(data: bytes) -> Hello | WeightsReply | EpisodeMessage:
+def sealed(body: bytes) -> bytes:
+    """Return `body` behind its digest: numbers that a bad disk or line changed must not be learned from."""
+    return hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() + body
+
+
+def unpack_robot(data: bytes) -> RobotMessage:
     """Return what a robot sent. Raises MalformedMessageError."""
     return _checked(_ROBOT, data)
 
 
-def unpack_learner(data: bytes) -> Welcome | Acknowledge | Weights:
+def unpack_learner(data: bytes) -> LearnerMessage:
     """Return what a learner sent. Raises MalformedMessageError."""
     return _checked(_LEARNER, data)
 
@@ -157,9 +214,12 @@ def unpack_learner(data: bytes) -> Welcome | Acknowledge | Weights:
 def _checked(adapter: TypeAdapter[M], data: bytes) -> M:
     if len(data) > MAX_MESSAGE_BYTES:
         raise MalformedMessageError(f"message has {len(data)} bytes (limit {MAX_MESSAGE_BYTES})")
+    body = data[DIGEST_BYTES:]
+    if data != sealed(body):
+        raise MalformedMessageError("message does not match its digest, or comes from another release")
     try:
         content = _loads(
-            data, raw=False, strict_map_key=True, max_array_len=16, max_map_len=32, max_ext_len=0, max_str_len=1024
+            body, raw=False, strict_map_key=True, max_array_len=16, max_map_len=32, max_ext_len=0, max_str_len=1024
         )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise MalformedMessageError(f"message is not the msgpack we speak: {type(error).__name__}") from error

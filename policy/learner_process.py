@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import resource
 import signal
 import sys
 import time
@@ -61,10 +62,19 @@ def run_learner(
     *,
     stop: Callable[[], bool],
     keys: LearnerKeys | None = None,
+    roll_back: int | None = None,
     make_learner: MakeLearner = make_residual_learner,
     report: Report = lambda status: None,
 ) -> LearnerStatus:
     """Learn until `stop` says so or, offline, until all updates are made; return the last status.
+
+    Args:
+        settings: of the learner.
+        stop: asked between two pieces of work.
+        keys: for robots on other machines.
+        roll_back: version of the weights to give out again and to learn on from, see `Training.roll_back`.
+        make_learner: loads the algorithm.
+        report: told of each status.
 
     Raises:
         BadInputError: settings, folder, checkpoint or endpoint cannot be used.
@@ -74,6 +84,7 @@ def run_learner(
         stack.enter_context(_owned(settings.state_dir))
         link = None
         if settings.endpoint is not None:
+            _many_files()
             link = stack.enter_context(LearnerLink(settings.endpoint, keys=keys))
         endpoint = link.endpoint if link else None
         report(LearnerStatus(endpoint=endpoint, pid=os.getpid(), phase="loading"))
@@ -82,6 +93,8 @@ def run_learner(
             report(ended)
             return ended
         training = Training(settings, make_learner(settings))
+        if roll_back is not None:
+            training.roll_back(roll_back)
         return _Loop(settings, training, link, report).run(stop)
 
 
@@ -90,7 +103,9 @@ class _Loop:
 
     def __init__(self, settings: LearnerSettings, training: Training, link: LearnerLink | None, report: Report) -> None:
         self._settings, self._training, self._link, self._report = settings, training, link, report
-        self._problem = ""
+        self._problem = self._disk = ""
+        if link is not None:
+            link.know(training.newest_revision)
         self._first_update = training.updates
         self._offered = 0
 
@@ -104,7 +119,7 @@ class _Loop:
             self._offer()
             now_s = time.monotonic()
             if now_s - saved_s >= self._settings.checkpoint_every_s:
-                self._training.save()
+                self._save()
                 saved_s = time.monotonic()
             if now_s - reported_s >= REPORT_EVERY_S:
                 idle = "waiting" if self._training.ready else "gathering"
@@ -116,6 +131,14 @@ class _Loop:
         status = self._status("stopped")
         self._report(status)
         return status
+
+    def _save(self) -> None:
+        """Write the checkpoint; a disk that is full now may have room the next time, and the last one stays."""
+        try:
+            self._training.save()
+            self._disk = ""
+        except OSError as error:
+            self._disk = f"{self._settings.state_dir}: no checkpoint written ({error.strerror}); free some space"
 
     def _receive(self, timeout_s: float) -> None:
         if self._link is None:
@@ -152,10 +175,20 @@ class _Loop:
             accepted=link.accepted if link else 0,
             refused=link.refused if link else 0,
             malformed=link.malformed if link else 0,
+            ignored=link.ignored if link else 0,
+            withdrawn=link.withdrawn if link else 0,
+            robots=link.robots if link else 0,
+            denied=link.denied if link else 0,
             behind=training.behind,
             figures=training.figures,
-            problem=self._problem or (link.problem if link else ""),
+            problem=self._disk or training.problem or self._problem or (link.problem if link else ""),
         )
+
+
+def _many_files() -> None:
+    """Let this process open all the files that it may: connections of strangers must not keep it from its own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class LearnerSettings(Strict):
     offline_updates: Count = 0
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     niceness: Annotated[int, Field(ge=0, le=19)] = 5
-    checkpoint_every_s: Annotated[float, Field(gt=0.0)] = 60.0
+    checkpoint_every_s: Annotated[float, Field(gt=0.0)] = 20.0
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint depends on: a learner that goes on must have the same."""

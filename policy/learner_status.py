@@ -20,6 +20,10 @@ class LearnerStatus:
         version: of the weights published last.
         accepted, refused: versions, as robots answered, since this process started.
         malformed: messages dropped.
+        ignored: sound messages that came out of place.
+        withdrawn: versions that robots took back after they had accepted them.
+        robots: that said hello within the last seconds.
+        denied: connections of robots whose key may not connect.
         behind: ticks come faster than they can be learned from.
         figures: what the last update told.
         problem: the last thing that went wrong, or "".
@@ -37,6 +41,10 @@ class LearnerStatus:
     accepted: int = 0
     refused: int = 0
     malformed: int = 0
+    ignored: int = 0
+    withdrawn: int = 0
+    robots: int = 0
+    denied: int = 0
     behind: bool = False
     figures: dict[str, float] | None = None
     problem: str = ""
@@ -47,6 +55,9 @@ class LearnerStatus:
             f"{self.phase}: {self.updates} updates ({self.updates_per_s:.0f}/s), {self.episodes} episodes, "
             f"{self.transitions} transitions ({self.guided} shown by a person), weights {self.version} "
             f"({self.accepted} accepted, {self.refused} refused)"
+            + (f", {self.withdrawn} taken back" if self.withdrawn else "")
+            + (f", {self.robots} robots" if self.robots > 1 else "")
+            + (f", {self.denied} connections with an unknown key" if self.denied else "")
             + (", behind" if self.behind else "")
             + (f"; {self.problem}" if self.problem else "")
         )

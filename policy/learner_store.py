@@ -61,7 +61,11 @@ class EpisodeStore:
 
     def knows(self, key: EpisodeKey) -> bool:
         """Tell whether this revision of the episode, or a newer one, is here."""
-        return self._revisions.get((key.run_id, key.episode), -1) >= key.revision
+        return self.newest_revision(key.run_id, key.episode) >= key.revision
+
+    def newest_revision(self, run_id: str, episode: int) -> int:
+        """Return the newest revision of an episode that is here, -1 when there is none."""
+        return self._revisions.get((run_id, episode), -1)
 
     def is_first(self, number: int) -> bool:
         """Tell whether no other revision of the episode came before this one."""

@@ -6,8 +6,10 @@ came and, where updates run freely, of how many were made between them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,11 +17,13 @@ import numpy as np
 from policy import learner_episode, weights
 from policy.episode_reader import latest_revisions
 from policy.learner_episode import EpisodeArrays, Floats
+from policy.learner_history import LearnerHistory
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.learner_store import EpisodeStore, write_whole
 from policy.replay_buffer import Batch, ReplayBuffer
 from policy.residual import Dims
 from policy.transitions import transitions
+from policy.weights import Expected, WeightsRefused
 from robot.errors import BadInputError, HandrailError
 
 _CURSORS = ("_taken", "_owed", "_live_ticks", "_published_at", "updates", "version")
@@ -59,6 +63,7 @@ class Training:
         self._settings, self._learner = settings, learner
         self._dims = Dims(features=settings.feature_size, proprio=settings.proprio_size, action=settings.action_size)
         self._store = EpisodeStore(settings.state_dir / "episodes")
+        self._history = LearnerHistory(settings.state_dir)
         self._checkpoint = settings.state_dir / "checkpoint.safetensors"
         self._weights = settings.state_dir / "weights.safetensors"
         self._buffer = ReplayBuffer(
@@ -76,10 +81,13 @@ class Training:
         self.updates = self.version = 0
         self.busy_s = 0.0
         self.figures: dict[str, float] = {}
+        self.problem = ""
+        self._insists = False  # on the weights given out last, after a rollback
         if self._checkpoint.exists():
             self._resume()
         else:
             self._start()
+        self._count_on()
 
     @property
     def episodes(self) -> int:
@@ -124,12 +132,18 @@ class Training:
         self._store.add(episode, payload)
         return "stored"
 
+    def newest_revision(self, run_id: str, episode: int) -> int:
+        """Return the newest revision of an episode that is stored, -1 when there is none."""
+        return self._store.newest_revision(run_id, episode)
+
     def step(self, newer_than: int = 0) -> bool:
         """Do the next piece of work, one update at most; False when there is none.
 
         `newer_than` is a version that some robot has already: versions given out freely are above it.
         """
         schedule = self._settings.schedule
+        if self._insists and newer_than > self.version:
+            self._give_out(newer_than + 1, self._given_out(self.message))
         if self._owed > 0:
             self._update()
             self._owed -= 1
@@ -160,6 +174,28 @@ class Training:
             "cursors": {name: getattr(self, name) for name in _CURSORS},
         }
         save_checkpoint(self._checkpoint, state)
+        self._history.keep_state(self.version, self._checkpoint)
+
+    def roll_back(self, version: int) -> None:
+        """Give out the weights of `version` once more, as a new version, and learn on from the state that led to them.
+
+        That state is the newest kept one of at most `version`. What was learned since is forgotten; the episodes are
+        not, so the updates on them are made anew, with the labels that they have by now.
+
+        Raises:
+            BadInputError: the schedule is lock-step, which knows one version per episode; or they are not kept.
+        """
+        if isinstance(self._settings.schedule, LockStep):
+            raise BadInputError("rollback: in lock-step each episode has its version; roll back without --lock-step")
+        tensors = self._given_out(self._history.weights(version))
+        while self._taken < len(self._store):
+            self._take()
+        state = self._load(self._history.state_before(version))
+        self._learner.load_state_dict(state["learner"])
+        self._rng.bit_generator.state = state["rng"]
+        self.updates, self._owed, self._insists = state["cursors"]["updates"], 0, True
+        self._give_out(self.version + 1, tensors)
+        self.save()
 
     @property
     def ready(self) -> bool:
@@ -173,7 +209,11 @@ class Training:
         waiting = self.updates - self._published_at
         due = waiting >= schedule.publish_every_updates or (waiting > 0 and not allowed)
         if due and not self.behind:
-            self._publish(newer_than)
+            try:
+                self._publish(newer_than)
+                self.problem = ""
+            except OSError as error:  # robots keep what they have until there is room
+                self.problem = f"{self._settings.state_dir}: cannot write weights ({error.strerror}); free some space"
         return allowed
 
     def _update(self) -> None:
@@ -199,18 +239,41 @@ class Training:
 
     def _publish(self, newer_than: int) -> None:
         lock_step = isinstance(self._settings.schedule, LockStep)
-        version = self.version + 1 if lock_step else max(self.version, newer_than) + 1
-        self.message = weights.pack(
+        self._give_out(self.version + 1 if lock_step else max(self.version, newer_than) + 1, self._finite_tensors())
+        self._insists = False
+
+    def _give_out(self, version: int, tensors: Mapping[str, Floats]) -> None:
+        """Make the weights message of `version`. On the disk first: no version is ever given out twice."""
+        message = weights.pack(
             version=version,
             run_id=self._settings.run_id,
             bundle_sha256=self._settings.bundle_sha256,
             dims=self._dims,
-            tensors=self._finite_tensors(),
+            tensors=tensors,
             # a lock-step run gives the same bytes each time
-            created_utc=EPOCH_UTC if lock_step else None,
+            created_utc=EPOCH_UTC if isinstance(self._settings.schedule, LockStep) else None,
         )
-        write_whole(self._weights, self.message)
-        self.version, self._published_at = version, self.updates
+        self._history.keep_weights(version, message)
+        write_whole(self._weights, message)
+        self.message, self.version, self._published_at = message, version, self.updates
+
+    def _given_out(self, message: bytes) -> Mapping[str, Floats]:
+        """Return what is in a weights message of this learner. Raises BadInputError when it is damaged."""
+        scale = (math.inf,) * self._dims.action
+        expected = Expected(dims=self._dims, bundle_sha256=self._settings.bundle_sha256, max_scale=scale)
+        try:
+            return weights.unpack(message, expected).tensors
+        except WeightsRefused as refusal:
+            raise BadInputError(f"{self._settings.state_dir}: kept {refusal}; choose another version") from None
+
+    def _count_on(self) -> None:
+        """Go on from the newest version given out, which may be later than the checkpoint.
+
+        In lock-step the same version is made again, bit for bit.
+        """
+        newest = max(self._history.versions, default=0)
+        if not isinstance(self._settings.schedule, LockStep) and newest > self.version:
+            self.version, self.message = newest, self._history.weights(newest)
 
     def _finite_tensors(self) -> dict[str, Floats]:
         tensors = self._learner.tensors()
@@ -242,16 +305,7 @@ class Training:
         self.save()  # from here on, what is stored beyond `_taken` came live
 
     def _resume(self) -> None:
-        from policy.learner_checkpoint import load_checkpoint  # torch, in the learner's process only
-
-        state = load_checkpoint(self._checkpoint)
-        wanted = self._settings.fingerprint()
-        for name, value in wanted.items():
-            if state["fingerprint"].get(name) != value:
-                raise BadInputError(
-                    f"{self._checkpoint}: made with {name} {state['fingerprint'].get(name)!r} (now {value!r}); "
-                    "go on with the same settings or choose another state_dir"
-                )
+        state = self._load(self._checkpoint)
         if state["cursors"]["_taken"] > len(self._store):
             raise BadInputError(
                 f"{self._checkpoint}: learned from {state['cursors']['_taken']} stored episodes, {len(self._store)} "
@@ -264,3 +318,16 @@ class Training:
         self._learner.load_state_dict(state["learner"])
         self._rng.bit_generator.state = state["rng"]
         self.message = state["message"].tobytes()
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        """Return a state that `save` wrote. Raises BadInputError when it is damaged or of other settings."""
+        from policy.learner_checkpoint import load_checkpoint  # torch, in the learner's process only
+
+        state = load_checkpoint(path)
+        for name, value in self._settings.fingerprint().items():
+            if state["fingerprint"].get(name) != value:
+                raise BadInputError(
+                    f"{path}: made with {name} {state['fingerprint'].get(name)!r} (now {value!r}); "
+                    "go on with the same settings or choose another state_dir"
+                )
+        return state

@@ -13,7 +13,7 @@ import zmq
 
 from policy import learner_messages as wire
 from policy.learner_link import LearnerLink, ReceivedEpisode
-from policy.link_security import LearnerKeys, RobotKeys
+from policy.link_security import FixedRobots, LearnerKeys, RobotKeys
 from policy.robot_link import RobotLink
 from robot.errors import BadInputError
 from tests.learner_episodes import made_up
@@ -170,7 +170,7 @@ def test_malformed_messages_are_counted_and_change_nothing(stack: ExitStack) -> 
     stranger.send(b"\x80\x04pickle")
     stranger.send(episode[:-1])
     stranger.send_multipart([b"", episode])
-    stranger.send(episode.replace(b"run-1", b"../.."))
+    stranger.send(wire.sealed(episode[wire.DIGEST_BYTES :].replace(b"run-1", b"../..")))
     got: list[ReceivedEpisode] = []
     while learner.malformed < 4:
         got += learner.poll(5.0)
@@ -226,7 +226,8 @@ def test_with_keys_only_known_robots_are_heard(stack: ExitStack) -> None:
     learner_public, learner_secret = zmq.curve_keypair()
     known_public, known_secret = zmq.curve_keypair()
     other_public, other_secret = zmq.curve_keypair()
-    keys = LearnerKeys(public=learner_public, secret=learner_secret, robots=(known_public,))
+    robots = FixedRobots({known_public: "known"})
+    keys = LearnerKeys(public=learner_public, secret=learner_secret, robots=robots)
     learner = stack.enter_context(LearnerLink(ANYWHERE, keys=keys))
     known, other = (
         stack.enter_context(

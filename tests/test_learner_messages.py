@@ -19,7 +19,7 @@ from tests.learner_episodes import made_up
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    message: dict[str, Any] = msgpack.unpackb(wire.pack(wire.episode_message(made_up(1))))
+    message: dict[str, Any] = msgpack.unpackb(wire.pack(wire.episode_message(made_up(1)))[wire.DIGEST_BYTES :])
     return message | changes
 
 
@@ -29,7 +29,7 @@ def arrays(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def taken(message: dict[str, Any]) -> EpisodeArrays:
-    received = wire.unpack_robot(msgpack.packb(message))
+    received = wire.unpack_robot(wire.sealed(msgpack.packb(message)))
     assert isinstance(received, wire.EpisodeMessage)
     return wire.episode_arrays(received)
 
@@ -51,7 +51,7 @@ def test_episode_comes_back_as_it_was_sent() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
         ({"type": "surprise"}, "type|discriminator|tag"),
         ({"unknown": 1}, "unknown"),
         ({"episode": -1}, "episode"),
@@ -122,8 +122,9 @@ def test_oversized_message_is_neither_packed_nor_unpacked(monkeypatch: pytest.Mo
 
 def test_pickles_and_extension_types_are_refused() -> None:
     for data in (pickle.dumps({"type": "hello"}), msgpack.packb(msgpack.ExtType(1, b"x")), b"", b"\xc1"):
-        with pytest.raises(wire.MalformedMessageError):
-            wire.unpack_robot(data)
+        for sent in (data, wire.sealed(data)):
+            with pytest.raises(wire.MalformedMessageError):
+                wire.unpack_robot(sent)
 
 
 @settings(max_examples=300, deadline=None)
@@ -135,14 +136,45 @@ def test_no_bytes_raise_anything_but_malformed(data: bytes) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(place=st.integers(0, 10_000), value=st.integers(0, 255))
-def test_a_changed_byte_is_refused_or_still_a_sound_episode(place: int, value: int) -> None:
+@given(place=st.integers(0, 10_000), value=st.integers(1, 255))
+def test_a_changed_byte_is_refused(place: int, value: int) -> None:
     data = bytearray(wire.pack(wire.episode_message(made_up(1))))
-    data[place % len(data)] = value
+    data[place % len(data)] ^= value
+    with pytest.raises(wire.MalformedMessageError, match="does not match its digest"):
+        wire.unpack_robot(bytes(data))
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.integers(0, 10_000), value=st.integers(1, 255))
+def test_a_changed_byte_under_a_right_digest_is_refused_or_still_a_sound_episode(place: int, value: int) -> None:
+    data = bytearray(wire.pack(wire.episode_message(made_up(1)))[wire.DIGEST_BYTES :])
+    data[place % len(data)] ^= value
     try:
-        message = wire.unpack_robot(bytes(data))
+        message = wire.unpack_robot(wire.sealed(bytes(data)))
         back = wire.episode_arrays(message) if isinstance(message, wire.EpisodeMessage) else None
     except wire.MalformedMessageError:
         return
     if back is not None:
         assert np.isfinite(back.executed).all()
+
+
+def test_an_inventory_tells_the_revision_of_each_episode_that_is_there() -> None:
+    question = wire.Question(run_id="run-1", first=10, count=4)
+    stored = {("run-1", 11): 0, ("run-1", 13): 2**40, ("run-2", 10): 5, ("run-1", 12): 3}
+    inventory = wire.Inventory.of(question, lambda run_id, episode: stored.get((run_id, episode), wire.NOT_HERE))
+    received = wire.unpack_learner(wire.pack(inventory))
+    assert isinstance(received, wire.Inventory)
+    assert received.newest() == {11: 0, 12: 3}  # a revision that no number of labels reaches is not claimed
+
+
+def test_the_greatest_inventory_is_small() -> None:
+    question = wire.Question(run_id="r" * 60, first=2**62, count=wire.PAGE_EPISODES)
+    assert len(wire.pack(wire.Inventory.of(question, lambda run_id, episode: 2**31 - 1))) < 17_000
+
+
+@pytest.mark.parametrize("hello", [{"answered": 3}, {"in_force": 3}, {"received": wire.MAX_VERSION + 1}])
+def test_a_hello_that_cannot_be_true_is_refused(hello: dict[str, int]) -> None:
+    sound = {"type": "hello", "schema_version": 2, "run_id": "run-1", "received": 2, "answered": 2, "in_force": 2}
+    wire.unpack_robot(wire.sealed(msgpack.packb(sound)))
+    with pytest.raises(wire.MalformedMessageError):
+        wire.unpack_robot(wire.sealed(msgpack.packb(sound | hello)))
