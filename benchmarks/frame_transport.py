@@ -91,5 +91,6 @@ class OursHandedOver(Ours):
     """The same for a driver that can only hand over an array of its own, which is copied into the ring."""
 
     def place(self, camera: int) -> Picture | None:
-        """Leave it to the driver."""
+        """Lend it all the same, as a camera's process does; the driver makes no use of it."""
+        super().place(camera)
         return None

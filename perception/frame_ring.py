@@ -108,7 +108,7 @@ class FrameRing:
                 f"camera {layout.camera!r}: its ring has {got}, the station says {layout.slots} of"
                 f" {layout.record_bytes}; start the run again"
             )
-        self._stamp = bytearray(_STAMP.size)
+        self._image_shape, self._full_shape = (*layout.image, 3), (*layout.full, 3)
         self._place: Place | None = None  # on loan
 
     @classmethod
@@ -137,7 +137,7 @@ class FrameRing:
             full = np.frombuffer(record, np.uint8, 3 * math.prod(layout.full), layout.full_offset)
             depth_m = np.frombuffer(record, np.float32, -1, layout.depth_offset) if layout.depth else None
             self._place = Place(
-                rgb=full.reshape(*layout.full, 3),
+                rgb=full.reshape(self._full_shape),
                 depth_m=None if depth_m is None else depth_m.reshape(layout.full),
             )
         return self._place
@@ -161,8 +161,8 @@ class FrameRing:
             ValueError: a size or type is not the layout's; nothing was published.
         """
         layout, published_s = self.layout, time.monotonic()
-        _check("image", image, (*layout.image, 3), np.uint8)
-        _check("full picture", full, (*layout.full, 3), np.uint8)
+        _check("image", image, self._image_shape, np.uint8)
+        _check("full picture", full, self._full_shape, np.uint8)
         if layout.depth:
             if depth_m is None:
                 raise ValueError(f"camera {layout.camera!r}: a frame without depth, and the layout has it")
@@ -194,7 +194,7 @@ class FrameRing:
 
     def image(self, number: int, out: NDArray[np.uint8]) -> bool:
         """Copy the policy image of record `number` into `out`, C-contiguous; False when it is there no more."""
-        _check("image", out, (*self.layout.image, 3), np.uint8)
+        _check("image", out, self._image_shape, np.uint8)
         return self._ring.read(number, out.data, _STAMP.size)
 
     def full(self, number: int, rgb_out: NDArray[np.uint8], depth_out: NDArray[np.float32] | None = None) -> bool:
@@ -203,7 +203,7 @@ class FrameRing:
         Raises:
             ValueError: an array is not of the layout's size, or depth is asked for where there is none.
         """
-        _check("full picture", rgb_out, (*self.layout.full, 3), np.uint8)
+        _check("full picture", rgb_out, self._full_shape, np.uint8)
         if depth_out is None:
             return self._ring.read(number, rgb_out.data, self.layout.full_offset)
         if not self.layout.depth:
@@ -220,9 +220,12 @@ class FrameRing:
 
     def _read_stamp(self, number: int) -> PublishedStamp | None:
         """Return the stamp of record `number`; None when it is there no more or cannot be one."""
-        if not self._ring.read(number, self._stamp):
+        if not self._ring.holds(number):
             return None
-        frame_id, captured_s, arrived_s, uncertainty_s, published_s = _STAMP.unpack(self._stamp)
+        fields = _STAMP.unpack(self._ring.view(number, _STAMP.size))
+        if not self._ring.holds(number):
+            return None
+        frame_id, captured_s, arrived_s, uncertainty_s, published_s = fields
         finite = math.isfinite(captured_s) and math.isfinite(arrived_s) and math.isfinite(published_s)
         if not (finite and frame_id >= 0 and captured_s <= arrived_s and 0.0 <= uncertainty_s < math.inf):
             return None
