@@ -1,15 +1,19 @@
-"""Between normalised actions and timed SI commands."""
+"""Between normalised actions and timed SI commands.
+
+In plain floats where it can be: for so few dimensions numpy's calls cost more than the arithmetic.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy.manifest import TCP_DIMS, ActionSpec
 from robot.command import Command, CommandKind
-from robot.geometry import matrix_to_rotvec, pose_error
+from robot.geometry import matrix_to_rotvec, twist_between
 
 Action = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -20,20 +24,17 @@ class ActionSpace:
 
     def __init__(self, spec: ActionSpec) -> None:
         self.spec = spec
-        self._scale = np.array(spec.scale)
-        self._offset = np.array(spec.offset)
         self._motion = np.array([name != "gripper" for name in spec.dims])
-        self._moving = np.flatnonzero(self._motion)
-        self._motion_scale, self._motion_offset = self._scale[self._moving], self._offset[self._moving]
-        self._centred = -(self._motion_offset / self._motion_scale)  # the action of no motion
         self._gripper = spec.dims.index("gripper") if "gripper" in spec.dims else None
         self._tcp = spec.kind in (CommandKind.TCP_DELTA, CommandKind.TCP_POSE)
+        self._tcp_delta = spec.kind is CommandKind.TCP_DELTA
+        self._turned = self._tcp_delta and spec.frame == "tcp"
+        moving: list[int] = np.flatnonzero(self._motion).tolist()
         # position of each motion dimension in the (6,) target, or in the joints' order
-        self._slots = (
-            np.array([TCP_DIMS.index(name) for name in spec.dims if name != "gripper"], dtype=int)
-            if self._tcp
-            else np.arange(int(self._motion.sum()))
-        )
+        slots = [TCP_DIMS.index(spec.dims[i]) for i in moving] if self._tcp else range(len(moving))
+        # of each motion dimension: where it is in the action, where in the target, scale and offset
+        self._ways = [(i, slot, spec.scale[i], spec.offset[i]) for i, slot in zip(moving, slots, strict=True)]
+        self._target_size = 6 if self._tcp else len(moving)
 
     @property
     def size(self) -> int:
@@ -54,16 +55,15 @@ class ActionSpace:
             gripper_width_m: width commanded last, kept where the action has no gripper [m].
             due_s: when the target is to be reached [s].
         """
-        si = action.astype(np.float64) * self._scale + self._offset
-        target = si[self._moving]
-        if self._tcp:
-            full = np.zeros(6)
-            full[self._slots] = target
-            if self.spec.kind is CommandKind.TCP_DELTA and self.spec.frame == "tcp":
-                R_base_tcp = T_base_target[:3, :3]
-                full = np.concatenate([R_base_tcp @ full[:3], R_base_tcp @ full[3:]])
-            target = full
-        width = gripper_width_m if self._gripper is None else self._width(float(action[self._gripper]))
+        wanted: list[float] = action.tolist()
+        full = [0.0] * self._target_size
+        for i, slot, scale, offset in self._ways:
+            full[slot] = wanted[i] * scale + offset
+        target = np.array(full)
+        if self._turned:
+            R_base_tcp = T_base_target[:3, :3]
+            target = np.concatenate([R_base_tcp @ target[:3], R_base_tcp @ target[3:]])
+        width = gripper_width_m if self._gripper is None else self._width(wanted[self._gripper])
         return Command(kind=self.spec.kind, target=target, gripper_width_m=width, due_s=due_s)
 
     def from_human(
@@ -76,34 +76,35 @@ class ActionSpace:
         """
         if self.spec.kind is not CommandKind.TCP_DELTA:
             raise ValueError(f"a person drives TCP deltas; this bundle's actions are {self.spec.kind.value}")
-        action = np.zeros(self.size)
         wanted = twist
-        if self.spec.frame == "tcp":
+        if self._turned:
             R_tcp_base = T_base_target[:3, :3].T
             wanted = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]])
-        action[self._moving] = wanted[self._slots] + self._centred
+        action = np.zeros(self.size)
+        for i, slot, scale, offset in self._ways:
+            action[i] = wanted[slot] - offset / scale
         if self._gripper is not None:
             action[self._gripper] = gripper if gripper is not None else self._gripper_action(gripper_width_m)
         return action.clip(-1.0, 1.0).astype(np.float32)
 
     def executed(self, T_before: Array, T_after: Array, q_before: Array, q_after: Array, width_m: float) -> Action:
         """Map a move (between commanded or measured poses (4, 4) or joints (N,)) back to an action (A,)."""
-        if self._tcp:
-            if self.spec.kind is CommandKind.TCP_DELTA:
-                full = pose_error(T_after, T_before)
-                if self.spec.frame == "tcp":
-                    R_tcp_base = T_before[:3, :3].T
-                    full = np.concatenate([R_tcp_base @ full[:3], R_tcp_base @ full[3:]])
-            else:
-                full = np.concatenate([T_after[:3, 3], matrix_to_rotvec(T_after[:3, :3])])
-            si = full[self._slots]
+        si: Sequence[float]
+        if self._tcp_delta:
+            si = twist_between(T_before.tolist(), T_after.tolist())
+            if self._turned:
+                R_tcp_base, twist = T_before[:3, :3].T, np.array(si)
+                si = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]]).tolist()
+        elif self._tcp:
+            si = [*T_after[:3, 3].tolist(), *matrix_to_rotvec(T_after[:3, :3]).tolist()]
         else:
-            si = q_after - q_before if self.spec.kind is CommandKind.JOINT_DELTA else q_after
-        action = np.zeros(self.size)
-        action[self._moving] = (si - self._motion_offset) / self._motion_scale
+            si = (q_after - q_before if self.spec.kind is CommandKind.JOINT_DELTA else q_after).tolist()
+        action = [0.0] * self.size
+        for i, slot, scale, offset in self._ways:
+            action[i] = (si[slot] - offset) / scale
         if self._gripper is not None:
             action[self._gripper] = self._gripper_action(width_m)
-        return action.astype(np.float32)
+        return np.array(action, np.float32)
 
     def _width(self, action: float) -> float:
         """Gripper width [m] for a gripper action: +1 open, -1 closed; NaN for what is not finite, which is rejected."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Rows = Sequence[Sequence[float]]
+Twist = tuple[float, float, float, float, float, float]  # linear [m], then angular [rad]
 
 
 def pose(R: Array, p: Array) -> Array:
@@ -34,6 +35,11 @@ def inverse_pose(T: Array) -> Array:
 def rotvec_to_matrix(rotvec: Array) -> Array:
     """Return the rotation matrix (3, 3) of a rotation vector (3,) [rad], of any finite length."""
     x, y, z = rotvec.tolist()
+    return rotation_matrix(x, y, z)
+
+
+def rotation_matrix(x: float, y: float, z: float) -> Array:
+    """Return the rotation matrix (3, 3) of the rotation vector (x, y, z) [rad], of any finite length."""
     angle = math.hypot(x, y, z)
     # sin(a)/a and (1 - cos(a))/a^2; the series avoids 0/0, its error is below 1e-17 here
     if angle < 1e-4:
@@ -42,13 +48,14 @@ def rotvec_to_matrix(rotvec: Array) -> Array:
         half = math.sin(0.5 * angle) / angle
         s, c = math.sin(angle) / angle, 2.0 * half * half
     xx, yy, zz, xy, xz, yz = x * x, y * y, z * z, x * y, x * z, y * z
+    # a flat list: numpy takes twice as long for a nested one
     return np.array(
         [
-            [1.0 - c * (yy + zz), c * xy - s * z, c * xz + s * y],
-            [c * xy + s * z, 1.0 - c * (xx + zz), c * yz - s * x],
-            [c * xz - s * y, c * yz + s * x, 1.0 - c * (xx + yy)],
+            *(1.0 - c * (yy + zz), c * xy - s * z, c * xz + s * y),
+            *(c * xy + s * z, 1.0 - c * (xx + zz), c * yz - s * x),
+            *(c * xz - s * y, c * yz + s * x, 1.0 - c * (xx + yy)),
         ]
-    )
+    ).reshape(3, 3)
 
 
 def matrix_to_quat_wxyz(R: Array) -> tuple[float, float, float, float]:
@@ -94,15 +101,21 @@ def rotation_angle(R_a: Array, R_b: Array) -> float:
 
 def pose_error(T_goal: Array, T: Array) -> Array:
     """Return the twist (6,) that takes pose `T` to `T_goal` in unit time, base frame, linear [m] then angular [rad]."""
-    (a00, a01, a02, gx), (a10, a11, a12, gy), (a20, a21, a22, gz), _ = T_goal.tolist()
-    (b00, b01, b02, x), (b10, b11, b12, y), (b20, b21, b22, z), _ = T.tolist()
+    return np.array(twist_between(T.tolist(), T_goal.tolist()))
+
+
+def twist_between(pose_rows: Rows, goal_rows: Rows) -> Twist:
+    """Return what `pose_error` does, for and as plain floats: both are the rows of a pose (4, 4)."""
+    (a00, a01, a02, gx), (a10, a11, a12, gy), (a20, a21, a22, gz), _ = goal_rows
+    (b00, b01, b02, x), (b10, b11, b12, y), (b20, b21, b22, z), _ = pose_rows
     # R_goal R^T; numpy takes twice as long for it
     rows = (
         (a00 * b00 + a01 * b01 + a02 * b02, a00 * b10 + a01 * b11 + a02 * b12, a00 * b20 + a01 * b21 + a02 * b22),
         (a10 * b00 + a11 * b01 + a12 * b02, a10 * b10 + a11 * b11 + a12 * b12, a10 * b20 + a11 * b21 + a12 * b22),
         (a20 * b00 + a21 * b01 + a22 * b02, a20 * b10 + a21 * b11 + a22 * b12, a20 * b20 + a21 * b21 + a22 * b22),
     )
-    return np.array([gx - x, gy - y, gz - z, *_rotvec(rows)])
+    rx, ry, rz = _rotvec(rows)
+    return gx - x, gy - y, gz - z, rx, ry, rz
 
 
 def interpolate_pose(T_a: Array, T_b: Array, share: float) -> Array:

@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 # [m or rad]; no target and no measured pose of a table-top arm is near it, and beyond it sums would overflow
 GREATEST_NUMBER = 1e3
 
+_TCP_DELTA = CommandKind.TCP_DELTA  # to look up a member of an enum takes 0.1 us
+_OF_JOINTS = (CommandKind.JOINT_DELTA, CommandKind.JOINT_POSITION)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
@@ -43,7 +46,7 @@ def read_wish(
 ) -> Wish | Reason:
     """Return what `command` asks for, or why it cannot be read; the measured pose must be readable, too."""
     target, kind = command.target, command.kind
-    of_joints = kind in (CommandKind.JOINT_DELTA, CommandKind.JOINT_POSITION)
+    of_joints = kind in _OF_JOINTS
     if of_joints and kinematics is None:
         return Reason.NO_SOLUTION
     shape = state.q_rad.shape if of_joints else (6,)
@@ -52,14 +55,15 @@ def read_wish(
     if arm_state.T_base_tcp.shape != (4, 4):
         return Reason.WRONG_SHAPE
     target = target.astype(np.float64)
-    numbers = target.tolist() + arm_state.T_base_tcp.ravel().tolist()
+    wanted = target.tolist()
+    numbers = wanted + arm_state.T_base_tcp.ravel().tolist()
     # the sum finds what is not a number, which a maximum may pass over
     if not math.isfinite(sum(numbers)) or max(map(abs, numbers)) > GREATEST_NUMBER:
         return Reason.NOT_FINITE
     if not math.isfinite(command.gripper_width_m) or not math.isfinite(command.due_s):
         return Reason.NOT_FINITE
-    if kind is CommandKind.TCP_DELTA:
-        x, y, z, rx, ry, rz = target.tolist()
+    if kind is _TCP_DELTA:
+        x, y, z, rx, ry, rz = wanted
         return Wish(translation=(x, y, z), rotation=(rx, ry, rz), q_rad=None, stops=False)
     q_rad: Array | None = None
     if kind is CommandKind.TCP_POSE:
