@@ -111,27 +111,24 @@ class ResidualHead:
         Their values (heads, 2), none where it need not be `judged`, are of the base action and of base + residual,
         each within [-1, 1]. The same bits as from `residual` and `values`, for less time: normalised once.
         """
-        size = self.dims.observation
-        rows = np.empty((1, 2, size + self.dims.action), np.float32)
-        self._normalise(features, proprio, rows[0, 0])
-        rows[0, 0, size:] = base_action
-        residual = np.tanh(self._actor.one(rows[0, 0]))
+        row, size = self._seen(features, proprio, base_action), self.dims.observation
+        residual = self._actor.one(row)
+        np.tanh(residual, out=residual)
         residual *= self._scale
         residual += noise
         _clip(residual, self._least, self._scale)
         if self._gate is None or not judged:
             return residual, _NO_VALUES
-        rows[0, 1, :size] = rows[0, 0, :size]
+        rows = np.empty((1, 2, size + self.dims.action), np.float32)
+        rows[0, 0] = row
+        rows[0, 1, :size] = row[:size]
         np.add(base_action, residual, out=rows[0, 1, size:])
         _clip(rows[0, :, size:], -_ONE, _ONE)
         return residual, self._gate(rows)[:, :, 0]
 
     def squashed(self, features: Float, proprio: Float, base_action: Float) -> Float:
         """Return `tanh(head(obs, base action))`, shape (A,); near 1 it no longer follows the observation."""
-        row = np.empty(self.dims.observation + self.dims.action, np.float32)
-        self._normalise(features, proprio, row)
-        row[self.dims.observation :] = base_action
-        result: Float = np.tanh(self._actor.one(row))
+        result: Float = np.tanh(self._actor.one(self._seen(features, proprio, base_action)))
         return result
 
     def values(self, features: Float, proprio: Float, actions: Float) -> Float:
@@ -149,6 +146,13 @@ class ResidualHead:
         rows[0, 1:, : self.dims.observation] = rows[0, 0, : self.dims.observation]
         rows[0, :, self.dims.observation :] = actions
         return self._gate(rows)[:, :, 0]
+
+    def _seen(self, features: Float, proprio: Float, base_action: Float) -> Float:
+        """Return what the actor sees (F + P + A,)."""
+        row = np.empty(self.dims.observation + self.dims.action, np.float32)
+        self._normalise(features, proprio, row)
+        row[self.dims.observation :] = base_action
+        return row
 
     def _normalise(self, features: Float, proprio: Float, row: Float) -> None:
         """Write the normalised features and proprioception to the start of `row`."""
@@ -208,21 +212,26 @@ class _Networks:
                 bias = (bias - bias.mean(axis=2, keepdims=True)) / root
                 norm = (_aligned(np.stack(gains)[:, None] * np.float32(root)), _aligned(np.stack(shifts)[:, None]))
             self._layers.append((_aligned(weight.astype(np.float32)), _aligned(bias.astype(np.float32)), norm))
+        # the same memory, seen once and not in every tick
+        self._first = [
+            (weight[0], bias[0, 0], None if norm is None else (norm[0][0, 0], norm[1][0, 0]))
+            for weight, bias, norm in self._layers
+        ]
 
     def one(self, x: Float) -> Float:
         """Map (in,) to (out,) by the first network, for half the time of `__call__`."""
-        *hidden, (out_weight, out_bias, _) = self._layers
+        *hidden, (out_weight, out_bias, _) = self._first
         for weight, bias, norm in hidden:
-            x = np.dot(x, weight[0])
-            x += bias[0, 0]
+            x = np.dot(x, weight)
+            x += bias
             if norm is not None:
                 gain, shift = norm
                 x *= np.float32(1.0 / math.sqrt(float(np.dot(x, x)) + LAYER_NORM_EPS))
-                x *= gain[0, 0]
-                x += shift[0, 0]
+                x *= gain
+                x += shift
             np.maximum(x, _ZERO, out=x)
-        result: Float = np.dot(x, out_weight[0])
-        result += out_bias[0, 0]
+        result: Float = np.dot(x, out_weight)
+        result += out_bias
         return result
 
     def __call__(self, x: Float) -> Float:

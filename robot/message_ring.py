@@ -59,14 +59,20 @@ class MessageRing:
 
     def has_room(self, size: int) -> bool:
         """Return whether a message of `size` bytes can be put now."""
-        return self.written - self.read + _HEAD.size + size <= self._capacity
+        return self._positions[_WRITTEN] - self._positions[_READ] + _HEAD.size + size <= self._capacity
 
     def put(self, kind: int, data: bytes | memoryview) -> None:
         """Copy a message, a contiguous view of bytes, into the ring. The writer alone, and only where there is room."""
-        at = self.written
-        self._copy_in(at, _HEAD.pack(kind, len(data)))
-        self._copy_in(at + _HEAD.size, data)
-        self._positions[_WRITTEN] = at + _HEAD.size + len(data)
+        at, size = self._positions[_WRITTEN], len(data)
+        start = at % self._capacity
+        body, end = start + _HEAD.size, start + _HEAD.size + size
+        if end <= self._capacity:
+            _HEAD.pack_into(self._bytes, start, kind, size)
+            self._bytes[body:end] = data
+        else:
+            self._copy_in(at, _HEAD.pack(kind, size))
+            self._copy_in(at + _HEAD.size, data)
+        self._positions[_WRITTEN] = at + _HEAD.size + size
 
     def ring(self) -> None:
         """Have the reader look now."""

@@ -12,6 +12,7 @@ from perception.observation import Verdict
 from teleop.human_input import AssistMode, HumanCommand, HumanEvent
 
 Action = NDArray[np.float32]
+_ONE = np.float32(1.0)
 
 
 class Source(enum.IntEnum):
@@ -151,16 +152,18 @@ class Arbiter:
         elif voices.human.engaged:
             action = self.wish(voices)
             if self.perturb:
-                action = np.clip(action + voices.noise, -1.0, 1.0)
+                action = _bounded(action + voices.noise)
             decision = Decision(action=action, source=Source.HUMAN, reason=reason)
         elif voices.reset is not None:
             decision = Decision(action=voices.reset, source=Source.RESET, reason=reason)
         elif voices.base is None:
             decision = Decision(action=None, source=Source.HOLD, reason=HoldReason.NO_PROPOSAL)
         else:
-            action = np.clip(voices.base + voices.residual, -1.0, 1.0)
+            action = _bounded(voices.base + voices.residual)
             decision = Decision(action=action, source=Source.POLICY, reason=reason)
-        return replace(state, previous=decision.source), decision
+        if decision.source is not state.previous:
+            state = replace(state, previous=decision.source)
+        return state, decision
 
     def _heed(self, state: ArbiterState, events: HumanEvent) -> ArbiterState:
         """Apply the person's verbs; a stop in the same tick wins over everything."""
@@ -203,3 +206,10 @@ class Arbiter:
         if voices.human.gripper is not None:
             nudged = np.where(self.motion, nudged, voices.human_action)
         return np.clip(nudged, -1.0, 1.0).astype(np.float32)
+
+
+def _bounded(action: Action) -> Action:
+    """Return the action (A,) within [-1, 1], bounded in place; np.clip takes several times as long."""
+    np.minimum(action, _ONE, out=action)
+    np.maximum(action, -_ONE, out=action)
+    return action

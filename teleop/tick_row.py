@@ -44,96 +44,101 @@ def fill_row(
     """Write one tick into the `views` of a row. Reward and ends of it come later.
 
     What is absent is NaN, or -1 for an identity; an image that is missing stays zero beside its frame id of -1.
+    Single values are written with `[()]`, half the time of `[...]`.
     `stages_ms` None (lock-step) leaves the stage times NaN, since the log must not depend on the machine's speed.
     """
     _fill_inputs(row, spec, inputs)
     fill_outputs(row, outputs, after)
-    row["tick/residual_version"][...] = residual_version
-    row["tick/end_s"][...] = end_s
-    row["tick/deadline_missed"][...] = deadline_missed
-    row["tick/stage_ms"][...] = (
-        [math.nan] * len(STAGES) if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES]
-    )
-    row["rewards"][...] = 0.0
-    row["dones"][...] = row["terminated"][...] = row["truncated"][...] = 0
+    row["tick/residual_version"][()] = residual_version
+    row["tick/end_s"][()] = end_s
+    row["tick/deadline_missed"][()] = deadline_missed
+    _fill_or_nan(row["tick/stage_ms"], None if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES])
+    row["rewards"][()] = 0.0
+    row["dones"][()] = row["terminated"][()] = row["truncated"][()] = 0
 
 
 def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     look, state, human = inputs.observation, inputs.observation.state, inputs.human
-    for name, _, _ in spec.cameras:
+    captured_s, arrived_s = row["tick/captured_s"], row["tick/arrived_s"]
+    uncertainty_s, frame_ids = row["tick/uncertainty_s"], row["tick/frame_id"]
+    for i, (name, _, _) in enumerate(spec.cameras):
         image = look.images.get(name)
         row[f"obs/{name}_image"][...] = 0 if image is None else image
+        captured_s[i], arrived_s[i] = look.captured_s[name], look.arrived_s[name]
+        uncertainty_s[i], frame_ids[i] = look.uncertainty_s[name], look.frame_ids[name]
     start = 0
     for key, size in spec.proprio:
         row[f"obs/{key}"][...] = look.proprio[start : start + size]
         start += size
-    row["tick/index"][...], row["tick/start_s"][...], row["tick/due_s"][...] = inputs.index, inputs.now_s, inputs.due_s
-    row["tick/overrun"][...] = inputs.overrun
-    names = [name for name, _, _ in spec.cameras]
-    row["tick/captured_s"][...] = [look.captured_s[name] for name in names]
-    row["tick/arrived_s"][...] = [look.arrived_s[name] for name in names]
-    row["tick/uncertainty_s"][...] = [look.uncertainty_s[name] for name in names]
-    row["tick/frame_id"][...] = [look.frame_ids[name] for name in names]
-    row["tick/skew_s"][...], row["tick/verdict"][...] = look.skew_s, int(look.verdict)
-    row["tick/state_s"][...] = state.measured_s
+    row["tick/index"][()], row["tick/start_s"][()], row["tick/due_s"][()] = inputs.index, inputs.now_s, inputs.due_s
+    row["tick/overrun"][()] = inputs.overrun
+    row["tick/skew_s"][()], row["tick/verdict"][()] = look.skew_s, int(look.verdict)
+    row["tick/state_s"][()] = state.measured_s
     row["tick/q_rad"][...], row["tick/dq_rad_s"][...] = state.q_rad, state.dq_rad_s
     row["tick/T_base_tcp"][...], row["tick/tcp_velocity"][...] = state.T_base_tcp, state.tcp_velocity
-    row["tick/gripper_width_m"][...] = state.gripper_width_m
-    row["tick/force_n"][...] = math.nan if state.force_n is None else state.force_n
-    row["tick/arm_fault"][...] = state.fault is not None
-    row["tick/proprio_s"][...] = look.proprio_s
-    row["tick/arm_around"][...] = math.nan if look.around is None else pack_around(look.around, spec.joint_count)
+    row["tick/gripper_width_m"][()] = state.gripper_width_m
+    row["tick/force_n"][()] = math.nan if state.force_n is None else state.force_n
+    row["tick/arm_fault"][()] = state.fault is not None
+    row["tick/proprio_s"][()] = look.proprio_s
+    _fill_or_nan(row["tick/arm_around"], None if look.around is None else pack_around(look.around, spec.joint_count))
     row["tick/human_twist"][...] = human.twist
-    row["tick/human_gripper"][...] = math.nan if human.gripper is None else human.gripper
-    row["tick/engaged"][...], row["tick/events"][...] = human.engaged, int(human.events)
-    row["tick/polled_s"][...], row["tick/connected"][...] = human.polled_s, human.connected
+    row["tick/human_gripper"][()] = math.nan if human.gripper is None else human.gripper
+    row["tick/engaged"][()], row["tick/events"][()] = human.engaged, int(human.events)
+    row["tick/polled_s"][()], row["tick/connected"][()] = human.polled_s, human.connected
     row["tick/noise"][...] = inputs.noise
-    row["tick/gate_forced"][...] = inputs.gate_forced
-    row["tick/reset"][...] = math.nan if inputs.reset is None else inputs.reset
+    row["tick/gate_forced"][()] = inputs.gate_forced
+    _fill_or_nan(row["tick/reset"], inputs.reset)
     if spec.asynchronous:
         _fill_reply(row, inputs.reply)
 
 
+def _fill_or_nan(field: NDArray[Any], values: NDArray[Any] | list[float] | None) -> None:
+    if values is None:
+        field.fill(math.nan)
+    else:
+        field[...] = values
+
+
 def _fill_reply(row: Views, reply: ChunkReply | None) -> None:
-    row["tick/reply"][...] = 0 if reply is None else int(reply.kind)
-    row["tick/reply_tick"][...] = -1 if reply is None else reply.tick
-    row["tick/reply_s"][...] = math.nan if reply is None else reply.arrived_s
-    row["tick/reply_chunk"][...] = math.nan if reply is None or reply.actions is None else reply.actions
+    row["tick/reply"][()] = 0 if reply is None else int(reply.kind)
+    row["tick/reply_tick"][()] = -1 if reply is None else reply.tick
+    row["tick/reply_s"][()] = math.nan if reply is None else reply.arrived_s
+    _fill_or_nan(row["tick/reply_chunk"], None if reply is None else reply.actions)
 
 
 def fill_outputs(row: Views, outputs: TickOutputs, after: TickState) -> None:
     """Write what the stages gave; the replay fills a second row with these and compares."""
-    row["tick/features"][...] = math.nan if outputs.features is None else outputs.features
-    row["tick/chunk"][...] = math.nan if after.chunk is None else after.chunk.actions
-    row["tick/chunk_tick"][...] = -1 if after.chunk is None else after.chunk.requested
-    row["tick/policy_failed"][...] = outputs.policy_failure is not None
-    row["tick/base"][...] = math.nan if outputs.base is None else outputs.base
+    _fill_or_nan(row["tick/features"], outputs.features)
+    _fill_or_nan(row["tick/chunk"], None if after.chunk is None else after.chunk.actions)
+    row["tick/chunk_tick"][()] = -1 if after.chunk is None else after.chunk.requested
+    row["tick/policy_failed"][()] = outputs.policy_failure is not None
+    _fill_or_nan(row["tick/base"], outputs.base)
     row["tick/residual"][...], row["tick/gate"][...] = outputs.residual, outputs.gate
-    row["tick/gate_open"][...] = outputs.gate_open
-    row["tick/human"][...] = math.nan if outputs.human is None else outputs.human
+    row["tick/gate_open"][()] = outputs.gate_open
+    _fill_or_nan(row["tick/human"], outputs.human)
     decision, command = outputs.decision, outputs.command
     # On a hold nobody decides; the braking move that was executed stands there, so that readers find a number.
     row["actions"][...] = outputs.commanded if decision.action is None else decision.action
-    row["tick/source"][...], row["tick/hold_reason"][...] = int(decision.source), int(decision.reason)
-    row["tick/arbiter"][...] = after.arbiter.packed()
+    row["tick/source"][()], row["tick/hold_reason"][()] = int(decision.source), int(decision.reason)
+    row["tick/arbiter"][()] = after.arbiter.packed()
     row["tick/commanded"][...] = outputs.commanded
     row["tick/commanded_T"][...], row["tick/commanded_q"][...] = after.filter.T_base_tcp, after.filter.q_rad
-    row["tick/commanded_gripper_m"][...] = after.filter.gripper_width_m
-    row["tick/filter_velocity"][...], row["tick/filter_due_s"][...] = after.filter.velocity, after.filter.due_s
-    row["tick/rejections"][...] = after.filter.rejections
-    row["tick/safety"][...] = int(after.filter.reasons)
-    row["tick/held"][...], row["tick/latched"][...] = isinstance(command, Hold), after.filter.latched
+    row["tick/commanded_gripper_m"][()] = after.filter.gripper_width_m
+    row["tick/filter_velocity"][...], row["tick/filter_due_s"][()] = after.filter.velocity, after.filter.due_s
+    row["tick/rejections"][()] = after.filter.rejections
+    row["tick/safety"][()] = int(after.filter.reasons)
+    row["tick/held"][()], row["tick/latched"][()] = isinstance(command, Hold), after.filter.latched
     if "tick/chunk_event" in row:
         _fill_asking(row, outputs, after.asking)
 
 
 def _fill_asking(row: Views, outputs: TickOutputs, asking: Asking) -> None:
-    row["tick/chunk_event"][...], row["tick/chunk_delay_s"][...] = int(outputs.chunk_events), outputs.chunk_delay_s
+    row["tick/chunk_event"][()], row["tick/chunk_delay_s"][()] = int(outputs.chunk_events), outputs.chunk_delay_s
     row["tick/chunk_delays_s"][...] = math.nan
     if asking.delays_s:
         row["tick/chunk_delays_s"][-len(asking.delays_s) :] = asking.delays_s
-    row["tick/chunk_rejected"][...] = asking.rejected
-    row["tick/asked_tick"][...], row["tick/asked_s"][...] = asking.tick, asking.asked_s
+    row["tick/chunk_rejected"][()] = asking.rejected
+    row["tick/asked_tick"][()], row["tick/asked_s"][()] = asking.tick, asking.asked_s
 
 
 OUTPUT_FIELDS = (
