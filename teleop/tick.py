@@ -164,9 +164,9 @@ class TickPipeline:
         filter_state = state.filter
         if self._open_loop:
             filter_state = self.safety.anchored(filter_state, inputs.observation.state)
-        if HumanEvent.ARM in inputs.human.events:
+        if inputs.human.events and HumanEvent.ARM in inputs.human.events:
             filter_state = self.safety.rearm(filter_state, inputs.observation.state)
-        if ChunkEvent.FAULT in planned.events and not filter_state.latched:
+        if planned.events and ChunkEvent.FAULT in planned.events and not filter_state.latched:
             filter_state = replace(filter_state, latched=True, reasons=_fault_reason(inputs.reply))
         human_action = self._no_action
         if inputs.human.engaged:
