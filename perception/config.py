@@ -115,23 +115,23 @@ CameraConfig = Annotated[
 class SynchroniserConfig(Strict):
     """Which frames make an observation, and when it may be trusted.
 
-    Of the last `history` frames of each camera, `latest_common` takes the set with the least skew, the newest of those
-    that are within `skew_tolerance_s` of it, among those that are at most `max_extra_age_s` (left out: `max_skew_s`)
-    older than the newest possible one. `nearest` takes of each camera what is nearest to the newest frame of the one
-    that is furthest behind. With `proprio_time = "frames"` the proprioception is that of the moment in the middle of
-    the frames, as policies trained on latency-corrected data (UMI) expect it; with "tick" that of the tick's start.
+    Of the last `history` frames of each camera, `latest_common` takes the set with the least skew + `age_weight` * age
+    among those that are at most `max_extra_age_s` (left out: `max_age_s`) older than the newest possible one. `nearest`
+    takes of each camera what is nearest to the newest frame of the one that is furthest behind. With
+    `proprio_time = "frames"` the proprioception is that of the moment in the middle of the frames, as policies trained
+    on latency-corrected data (UMI) expect it; with "tick" that of the tick's start.
     """
 
     max_skew_s: Annotated[float, Field(gt=0.0, le=1.0)]
     max_age_s: Annotated[float, Field(gt=0.0, le=2.0)]
     max_repeats: Annotated[int, Field(ge=0, le=100)]
     policy: Literal["latest_common", "nearest"] = "latest_common"
-    history: Annotated[int, Field(ge=1, le=32)] = 4
-    skew_tolerance_s: Annotated[float, Field(ge=0.0, le=0.1)] = 0.001
+    history: Annotated[int, Field(ge=1, le=32)] = 8
+    age_weight: Annotated[float, Field(ge=0.0, le=100.0)] = 0.07
     max_extra_age_s: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     proprio_time: Literal["frames", "tick"] = "tick"
 
     @property
     def extra_age_s(self) -> float:
         """Age that less skew may cost [s]."""
-        return self.max_skew_s if self.max_extra_age_s is None else self.max_extra_age_s
+        return self.max_age_s if self.max_extra_age_s is None else self.max_extra_age_s

@@ -27,7 +27,7 @@ def repeated(before: Repeats, used: Set, chosen: Set) -> dict[str, int]:
 def skew_s(chosen: Set) -> float:
     """Greatest minus least capture time [s]; NaN when a frame is missing."""
     times = [math.nan if stamp is None else stamp.captured_s for stamp in chosen.values()]
-    return math.nan if not times or any(math.isnan(time) for time in times) else max(times) - min(times)
+    return math.nan if not times or any(map(math.isnan, times)) else max(times) - min(times)
 
 
 def judge(chosen: Set, repeats: Repeats, now_s: float, config: SynchroniserConfig) -> Verdict:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from perception.arm_history import ArmHistory, Around
 from perception.camera import Camera
@@ -11,7 +14,7 @@ from perception.config import SynchroniserConfig
 from perception.frame import Frame, FrameStamp
 from perception.frame_choice import Chosen, latest_common, nearest, usable
 from perception.frame_verdict import judge, middle_s, repeated, skew_s
-from perception.observation import Observation, Verdict
+from perception.observation import Observation
 from perception.proprioception import proprioception
 from robot.arm_state import ArmState
 
@@ -41,6 +44,7 @@ class Synchroniser:
         self._cameras = {camera.name: camera for camera in cameras}
         self._config, self._proprio_keys, self._arm_history = config, proprio_keys, arm_history
         self._used: dict[str, Frame] = {}
+        self._copies: dict[str, Frame] = {}  # by camera the last one, used or not
         self._repeats: dict[str, int] = {}
         self._states = ArmHistory(span_s=config.max_age_s + 1.0)
 
@@ -48,25 +52,40 @@ class Synchroniser:
         """Return what is known at `now_s`; frames are used only when `verdict` is FRESH."""
         frames = self._frames(now_s)
         self._repeats = repeated(self._repeats, self._used, frames)
-        there = {name: frame for name, frame in frames.items() if frame is not None}
-        self._used |= there
-        then, around = self._arm_at(middle_s(frames), state)
+        then, around = self._arm_at(frames, state)
+        images: dict[str, NDArray[np.uint8]] = {}
+        captured_s: dict[str, float] = {}
+        arrived_s: dict[str, float] = {}
+        uncertainty_s: dict[str, float] = {}
+        frame_ids: dict[str, int] = {}
+        for name, frame in frames.items():
+            if frame is None:
+                captured_s[name] = arrived_s[name] = uncertainty_s[name] = math.nan
+                frame_ids[name] = -1
+                continue
+            self._used[name] = frame
+            images[name], frame_ids[name] = frame.rgb, frame.frame_id
+            captured_s[name], arrived_s[name] = frame.captured_s, frame.arrived_s
+            uncertainty_s[name] = frame.uncertainty_s
         return Observation(
-            images={name: frame.rgb for name, frame in there.items()},
+            images=images,
             proprio=proprioception(then, self._proprio_keys),
             proprio_s=then.measured_s,
             around=around,
             state=state,
-            captured_s={name: frame.captured_s if frame else math.nan for name, frame in frames.items()},
-            arrived_s={name: frame.arrived_s if frame else math.nan for name, frame in frames.items()},
-            uncertainty_s={name: frame.uncertainty_s if frame else math.nan for name, frame in frames.items()},
-            frame_ids={name: frame.frame_id if frame else -1 for name, frame in frames.items()},
+            captured_s=captured_s,
+            arrived_s=arrived_s,
+            uncertainty_s=uncertainty_s,
+            frame_ids=frame_ids,
             skew_s=skew_s(frames),
             verdict=judge(frames, self._repeats, now_s, self._config),
         )
 
     def rehearse(self, now_s: float) -> None:
-        """Do what `observe` does with the frames and keep nothing, to have it in the caches."""
+        """Do what `observe` does with the frames, to have it in the caches; copies that fit are there for it already.
+
+        What is used, and how often, stays as it is.
+        """
         self._frames(now_s)
 
     def _frames(self, now_s: float) -> dict[str, Frame | None]:
@@ -78,48 +97,65 @@ class Synchroniser:
                 rows[name] = row
         frames: dict[str, Frame | None] = dict.fromkeys(self._cameras)
         while rows:
-            chosen = dict(zip(rows, self._choose(rows, now_s), strict=True))
+            chosen = self._choose(rows, now_s)
             gone = None
-            for name, stamp in chosen.items():
-                frames[name] = self._copy(name, stamp, frames[name])
+            for name, stamp in zip(rows, chosen, strict=True):
+                frames[name] = self._copy(name, stamp)
                 if frames[name] is None:
-                    gone = name
+                    gone = name, stamp
                     break
             if gone is None:
                 break
-            rows[gone].remove(chosen[gone])
-            if not rows[gone]:
-                del rows[gone]
+            name, stamp = gone
+            rows[name].remove(stamp)
+            if not rows[name]:
+                del rows[name]
         return frames
 
     def _choose(self, rows: Rows, now_s: float) -> Chosen:
         """The best set for which the loop need not hold; without any, the best."""
-        config = self._config
+        config, stamps = self._config, list(rows.values())
         if config.policy == "nearest":
-            return nearest(list(rows.values()))
-        ranked = latest_common(
-            list(rows.values()), tolerance_s=config.skew_tolerance_s, max_extra_age_s=config.extra_age_s
+            return nearest(stamps)
+        chosen = latest_common(
+            [self._unexhausted(name, row) for name, row in rows.items()],
+            now_s,
+            age_weight=config.age_weight,
+            max_extra_age_s=config.extra_age_s,
+            max_age_s=config.max_age_s,
+            max_skew_s=config.max_skew_s,
         )
-        for chosen in ranked:
-            stamps: dict[str, FrameStamp | None] = dict(zip(rows, chosen, strict=True))
-            if judge(stamps, repeated(self._repeats, self._used, stamps), now_s, config) is Verdict.FRESH:
-                return chosen
-        return ranked[0]
+        if chosen is None:
+            chosen = latest_common(stamps, now_s, age_weight=config.age_weight, max_extra_age_s=config.extra_age_s)
+        assert chosen is not None, "the newest set has no limit to keep"
+        return chosen
 
-    def _copy(self, name: str, stamp: FrameStamp, copied: Frame | None) -> Frame | None:
+    def _unexhausted(self, name: str, row: list[FrameStamp]) -> list[FrameStamp]:
+        """A camera's stamps without the one that it may not show once more, where it has any other."""
+        if self._repeats.get(name, 0) < self._config.max_repeats or len(row) == 1:
+            return row
+        used = self._used.get(name)
+        return row[1:] if used is not None and row[0].frame_id == used.frame_id else row
+
+    def _copy(self, name: str, stamp: FrameStamp) -> Frame | None:
         """The frame in memory of our own; what was copied for this look or the last one is not copied again."""
-        for frame in (copied, self._used.get(name)):
-            if frame is not None and (frame.frame_id, frame.captured_s) == (stamp.frame_id, stamp.captured_s):
+        for copies in (self._copies, self._used):
+            frame = copies.get(name)
+            if frame is not None and frame.frame_id == stamp.frame_id and frame.captured_s == stamp.captured_s:
                 return frame
-        return self._cameras[name].frame(stamp)
+        frame = self._cameras[name].frame(stamp)
+        if frame is not None:
+            self._copies[name] = frame
+        return frame
 
-    def _arm_at(self, frames_s: float | None, state: ArmState) -> tuple[ArmState, Around | None]:
+    def _arm_at(self, frames: Mapping[str, Frame | None], state: ArmState) -> tuple[ArmState, Around | None]:
         """The state that the proprioception is made from, and what it was interpolated from if it is not `state`."""
         if self._config.proprio_time == "tick":
             return state, None
         for past in self._arm_history() if self._arm_history else ():
             self._states.add(past)
         self._states.add(state)
+        frames_s = middle_s(frames)
         if frames_s is None or frames_s >= state.measured_s:
             return state, None
         around = self._states.around(frames_s)

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from types import TracebackType
@@ -6,13 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from perception.config import SynchroniserConfig
 from perception.frame import Frame, FrameStamp
-from perception.frame_choice import latest_common, nearest, usable
 from perception.observation import Observation, Verdict
 from perception.proprioception import KEYS, proprioception
 from perception.synchroniser import Synchroniser
@@ -146,12 +146,13 @@ def test_the_set_with_least_skew_is_taken_though_one_camera_is_ahead(cameras: li
     assert ids(Synchroniser(cameras, CONFIG, []).observe(10.0, arm_state())) == (2, 2)
 
 
-def test_a_tiny_gain_in_skew_is_not_worth_an_older_set(cameras: list[HandedCamera]) -> None:
+def test_less_skew_is_worth_an_older_set_as_far_as_the_weight_of_age_goes(cameras: list[HandedCamera]) -> None:
     hand(cameras, 1, 9.90, 9.90)
-    hand(cameras, 2, 9.933, 9.9338)
-    assert ids(Synchroniser(cameras, CONFIG, []).observe(10.0, arm_state())) == (2, 2)
-    exact = config(skew_tolerance_s=0.0)
-    assert ids(Synchroniser(cameras, exact, []).observe(10.0, arm_state())) == (1, 1)
+    hand(cameras, 2, 9.933, 9.945)  # 12 ms more skew, 33 ms less age
+    for weight, chosen in ((0.0, (1, 1)), (0.35, (1, 1)), (0.37, (2, 2)), (100.0, (2, 2))):
+        synchroniser = Synchroniser(cameras, config(age_weight=weight), [])
+        assert ids(synchroniser.observe(10.0, arm_state())) == chosen
+    assert ids(Synchroniser(cameras, CONFIG, []).observe(10.0, arm_state())) == (1, 1)
 
 
 def test_age_that_less_skew_costs_is_bounded(cameras: list[HandedCamera]) -> None:
@@ -174,6 +175,48 @@ def test_a_set_that_the_loop_would_hold_for_is_never_preferred(cameras: list[Han
     assert chosen_ids == [(1, 1), (1, 1), (2, 2), (2, 2)]
 
 
+@settings(deadline=None)
+@given(st.data())
+def test_what_may_be_acted_on_is_the_best_of_all_combinations_that_may(data: st.DataObject) -> None:
+    limits = config(max_skew_s=0.03, max_age_s=0.1, max_repeats=1, age_weight=0.2)
+    rows = [
+        [stamp(place, 10.0 + 5e-4 * sum(steps[: place + 1])) for place in range(len(steps))]
+        for steps in data.draw(st.lists(st.lists(st.integers(1, 120), min_size=1, max_size=5), min_size=2, max_size=3))
+    ]
+    cameras = [HandedCamera(f"camera_{place}") for place in range(len(rows))]
+    synchroniser = Synchroniser(cameras, limits, [])
+    used: list[FrameStamp | None] = [None] * len(rows)
+    shown = [0] * len(rows)  # how many looks in a row, for each camera
+    for tick in range(4):
+        now_s = 10.0 + 0.04 * (tick + 1)
+        for camera, row in zip(cameras, rows, strict=True):
+            camera.stamps = [frame for frame in row if frame.captured_s <= now_s]
+        allowed = [
+            [
+                frame
+                for frame in camera.stamps
+                if (last is None or frame.frame_id >= last.frame_id) and not (frame == last and count > 1)
+            ]
+            for camera, last, count in zip(cameras, used, shown, strict=True)
+        ]
+        costs = []
+        for chosen in itertools.product(*allowed):
+            times_s = [frame.captured_s for frame in chosen]
+            skew_s, age_s = max(times_s) - min(times_s), now_s - min(times_s)
+            if skew_s <= limits.max_skew_s and age_s <= limits.max_age_s:
+                costs.append(skew_s + limits.age_weight * age_s)
+        look = synchroniser.observe(now_s, arm_state())
+        assert (look.verdict is Verdict.FRESH) == bool(costs)
+        if costs:
+            age_s = now_s - min(look.captured_s.values())
+            assert look.skew_s + limits.age_weight * age_s == pytest.approx(min(costs), abs=1e-9)
+        for place, (camera, frame_id) in enumerate(zip(cameras, ids(look), strict=True)):
+            if frame_id >= 0:
+                frame = camera.stamps[frame_id]
+                shown[place] = shown[place] + 1 if frame == used[place] else 1
+                used[place] = frame
+
+
 def test_frames_of_the_future_are_never_used(cameras: list[HandedCamera]) -> None:
     hand(cameras, 1, 9.95, 9.95)
     hand(cameras, 2, 10.02, 10.02)
@@ -190,6 +233,18 @@ def test_only_the_chosen_frames_are_copied_and_each_only_once(cameras: list[Hand
     looks = [synchroniser.observe(10.0, arm_state()) for _ in range(2)]
     assert [camera.copied for camera in cameras] == [[4], [4]]
     assert looks[0].images["front"] is looks[1].images["front"]
+
+
+def test_what_was_copied_in_the_rehearsal_is_not_copied_again(cameras: list[HandedCamera]) -> None:
+    synchroniser = Synchroniser(cameras, config(max_repeats=0), [])
+    hand(cameras, 1, 9.95, 9.95)
+    for _ in range(3):
+        synchroniser.rehearse(9.99)
+    cameras[1].hand(2, 9.98)
+    cameras[0].hand(2, 9.98)
+    assert synchroniser.observe(9.97, arm_state()).verdict is Verdict.FRESH
+    assert [camera.copied for camera in cameras] == [[1], [1]]
+    assert ids(synchroniser.observe(10.0, arm_state())) == (2, 2)
 
 
 def test_a_frame_that_was_overwritten_gives_way_to_the_best_of_the_others(cameras: list[HandedCamera]) -> None:
@@ -211,15 +266,6 @@ def test_the_frame_in_use_stays_usable_when_the_camera_has_overwritten_it(camera
     cameras[0].gone = {1}
     look = synchroniser.observe(10.02, arm_state())
     assert (ids(look), look.verdict) == ((1, 1), Verdict.FRESH)
-
-
-def test_nearest_takes_what_is_nearest_to_the_camera_furthest_behind() -> None:
-    rows = [
-        [stamp(1, 9.90), stamp(2, 9.95), stamp(3, 10.0)],
-        [stamp(7, 9.93), stamp(8, 9.96)],
-        [stamp(4, 9.955), stamp(5, 9.965), stamp(6, 9.99)],
-    ]
-    assert [chosen.frame_id for chosen in nearest(rows)] == [2, 8, 5]
 
 
 def state_at(measured_s: float, x_m: float) -> ArmState:
@@ -260,54 +306,6 @@ def test_states_measured_between_two_looks_are_interpolated_where_the_arm_has_th
     assert look.proprio[0] == pytest.approx(4.0, abs=1e-6)
     assert look.around is not None
     assert (look.around.before.measured_s, look.around.after.measured_s) == (9.96, 9.98)
-
-
-@st.composite
-def rows_of_stamps(draw: st.DrawFn) -> list[list[FrameStamp]]:
-    """Up to five frames of up to four cameras, on a grid of half milliseconds so that ties happen."""
-    rows = []
-    for _ in range(draw(st.integers(1, 4))):
-        steps = draw(st.lists(st.integers(1, 120), min_size=1, max_size=5))
-        times = np.cumsum([draw(st.integers(0, 60)), *steps])[1:]
-        rows.append([stamp(place, 5e-4 * int(time)) for place, time in enumerate(times)])
-    return rows
-
-
-@given(rows_of_stamps(), st.sampled_from([0.0, 0.001, 0.01]), st.sampled_from([0.0, 0.02, 0.1]))
-def test_the_first_choice_is_the_newest_of_the_least_skewed_of_all_combinations(
-    rows: list[list[FrameStamp]], tolerance_s: float, extra_s: float
-) -> None:
-    sets: list[tuple[FrameStamp, ...]] = [()]
-    for row in rows:
-        sets = [(*chosen, frame) for chosen in sets for frame in row]
-    oldest_s = [min(frame.captured_s for frame in chosen) for chosen in sets]
-    skews_s = [max(f.captured_s for f in chosen) - old for chosen, old in zip(sets, oldest_s, strict=True)]
-    newest_s = max(oldest_s)
-    allowed = [i for i, old in enumerate(oldest_s) if old >= newest_s - extra_s]
-    least_s = min(skews_s[i] for i in allowed)
-    close = [i for i in allowed if skews_s[i] <= least_s + tolerance_s]
-    chosen, *_ = latest_common(rows, tolerance_s=tolerance_s, max_extra_age_s=extra_s)
-    captured_s = [frame.captured_s for frame in chosen]
-    assert min(captured_s) == max(oldest_s[i] for i in close)
-    assert max(captured_s) - min(captured_s) <= least_s + tolerance_s
-
-
-@given(rows_of_stamps(), st.floats(0.0, 0.35), st.integers(0, 5))
-def test_usable_frames_are_neither_future_nor_older_than_the_last(
-    rows: list[list[FrameStamp]], now_s: float, used_id: int
-) -> None:
-    for row in rows:
-        used = row[used_id] if used_id < len(row) else None
-        kept = usable(row, used, now_s)
-        assert all(frame.captured_s <= now_s + 1e-6 for frame in kept)
-        assert all(used is None or frame.frame_id >= used.frame_id for frame in kept)
-        expected = [f for f in row if f.captured_s <= now_s + 1e-6 and (used is None or f.frame_id >= used.frame_id)]
-        assert kept == expected
-
-
-def test_frames_out_of_order_are_left_out() -> None:
-    row = [stamp(4, 1.0), stamp(6, 1.1), stamp(5, 1.2), stamp(7, 1.05), stamp(8, 1.3)]
-    assert [kept.frame_id for kept in usable(row, None, 2.0)] == [4, 6, 8]
 
 
 @pytest.mark.parametrize("policy", ["latest_common", "nearest"])
