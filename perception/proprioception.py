@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 from robot.arm_state import ArmState
 from robot.geometry import matrix_to_quat_wxyz
 
+
+def _quat_xyzw(state: ArmState) -> NDArray[np.float64]:
+    w, x, y, z = matrix_to_quat_wxyz(state.T_base_tcp[:3, :3])
+    return np.array((x, y, z, w))
+
+
 # Each key: size (None = the arm's joint count) and the values in SI units.
 KEYS: dict[str, tuple[int | None, Callable[[ArmState], NDArray[np.float64]]]] = {
     "tcp_position_m": (3, lambda state: state.T_base_tcp[:3, 3]),
-    "tcp_quat_xyzw": (4, lambda state: np.roll(matrix_to_quat_wxyz(state.T_base_tcp[:3, :3]), -1)),
+    "tcp_quat_xyzw": (4, _quat_xyzw),
     "tcp_velocity": (6, lambda state: state.tcp_velocity),
     "gripper_width_m": (1, lambda state: np.array([state.gripper_width_m])),
     "joint_position_rad": (None, lambda state: state.q_rad),
