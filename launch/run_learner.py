@@ -15,6 +15,7 @@ from tqdm import tqdm
 from policy.learner_process import run_learner, stop_when_asked
 from policy.learner_settings import LearnerSettings
 from policy.learner_status import LearnerStatus, StatusFile
+from policy.link_keys import learner_keys
 from policy.link_security import check_endpoint
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
@@ -26,7 +27,11 @@ _UPDATES = 2000
 def main() -> int:
     """Learn until stopped or, offline, until all updates are made."""
     args = _parser().read()
-    settings = _settings(args.station, args)
+    folder = args.keys or args.station.keys_path
+    keys = learner_keys(folder) if folder is not None else None
+    settings = _settings(args.station, args, keys=keys is not None)
+    if args.rollback is not None and not settings.state_dir.exists():
+        raise BadInputError(f"--rollback {args.rollback}: {settings.state_dir} has no learner; name its --state")
     stop = stop_when_asked()
     write = StatusFile(settings.state_dir / "status.json", announce=False)
     with _Progress(settings) as progress:
@@ -35,7 +40,7 @@ def main() -> int:
             write(status)
             progress(status)
 
-        status = run_learner(settings, stop=stop, report=report)
+        status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
     weights = settings.state_dir / "weights.safetensors"
     print(status.line())
     print(f"weights {status.version}: {weights}" if weights.exists() else "no weights yet", flush=True)
@@ -73,7 +78,7 @@ class _Progress:
             self._said = news
 
 
-def _settings(loaded: LoadedStation, args: argparse.Namespace) -> LearnerSettings:
+def _settings(loaded: LoadedStation, args: argparse.Namespace, *, keys: bool) -> LearnerSettings:
     station = loaded.station
     offline = bool(args.episodes or args.demonstrations) and args.endpoint is None
     if offline and args.lock_step:
@@ -81,7 +86,7 @@ def _settings(loaded: LoadedStation, args: argparse.Namespace) -> LearnerSetting
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     default = Path("runs") / (f"{now}-learner-{station.name}" if offline else f"learner-{station.name}")
     if args.endpoint is not None:
-        check_endpoint(args.endpoint, keys=False)
+        check_endpoint(args.endpoint, keys=keys)
     settings = learner_settings(
         loaded,
         state_dir=args.state or default,
@@ -106,11 +111,26 @@ def _parser() -> cli.ScriptParser:
         [
             "run_learner.py launch/stations/sim_place.toml",
             "run_learner.py launch/stations/sim_place.toml --endpoint tcp://127.0.0.1:5701 --lock-step",
+            "run_learner.py launch/stations/sim_place.toml --endpoint 'tcp://*:5701' --keys keys/learner",
+            "run_learner.py launch/stations/sim_place.toml --rollback 41",
             "run_learner.py launch/stations/sim_place.toml --episodes runs/today --updates 4000",
         ],
         station=True,
     )
     parser.add_argument("--endpoint", help="where to listen (default: the station's learner.endpoint)")
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        metavar="DIR",
+        help="the learner's keys, made by make_keys.py, for robots on other machines (default: the station's "
+        "learner.keys)",
+    )
+    parser.add_argument(
+        "--rollback",
+        type=cli.count,
+        metavar="VERSION",
+        help="give robots the weights of an earlier version again, as a new one, and learn on from there",
+    )
     parser.add_argument(
         "--state",
         type=Path,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from environment import cli
 from policy.bridge_data import unseen
 from policy.episode_reader import read_episode
 from policy.manifest_file import read_manifest
-from policy.weights_file import read_weights
+from policy.weights_file import read_weights, weights_of_version
 from robot.clock import VirtualClock, WallClock
 from robot.config import RecordedArmConfig
 from robot.errors import BadInputError, HardwareError
@@ -41,7 +42,8 @@ def main() -> int:
         operator=args.operator or ("none" if recorded else "simulated"),
         seed=args.seed,
         learner=args.learner,
-        weights=read_weights(args.weights, manifest, scale)[0] if args.weights else None,
+        keys=args.keys or (args.station.keys_path if args.learner else None),
+        weights=read_weights(_weights_file(args), manifest, scale)[0] if args.weights else None,
         explore=args.learner is not None,
         resume=args.resume,
         recorded=tuple(unseen(recording, manifest.training)) if recording else (),
@@ -93,6 +95,7 @@ def _parser() -> cli.ScriptParser:
             "run_robot.py launch/stations/sim_place.toml",
             "run_robot.py launch/stations/sim_place.toml --operator gamepad --out runs/today",
             "run_robot.py launch/stations/sim_place.toml --weights runs/learner/weights.safetensors --operator none",
+            "run_robot.py launch/stations/sim_place.toml --out runs/today --resume --weights 41",
             "run_robot.py launch/stations/sim_place.toml --real-time --inject camera-kill:wrist@3",
             "run_robot.py launch/stations/bridge_recorded.toml --recording bridge_real_robot.h5 --json bridge.json",
         ],
@@ -119,7 +122,19 @@ def _parser() -> cli.ScriptParser:
         help="learn online with run_learner.py there, such as tcp://127.0.0.1:5701; in lock-step start that with "
         "--lock-step; `own` starts one for this run, in real time",
     )
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the residual to start from")
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        metavar="DIR",
+        help="this robot's keys, made by make_keys.py, for a learner on another machine (default: the station's "
+        "learner.keys)",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE|VERSION",
+        help="weights of the residual to start from; a version is one that the run in --out had, with --resume: newer "
+        "ones are taken from the learner only if it makes them from now on",
+    )
     parser.add_argument("--recording", type=Path, metavar="PATH", help="for a station that plays a recording")
     parser.add_argument(
         "--inject",
@@ -131,6 +146,15 @@ def _parser() -> cli.ScriptParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, or begin it")
     return parser
+
+
+def _weights_file(args: argparse.Namespace) -> Path:
+    """Return the file that --weights names."""
+    if not args.weights.isdecimal():
+        return Path(args.weights)
+    if not args.resume or args.out is None:
+        raise BadInputError(f"--weights {args.weights}: a version is of a run's own; add --out RUN --resume")
+    return weights_of_version(args.out, int(args.weights))
 
 
 def _recording(path: Path | None, recorded: bool, station: str) -> Recording | None:

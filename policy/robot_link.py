@@ -185,9 +185,10 @@ class RobotLink:
         self._bound()
         self.poll()
 
-    def look(self) -> None:
-        """Take note of what the run committed or relabelled since; costs a millisecond for each such episode."""
-        for key in self._spool.look() if self._spool is not None else ():
+    def look(self) -> Sequence[EpisodeKey]:
+        """Take note of what the run committed or relabelled since, and return that; costs a millisecond an episode."""
+        found = self._spool.look() if self._spool is not None else ()
+        for key in found:
             self._mine[key.episode] = key.revision
             held = self._outbox.get(key.episode)
             done = max(self._known.get(key.episode, -1), self._unwanted.get(key.episode, -1))
@@ -195,6 +196,7 @@ class RobotLink:
                 self._outbox[key.episode] = _Outgoing(key.revision)
                 if self._learner:
                     self._ask_of([key.episode])
+        return found
 
     def read_ahead(self, budget_s: float) -> None:
         """Read what is to be sent next from the disk, for about `budget_s`; an episode takes some 10 ms."""

@@ -40,6 +40,19 @@ def read_weights(path: Path, manifest: Manifest, scale: Sequence[float]) -> tupl
         raise BadInputError(f"weights {path}: {str(refusal).removeprefix('weights ')}; name others") from None
 
 
+def weights_of_version(run: Path, version: int) -> Path:
+    """Return the file of the weights that a run had under `version`. Raises BadInputError unless there is just one."""
+    folder = RunFolder.open(run).path / "weights"
+    files = sorted(folder.glob(f"{version:08d}-*"))
+    if len(files) != 1:
+        there = sorted(int(path.name.partition("-")[0]) for path in folder.glob("[0-9]*-*"))
+        told = ", ".join(map(str, there[-12:])) or "none"
+        raise BadInputError(
+            f"run {run}: has {len(files)} weights of version {version} (there are: {told}); name one, or a file"
+        )
+    return files[0]
+
+
 def newest_weights(run: Path) -> Path:
     """Return the file with the highest version of a run's folder. Raises BadInputError when there is none."""
     files = sorted((RunFolder.open(run).path / "weights").glob("[0-9]*-*"))

@@ -44,6 +44,7 @@ class WeightsGate:
         golden: GoldenObservations,
         runs: Collection[str],
         max_saturated_share: float = 0.5,
+        newest: int = -1,
     ) -> None:
         """Start with the weights `initial`, usually `weights.initial_weights`; a person may start from another run's.
 
@@ -54,6 +55,7 @@ class WeightsGate:
             runs: run ids that newer weights may name; versions of other runs are counted apart and cannot be compared.
             max_saturated_share: greatest share of golden outputs with |tanh| above 0.99; a saturated head
                 pushes with all it has whatever it sees.
+            newest: version that newer ones must exceed, where `initial` is an older one on purpose.
 
         Raises:
             WeightsRefused: `initial` itself is refused.
@@ -72,8 +74,7 @@ class WeightsGate:
         self._newest = -1
         self._accepted = 0
         self._current = self._checked(initial)
-        if self._current.run_id in self._runs:
-            self._newest = self._current.version
+        self._newest = max(newest, self._current.version if self._current.run_id in self._runs else -1)
         self._previous = self._current
 
     @property

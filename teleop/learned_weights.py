@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
 from policy.bundle import Bundle
+from policy.episode_spool import EpisodeSpool
 from policy.learner_episode import EpisodeArrays
 from policy.residual import Dims, Float
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
-from policy.weights import Expected, ResidualWeights, WeightsRefused, initial_weights, unpack
+from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, initial_weights, unpack
 from policy.weights_gate import GoldenObservations, WeightsGate
-from robot.errors import HandrailError
+from policy.weights_header import read_header
+from robot.errors import BadInputError, HandrailError
 from teleop.weights_in_force import WeightsInForce
 
 _GOLDEN = 24
 _LEARNER_STALL_S = 120.0
+_READ_S = 0.25  # between two episodes, reading what the learner lacks
+_LAST_S = 10.0  # at the end of a run, for the learner to take what it lacks
 
 
 class LearnedWeights(WeightsInForce):
@@ -28,8 +32,11 @@ class LearnedWeights(WeightsInForce):
     observations exist, that is after the first episode.
 
     Args:
-        link: entered by the caller.
+        link: entered by the caller; its spool is the one here.
+        spool: of the run's episodes.
         start: weights in force at first.
+        newest: weights of the highest version that this run had in force; neither they nor older ones are taken again
+            from the learner.
         runs: run ids that the learner's weights may name.
         between_ticks: called between two ticks, to hand over episodes that were committed meanwhile.
     """
@@ -40,20 +47,20 @@ class LearnedWeights(WeightsInForce):
         run: RunFolder,
         bundle: Bundle,
         *,
+        spool: EpisodeSpool,
         scale: Float,
         lock_step: bool,
         start: bytes | None,
+        newest: bytes | None = None,
         runs: Collection[str],
         between_ticks: Callable[[], None] | None = None,
     ) -> None:
         manifest = bundle.manifest
         self._dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
         self._expected = Expected(dims=self._dims, bundle_sha256=bundle.sha256, max_scale=tuple(scale.tolist()))
-        self._initial = start or initial_weights(
-            run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale
-        )
-        self.message = self._initial
-        self._link, self._run, self._lock_step = link, run, lock_step
+        self._zero = initial_weights(run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale)
+        self._initial = self.message = self._before = start or self._zero
+        self._link, self._run, self._spool, self._lock_step = link, run, spool, lock_step
         self._gate: WeightsGate | None = None
         self._runs = frozenset(runs)
         self._between_ticks = between_ticks
@@ -62,14 +69,19 @@ class LearnedWeights(WeightsInForce):
         first = unpack(self._initial, self._expected)
         ours = first.run_id in self._runs
         self._seen = first.version if ours else 0  # newest version that was taken over or refused
+        last = unpack(newest, self._expected) if newest else first
+        self._newest = last.version if last.run_id in self._runs else -1
         if ours or not lock_step:
-            link.begin_at(first.version)
+            link.begin_at(first.version, seen=self._newest)
         super().__init__(first.head, first.version, run.store_weights(first.version, self._initial))
-        self.accepted = self.refused = 0
+        self.accepted = self.refused = self.withdrawn = 0
+        self._distrusted = False
         self.notice = ""
 
     def refresh(self) -> None:
         """Take the newest weights that came; nothing in lock-step, where `before_episode` does."""
+        if self._distrusted:
+            self._fall_back()
         if self._between_ticks:
             self._between_ticks()
         if not self._lock_step:
@@ -82,17 +94,27 @@ class LearnedWeights(WeightsInForce):
         taken, self._taken = self._taken, {}
         return taken
 
-    def resume(self, episodes: Iterable[EpisodeArrays]) -> None:
-        """Go on with a run: hand over its `episodes` so far, in their order; in lock-step catch up with the learner.
+    def distrust(self) -> None:
+        """Go back to the weights before these at the next `refresh`, and tell the learner."""
+        self._distrusted = True
 
-        It takes only those that it does not have. In lock-step it has then made a version for each.
+    def resume(self) -> None:
+        """Go on with a run: the learner gets of its episodes what it lacks; in lock-step catch up with it.
+
+        In lock-step it has then made a version for each.
 
         Raises:
             HandrailError: the learner did not deliver in time.
         """
-        for episode in episodes:
-            self.after_episode(episode)
-            self._earlier += 1
+        earlier = self._link.look()
+        self._earlier = len(earlier)
+        for key in earlier:
+            if self._gate is not None:
+                break
+            try:
+                self._observe(self._spool.read(key.episode))
+            except BadInputError as error:  # the link gives it up as well, and says so
+                self.notice = str(error)
         while self._lock_step and self._seen < self._earlier:
             newest = self._link.take_weights() if self._link.wait_newer(_LEARNER_STALL_S) else None
             if newest is None:
@@ -101,15 +123,19 @@ class LearnedWeights(WeightsInForce):
         self._taken = {}
 
     def before_episode(self, done: int) -> None:
-        """Lock-step: wait for the version of the last but one of `done` sent episodes, and take it over.
+        """Live: see to what the learner lacks. Lock-step: take over the version of the last but one of `done` episodes.
 
         `done` counts from this start of the run, the versions from the run's first episode.
 
         Raises:
             HandrailError: the learner did not deliver in time.
         """
+        if not self._lock_step:
+            self._link.look()  # labels that changed meanwhile
+            self._link.read_ahead(_READ_S)
+            return
         version = self._earlier + done - 1
-        if not self._lock_step or version <= self._seen:
+        if version <= self._seen:
             return
         message = self._link.wait_weights(version, _LEARNER_STALL_S)
         if message is None:
@@ -120,6 +146,21 @@ class LearnedWeights(WeightsInForce):
     def after_episode(self, episode: EpisodeArrays) -> None:
         """Send a committed episode; the first one gives the golden observations."""
         self._link.send_episode(episode)
+        self._observe(episode)
+
+    def finish(self, done: int) -> None:
+        """Lock-step: wait for the versions that are still to come. Live: for the learner to have all episodes."""
+        if self._lock_step and done:
+            for version in range(self._seen + 1, self._earlier + done + 1):
+                message = self._link.wait_weights(version, _LEARNER_STALL_S)
+                if message is not None:
+                    self.consider(version, message)
+        elif not self._lock_step and self._link.status.connected:
+            self._link.look()
+            self._link.wait_stored(_LAST_S)
+
+    def _observe(self, episode: EpisodeArrays) -> None:
+        """Take golden observations from an episode, unless there are some."""
         if self._gate is None:
             seen = np.flatnonzero(np.isfinite(episode.base).all(axis=1))
             if len(seen):
@@ -127,15 +168,9 @@ class LearnedWeights(WeightsInForce):
                 golden = GoldenObservations(
                     features=episode.features[rows], proprio=episode.proprio[rows], base_actions=episode.base[rows]
                 )
-                self._gate = WeightsGate(self._initial, expected=self._expected, golden=golden, runs=self._runs)
-
-    def finish(self, done: int) -> None:
-        """Lock-step: wait for the versions that are still to come."""
-        if self._lock_step and done:
-            for version in range(self._seen + 1, self._earlier + done + 1):
-                message = self._link.wait_weights(version, _LEARNER_STALL_S)
-                if message is not None:
-                    self.consider(version, message)
+                self._gate = WeightsGate(
+                    self._initial, expected=self._expected, golden=golden, runs=self._runs, newest=self._newest
+                )
 
     def _stalled(self, version: int) -> HandrailError:
         return HandrailError(
@@ -151,15 +186,29 @@ class LearnedWeights(WeightsInForce):
             self.refused += 1
             return
         try:
+            if version != int(read_header(message)["weights_version"]):
+                raise WeightsRefused(RefusalReason.MALFORMED, f"they came as version {version} and are another")
             weights = self._gate.accept(message)
         except WeightsRefused as refusal:
             self.refused += 1
             self.notice = f"weights {version} refused: {refusal}"
             self._link.answer(version, accepted=False, reason=str(refusal))
             return
+        self._before = self.message
         self._use(weights, message)
         self.accepted += 1
         self._link.answer(version, accepted=True)
+
+    def _fall_back(self) -> None:
+        """Put the weights before those in force, or where they failed too a residual of zero, in their place."""
+        self._distrusted = False
+        failed = self.version
+        message = self._before if self._before != self.message else self._zero
+        self._before = self._zero
+        self._use(unpack(message, self._expected), message)
+        self.withdrawn += 1
+        self.notice = f"weights {failed} gave no numbers; weights {self.version} in force again"
+        self._link.withdraw(failed, back_to=self.version, reason="their residual was not finite at work")
 
     def _use(self, weights: ResidualWeights, message: bytes) -> None:
         self.head, self.version = weights.head, weights.version

@@ -79,6 +79,8 @@ class ControlLoop:
         self._last = inputs, self.state
         self.state, outputs = parts.pipeline.step(self.state, inputs, parts.weights.head, watch)
         self._send(outputs.command, due_s)
+        if outputs.residual_failed:
+            parts.weights.distrust()
         if parts.chunks and outputs.request:
             parts.chunks.ask(outputs.request)
         watch.lap("send")
@@ -312,12 +314,14 @@ class ControlLoop:
 
         Not when the person stops or the filter is latched: then ticks go on until the arm is at rest, see `_stopped`.
         """
-        stops = bool(human.events & (HumanEvent.STOP | HumanEvent.QUIT))
-        if stops or self.state.arbiter.stopped or self.state.filter.latched:
+        if self.state.arbiter.stopped or self.state.filter.latched:
             return None
-        for event, outcome in _LABELS.items():
-            if event in human.events:
-                return EpisodeOutcome(outcome=outcome, label_source=self._parts.labels)
+        if human.events:
+            if human.events & (HumanEvent.STOP | HumanEvent.QUIT):
+                return None
+            for event, outcome in _LABELS.items():
+                if event in human.events:
+                    return EpisodeOutcome(outcome=outcome, label_source=self._parts.labels)
         judged = self._parts.judge.outcome(state) if self._parts.judge else None
         if judged is not None:
             return EpisodeOutcome(outcome=judged, label_source=LabelSource.TASK)

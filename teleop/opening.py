@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from policy.episode_spool import EpisodeSpool
+from policy.link_keys import robot_keys
 from policy.link_security import check_endpoint
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
@@ -57,7 +59,14 @@ def check_learner(options: RunOptions, clock: Clock) -> None:
     if options.learner == OWN_LEARNER and clock.virtual:
         raise BadInputError("learner 'own' needs real time; in lock-step give an endpoint, or use run_demo.py")
     if options.learner not in (None, OWN_LEARNER):
-        check_endpoint(options.learner, keys=False)
+        check_endpoint(options.learner, keys=options.keys is not None)
+    if options.keys is not None:
+        robot_keys(options.keys)
+    if options.learner is not None and clock.virtual and options.resume and options.weights is not None:
+        raise BadInputError(
+            "--weights with --resume: in lock-step the learner's next weights would replace them at once; "
+            "leave out --learner, or add --real-time"
+        )
 
 
 def open_rig(
@@ -111,21 +120,24 @@ def open_weights(
     scale = np.array(station.residual.scale if station.residual else [0.0] * size, np.float32)
     if options.learner is None:
         return fixed_weights(bundle, folder, scale, options.weights)
-    start = options.weights
-    if start is None and options.resume:
-        start = folder.newest_weights()
+    newest = folder.newest_weights() if options.resume else None
+    start = options.weights or newest
     endpoint = options.learner
     if endpoint == OWN_LEARNER:
         endpoint = _start_learner(stack, rig, folder, options)
-    link = stack.enter_context(RobotLink(endpoint, run_id=folder.run_id))
+    keys = robot_keys(options.keys) if options.keys is not None and options.learner != OWN_LEARNER else None
+    spool = EpisodeSpool(folder.episodes, folder.run_id)
+    link = stack.enter_context(RobotLink(endpoint, run_id=folder.run_id, keys=keys, spool=spool))
     lock_step = rig.clock.virtual
     return LearnedWeights(
         link,
         folder,
         bundle,
+        spool=spool,
         scale=scale,
         lock_step=lock_step,
         start=start,
+        newest=newest,
         runs=(folder.run_id, station.learner_run_id),
         # reading an episode takes 20 ms, which only a loop that no clock drives has to spare
         between_ticks=take_commits if lock_step else None,

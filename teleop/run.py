@@ -11,7 +11,7 @@ from typing import Self
 
 from policy.episode_commit import Committed
 from policy.episode_header import EpisodeHeader, LabelSource
-from policy.episode_reader import latest_revisions, read_episode
+from policy.episode_reader import read_episode
 from policy.episode_recovery import recording_lock
 from policy.learner_episode import of_episode
 from policy.provenance import collect_provenance, utc_now
@@ -75,6 +75,8 @@ class Run:
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._bundle_sha256 = self.rig.bundle.sha256
             self.folder.store_bundle(self._bundle_sha256, self.rig.bundle.files())
+            if self.rig.reward is not None:
+                self.folder.store_reward(self.rig.reward.model.sha256, self.rig.reward.model.files())
             if not self._recorder.wait_ready(_COMMIT_S):
                 why = ", ".join(failure.message for failure in self._recorder.failures()) or "it said nothing"
                 raise HandrailError(f"{self.folder.episodes}: the recorder did not start ({why})")
@@ -83,7 +85,7 @@ class Run:
             self.loop = ControlLoop(self._parts())
             if options.resume and isinstance(self.weights, LearnedWeights):
                 self.committed += self._recorder.committed()  # what an earlier start left and the recorder finished
-                self.weights.resume(map(of_episode, latest_revisions(self.folder.episodes)))
+                self.weights.resume()
             self.granted = ""
             if self._real:
                 wanted, cores = self._loaded.station.realtime, os.sched_getaffinity(0)
@@ -150,7 +152,8 @@ class Run:
         unanswered = list(dict.fromkeys(self._chunks.failures)) if self._chunks else []
         fresh = [_printable(line) for line in unanswered if line not in self._told_failures]
         self._told_failures.update(unanswered)
-        return "; ".join([*weights, *restarted, *fresh, *self.problems[told:]])
+        reward = [said] if self.rig.reward and (said := self.rig.reward.news()) else []
+        return "; ".join([*weights, *restarted, *fresh, *reward, *self.problems[told:]])
 
     def processes(self) -> dict[str, int]:
         """Return the ids of the run's processes by what they are called."""
@@ -211,7 +214,8 @@ class Run:
             health=injection.health(self._recorder, self.weights),
             chunks=self._chunks,
             homing=rig.homing(),
-            judge=rig.judge,
+            judge=rig.judge if station.reward.source == "task" else None,
+            reward=rig.reward,
             watcher=self._watcher(),
             labels=LabelSource.PERSON if by_person else LabelSource.OPERATOR_SIMULATED,
             spec=rig.spec,
@@ -256,6 +260,7 @@ class Run:
             env_args={"env_name": station.name, "type": 0, "env_kwargs": {}},
             station_sha256=self._station_sha256,
             bundle_sha256=self._bundle_sha256,
+            reward_sha256=rig.reward_sha256,
             weights={self.weights.version: self.weights.sha256},
             action=rig.bundle.manifest.action,
             residual_scale=tuple(float(value) for value in self.weights.head.scale),

@@ -23,6 +23,7 @@ class RunOptions:
         seed: of layouts, exploration and the simulated person.
         split: family of layouts.
         learner: endpoint of a learner process, `own` for one of this run's in real time, None without.
+        keys: folder of this robot's keys, for a learner on another machine.
         weights: message of the weights to start from; None for a residual of zero, or with a learner for those that a
             resumed run had in force last.
         explore: add exploration noise (training only).
@@ -37,6 +38,7 @@ class RunOptions:
     seed: int = 0
     split: Split = Split.TRAINING
     learner: str | None = None
+    keys: Path | None = None
     weights: bytes | None = None
     explore: bool = False
     resume: bool = False

@@ -134,10 +134,12 @@ class LearningConfig(Strict):
     """How the learner works; `algorithm` overrides fields of `policy.residual_learner.LearnerConfig`.
 
     What the policy did in the last `doubt_s` before a takeover is not taken as approved.
-    `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects.
+    `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects; `keys` is the folder of this
+    machine's keys, needed where the two are not the same machine.
     """
 
     endpoint: str = "tcp://127.0.0.1:5701"
+    keys: str | None = None
     updates_per_episode: Annotated[int, Field(ge=0, le=100_000)] = 100
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
@@ -207,6 +209,12 @@ class LoadedStation(BaseModel):
     def bundle_path(self) -> Path:
         """Folder of the bundle."""
         return (self.path.parent / self.station.policy.bundle).resolve()
+
+    @property
+    def keys_path(self) -> Path | None:
+        """Folder of the keys for the line between robot and learner, None without."""
+        keys = self.station.learner.keys
+        return None if keys is None else (self.path.parent / Path(keys).expanduser()).resolve()
 
     @property
     def reward_path(self) -> Path | None:

@@ -107,6 +107,13 @@ class TickOutputs:
     chunk_delay_s: float = math.nan
     policy_failure: str | None = None
 
+    @property
+    def residual_failed(self) -> bool:
+        """True when the residual is not a number although features and base action are: its weights are bad."""
+        if math.isfinite(sum(self.residual.tolist())) or self.features is None or self.base is None:
+            return False
+        return bool(np.isfinite(self.features).all() and np.isfinite(self.base).all())
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Planned:

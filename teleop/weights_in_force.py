@@ -23,6 +23,9 @@ class WeightsInForce:
     def refresh(self) -> None:
         """Take over newer weights if there are any; called between two ticks."""
 
+    def distrust(self) -> None:
+        """Hear that the head gave something else than numbers for a sound observation in this tick."""
+
     def taken_over(self) -> dict[int, str]:
         """Versions taken over since the last call -> SHA-256 of their files in the run folder."""
         return {}
