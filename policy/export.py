@@ -89,15 +89,15 @@ def export_bundle(
     if not samples:
         raise ValueError("export_bundle needs at least one sample to compare with torch")
     check_target(folder)
-    encode, act = _frozen(encode), _frozen(act)
+    encode, act = frozen_copy(encode), frozen_copy(act)
     images = [camera.name + "_image" for camera in cameras]
     first = _tensors(samples[0], cameras)
     with torch.no_grad():
         features = encode(*first)
         chunk = act(features, first[-1])
     graphs = {
-        "encode": _graph(encode, first, [*images, "proprio"], "features"),
-        "act": _graph(act, (features, first[-1]), ["features", "proprio"], "chunk"),
+        "encode": onnx_graph(encode, first, [*images, "proprio"], "features"),
+        "act": onnx_graph(act, (features, first[-1]), ["features", "proprio"], "chunk"),
     }
     parity = _parity(encode, act, graphs, cameras, samples)
     if not parity <= PARITY_LIMIT:
@@ -124,7 +124,7 @@ def export_bundle(
     return write_bundle(folder, content, graphs)
 
 
-def _frozen(module: torch.nn.Module) -> torch.nn.Module:
+def frozen_copy(module: torch.nn.Module) -> torch.nn.Module:
     """Return a copy on the CPU, in float32 and evaluation mode; the trainer's own stays as it is."""
     return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
 
@@ -134,7 +134,7 @@ def _tensors(sample: Sample, cameras: Sequence[CameraInput]) -> tuple[torch.Tens
     return (*images, torch.from_numpy(sample.proprio.copy())[None])
 
 
-def _graph(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: list[str], output: str) -> bytes:
+def onnx_graph(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], names: list[str], output: str) -> bytes:
     """Return the ONNX file of `module` with fixed shapes and nothing in it but the graph."""
     with _quiet_exporter():
         program = torch.onnx.export(
