@@ -94,7 +94,7 @@ class Follower:
         T_next[0, 3], T_next[1, 3], T_next[2, 3] = self._steps.inside((x, y, z), translation)
         if any(rotation):
             # rounding would otherwise add up over a long run
-            T_next[:3, :3] = straightened(rotation_matrix(*rotation) @ T[:3, :3])
+            T_next[:3, :3] = straightened(rotation_matrix(*rotation).dot(T[:3, :3]))
         if self._kinematics is None:
             return Move(T_base_tcp=T_next, q_rad=q_rad, translation=translation, rotation=rotation), _NONE
         q_next = self._kinematics.solve(T_next, q_start_rad)

@@ -113,7 +113,7 @@ class StepLimits:
         cosine = _dot(self._z_home, z)
         least_cosine = min(self._tilt_cosine - COSINE_ROUNDING, cosine - COSINE_CREEP)
         wanted, tilted = self._along_tilt(z, cosine, wanted)
-        relative = None if R_measured is None else matrix_to_quat_wxyz(R @ R_measured.T)
+        relative = None if R_measured is None else matrix_to_quat_wxyz(R.dot(R_measured.T))
         least_half_cosine = math.cos(0.5 * self._tracking_rad) - COSINE_ROUNDING
         if relative is not None:
             least_half_cosine = min(least_half_cosine, relative[0] - COSINE_CREEP)
