@@ -54,6 +54,11 @@ from teleop.tick import TickPipeline
 
 Array = NDArray[np.float64]
 R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
+_OUTCOMES = {
+    TaskStatus.RUNNING: None,
+    TaskStatus.SUCCESS: Outcome.SUCCESS,
+    TaskStatus.FAILURE: Outcome.FAILURE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +81,7 @@ class TaskJudge:
 
     def outcome(self, state: ArmState) -> Outcome | None:
         """SUCCESS or FAILURE once it is plain."""
-        status = self._task.status(state)
-        return {TaskStatus.SUCCESS: Outcome.SUCCESS, TaskStatus.FAILURE: Outcome.FAILURE}.get(status)
+        return _OUTCOMES[self._task.status(state)]
 
 
 class Rig:
