@@ -166,7 +166,7 @@ class Verdicts:
 class LoopBench:
     """An opened rig and its loop; also watches the ticks."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, *more: tuple[str, str]) -> None:
         size = (("height", "32"), ("width", "40"))
         loaded = load_station(
             STATION,
@@ -177,6 +177,7 @@ class LoopBench:
                 *((f"camera.{name}.{edge}", pixels) for name in ("front", "wrist") for edge, pixels in size),
                 ("episode.timeout_s", str(TIMEOUT_S)),
                 ("episode.reset_timeout_s", str(RESET_TIMEOUT_S)),
+                *more,
             ],
         )
         self.clock = VirtualClock(100.0)
@@ -203,6 +204,7 @@ class LoopBench:
                 health=self._health,
                 homing=self.rig.homing(),
                 judge=self.judge,
+                reward=self.rig.reward,
                 watcher=self,
                 labels=LabelSource.PERSON,
                 spec=self.rig.spec,
@@ -242,7 +244,13 @@ class LoopBench:
     def _header(self, state: TickState) -> EpisodeHeader:
         spec = self.rig.spec
         made = header()
-        return made.model_copy(update={"spec": spec, "filter_state": json.loads(state.filter.to_json())})
+        return made.model_copy(
+            update={
+                "spec": spec,
+                "reward_sha256": self.rig.reward_sha256,
+                "filter_state": json.loads(state.filter.to_json()),
+            }
+        )
 
     @property
     def free_rows(self) -> list[Row]:

@@ -212,6 +212,7 @@ def make_run(
                 health=rig.check,
                 homing=rig.homing(),
                 judge=None,
+                reward=rig.reward,
                 watcher=None,
                 chunks=chunks(station, rig.bundle),
                 labels=LabelSource.PERSON,
@@ -223,6 +224,8 @@ def make_run(
         )
         station_sha256 = run.store_station(loaded.text)
         run.store_bundle(rig.bundle.sha256, rig.bundle.files())
+        if rig.reward is not None:
+            run.store_reward(rig.reward.model.sha256, rig.reward.model.files())
         for index in range(3):
 
             def header(state: TickState, index: int = index) -> EpisodeHeader:
@@ -235,6 +238,7 @@ def make_run(
                     env_args={"env_name": station.name},
                     station_sha256=station_sha256,
                     bundle_sha256=rig.bundle.sha256,
+                    reward_sha256=rig.reward_sha256,
                     weights={weights.version: weights.sha256},
                     action=rig.bundle.manifest.action,
                     residual_scale=tuple(float(value) for value in weights.head.scale),
