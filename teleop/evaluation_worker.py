@@ -123,6 +123,7 @@ def _header(rig: Rig, index: int, state: TickState, provenance: Provenance) -> E
         env_args={},
         station_sha256="0" * 64,
         bundle_sha256=rig.bundle.sha256,
+        reward_sha256=rig.reward_sha256,
         action=rig.bundle.manifest.action,
         filter_state={},
         arbiter_state={},

@@ -169,6 +169,11 @@ class Rig:
         return episode_spec(self.bundle, self.arm.joint_count, self.station)
 
     @property
+    def reward_sha256(self) -> str | None:
+        """Content hash of the reward model that looks on, None without one."""
+        return self.reward.model.sha256 if self.reward else None
+
+    @property
     def T_base_home(self) -> Array:
         """Home pose of the TCP, (4, 4) [m]."""
         pose = np.eye(4)

@@ -60,6 +60,7 @@ def run_summary(run: Run) -> dict[str, object]:
         "ticks": sum(result.ticks for result in results),
         "reset_ticks": sum(result.reset_ticks for result in results),
         "outcomes": dict(outcomes),
+        "labels": _labels(results),
         "interventions": sum(result.interventions for result in results),
         "human_ticks": sum(result.human_ticks for result in results),
         "timing": run.loop.times.summary(),
@@ -71,7 +72,15 @@ def run_summary(run: Run) -> dict[str, object]:
     }
     if isinstance(run.weights, LearnedWeights):
         document["weights"] = {"accepted": run.weights.accepted, "refused": run.weights.refused}
+    if run.rig.reward is not None:
+        reward = run.rig.reward
+        document["reward_model"] = {"sha256": reward.model.sha256, "judges": reward.judges, "unusable": reward.unusable}
     return document
+
+
+def _labels(results: Sequence[EpisodeResult]) -> dict[str, int]:
+    """Count who said how the episodes ended."""
+    return dict(Counter(result.outcome.label_source.value for result in results if result.outcome))
 
 
 def safety_reasons(paths: Sequence[Path]) -> dict[str, int]:
@@ -92,8 +101,11 @@ def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
     successes = sum(result.outcome is not None and result.outcome.outcome is Outcome.SUCCESS for result in results)
     outcomes = Counter(result.outcome.outcome.value for result in results if result.outcome)
     told = ", ".join(f"{count} {name}" for name, count in outcomes.most_common()) or "none"
+    told_by = {"none": "nobody"} | {name: name.replace("_", " ") for name in _labels(results) if name != "none"}
+    labels = ", ".join(f"{count} by {told_by[name]}" for name, count in _labels(results).items())
     lines = [
         f"{len(results)} episodes: {told}" + (f" ({successes / len(results):.0%} success)" if successes else ""),
+        f"labelled: {labels or 'none'}",
         f"{sum(r.interventions for r in results)} interventions, {sum(r.human_ticks for r in results)} of "
         f"{sum(r.ticks for r in results)} ticks by the person",
         f"tick overhead {_tails(times.overhead_ms())}; {times.deadline_misses} deadlines missed",
