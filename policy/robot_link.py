@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,9 @@ RESEND_AFTER_S = 5.0
 MAX_OUTBOX_BYTES = 64 * 1024 * 1024
 MAX_PER_POLL = 32  # messages taken in one poll, so that a tick stays short
 KEPT_WEIGHTS = 4
+RECONNECT_S = 2.0  # after keys were refused, which ZeroMQ takes for an answer; a person may add them meanwhile
 WAIT_SLICE_S = 0.02  # between attempts to send while waiting for a learner that is not connected yet
+_REFUSALS = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 class Spool(Protocol):
@@ -123,9 +126,10 @@ class RobotLink:
         self._weights: dict[int, bytes] = {}
         self._received = self._answered = self._in_force = 0
         self._learner = ""
-        self._hello_s = self._heard_s = float("-inf")
+        self._hello_s = self._heard_s = -math.inf
+        self._again_s = math.inf  # when to connect anew
         self._dropped = self._malformed = self._ignored = 0
-        self._problem = ""
+        self._problem = self._turned_away = ""
 
     def __enter__(self) -> Self:
         self._context = zmq.Context()
@@ -138,6 +142,7 @@ class RobotLink:
         self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS
         if self._keys is not None:
             secure_robot(self._socket, self._keys)
+        self._monitor = self._socket.get_monitor_socket(_REFUSALS)
         self._socket.connect(self._endpoint)
         return self
 
@@ -145,6 +150,8 @@ class RobotLink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._context is not None:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
             self._socket.close()
             self._context.term()
             self._context = None
@@ -160,7 +167,7 @@ class RobotLink:
             dropped=self._dropped,
             malformed=self._malformed,
             ignored=self._ignored,
-            problem=self._problem or (self._spool.problem if self._spool else ""),
+            problem=self._turned_away or self._problem or (self._spool.problem if self._spool else ""),
         )
 
     def begin_at(self, version: int, *, seen: int | None = None) -> None:
@@ -223,6 +230,7 @@ class RobotLink:
                 break
             self._take(data)
         now_s = self._now_s()
+        self._look_for_refusals(now_s)
         if now_s - self._hello_s >= HELLO_EVERY_S and self._try_send(self._hello()):
             self._hello_s = now_s
         while self._replies and self._try_send(self._replies[0]):
@@ -334,6 +342,21 @@ class RobotLink:
     def _due(sent_s: float | None, now_s: float) -> bool:
         return sent_s is None or now_s - sent_s >= RESEND_AFTER_S
 
+    def _look_for_refusals(self, now_s: float) -> None:
+        """Tell a learner that lets nobody in from one that is not there, and try again now and then."""
+        try:
+            event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], "little")
+        except zmq.Again:
+            pass
+        else:
+            why = "does not let this robot's key in" if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH else "has other keys"
+            self._turned_away = f"learner {self._endpoint} {why}; see launch/make_keys.py and --keys on both sides"
+            self._again_s = now_s + RECONNECT_S
+        if now_s >= self._again_s:
+            self._again_s = math.inf
+            self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
+
     def _try_send(self, payload: bytes) -> bool:
         try:
             self._socket.send(payload, zmq.NOBLOCK)
@@ -369,7 +392,7 @@ class RobotLink:
 
     def _meet(self, learner: str) -> None:
         """Begin anew with a learner that may have anything or nothing of this run."""
-        self._learner, self._asked_s = learner, None
+        self._learner, self._asked_s, self._turned_away = learner, None, ""
         self._known.clear()
         self._unwanted.clear()
         for number, revision in sorted(self._mine.items()):
