@@ -6,6 +6,7 @@ import enum
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from perception.faulty_source import CameraFault
 from policy.chunk_source import ChunkFault
@@ -16,9 +17,7 @@ from teleop.supervision import RUN_PLACE, Deed, Injection
 _SPEC = re.compile(
     r"(?P<kind>[a-z-]+)(?::(?P<target>[a-z0-9_]+))?(?:@(?P<at>[0-9.]+))?(?:\+(?P<for>[0-9.]+))?(?:=(?P<amount>[0-9.]+))?"
 )
-
-
-_MOST = 100.0  # seconds or shares
+_LONGEST_S = 86_400.0  # a day, of when and for how long
 
 
 class Target(enum.Enum):
@@ -44,7 +43,8 @@ class FaultKind:
         target: what it hits.
         deed: done to a process; None for a fault that the loop's own process shows.
         number: of the fault that a process is told to show.
-        amount: how much, unless the person says.
+        amount: how much, unless the person says; 0 for a fault that has no amount.
+        most: greatest amount.
         for_s: for how long, unless the person says [s].
         what: for the help.
     """
@@ -54,11 +54,14 @@ class FaultKind:
     deed: Deed | None = None
     number: int = 0
     amount: float = 0.0
+    most: float = 100.0
     for_s: float = 1.0
 
 
-def _camera(number: CameraFault, what: str, amount: float = 0.0) -> FaultKind:
-    return FaultKind(target=Target.CAMERA, deed=Deed.FAULT, number=number, amount=amount, for_s=2.0, what=what)
+def _camera(number: CameraFault, what: str, amount: float = 0.0, most: float = 100.0) -> FaultKind:
+    return FaultKind(
+        target=Target.CAMERA, deed=Deed.FAULT, number=number, amount=amount, most=most, for_s=2.0, what=what
+    )
 
 
 KINDS: dict[str, FaultKind] = {
@@ -70,7 +73,7 @@ KINDS: dict[str, FaultKind] = {
     "camera-slow": _camera(CameraFault.SLOW, "frames come later by AMOUNT s", 0.3),
     "camera-disorder": _camera(CameraFault.OUT_OF_ORDER, "frames come out of order"),
     "camera-clock": _camera(CameraFault.JUMPING_CLOCK, "its clock jumps by AMOUNT s", 5.0),
-    "camera-drops": _camera(CameraFault.DROPS, "a share AMOUNT of the frames is lost", 0.3),
+    "camera-drops": _camera(CameraFault.DROPS, "a share AMOUNT of the frames is lost", 0.3, 1.0),
     "camera-size": _camera(CameraFault.WRONG_SIZE, "pictures of the wrong size"),
     "camera-silent": _camera(CameraFault.SILENT, "the device gives nothing"),
     "camera-gone": _camera(CameraFault.GONE, "the device is unplugged"),
@@ -131,12 +134,17 @@ class Fault:
 
 def read_fault(word: str) -> Fault:
     """Read one `--inject`. Raises BadInputError when it is none."""
-    found = _SPEC.fullmatch(word)
-    kind = KINDS.get(found["kind"]) if found else None
-    if found is None or kind is None:
+    name = re.split("[:@+=]", word, maxsplit=1)[0]
+    kind = KINDS.get(name)
+    if kind is None:
+        near = get_close_matches(name, KINDS, n=1)
         raise BadInputError(
-            f"--inject {word}: not KIND[:TARGET][@AT][+FOR][=AMOUNT] (allowed kinds {', '.join(KINDS)}); see --help"
+            f"--inject {word!r}: {name!r} is no fault; "
+            + (f"did you mean {near[0]}?" if near else f"allowed {', '.join(KINDS)}")
         )
+    found = _SPEC.fullmatch(word)
+    if found is None:
+        raise BadInputError(f"--inject {word}: not KIND[:TARGET][@AT][+FOR][=AMOUNT]; e.g. camera-slow:front@2+1.5=0.3")
     try:
         at_s, for_s, amount = (
             float(found[part]) if found[part] else default
@@ -144,13 +152,22 @@ def read_fault(word: str) -> Fault:
         )
     except ValueError:
         raise BadInputError(f"--inject {word}: times and amounts are numbers, such as camera-slow@2+1.5=0.3") from None
-    if amount > _MOST:
-        raise BadInputError(f"--inject {word}: an amount of {amount:g} is none (at most {_MOST:g})")
-    if for_s <= 0.0:
-        raise BadInputError(f"--inject {word}: +{for_s:g} s is no time; leave it out or give more than 0")
     if found["target"] and kind.target is not Target.CAMERA:
         raise BadInputError(f"--inject {word}: takes no target, only camera faults do")
-    return Fault(word=word, name=found["kind"], target_name=found["target"], at_s=at_s, for_s=for_s, amount=amount)
+    if found["for"] and kind.deed is Deed.KILL:
+        raise BadInputError(f"--inject {word}: +{for_s:g} s means nothing, {kind.what} at once; leave it out")
+    if found["amount"] and not kind.amount:
+        raise BadInputError(f"--inject {word}: {name} has no amount; leave out ={amount:g}")
+    if kind.amount and not 0.0 < amount <= kind.most:
+        raise BadInputError(f"--inject {word}: got ={amount:g} (allowed over 0 to {kind.most:g}); {kind.what}")
+    if not 0.0 < for_s <= _LONGEST_S:
+        raise BadInputError(
+            f"--inject {word}: +{for_s:g} s is no time (allowed over 0 to {_LONGEST_S:g} s); leave it out for "
+            f"{kind.for_s:g} s"
+        )
+    if at_s > _LONGEST_S:
+        raise BadInputError(f"--inject {word}: @{at_s:g} s never comes (allowed 0 to {_LONGEST_S:g} s)")
+    return Fault(word=word, name=name, target_name=found["target"], at_s=at_s, for_s=for_s, amount=amount)
 
 
 def process_injections(faults: Sequence[Fault], names: Sequence[str], cameras: Sequence[str]) -> list[Injection]:

@@ -37,12 +37,20 @@ def test_what_stands_still_does_so_for_longer_than_the_supervisor_waits(name: st
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("camera-eat", "allowed kinds camera-kill, camera-freeze"),
+        ("camera-eat", "'camera-eat' is no fault; did you mean camera-"),
+        ("nonsense@3", "'nonsense' is no fault; allowed camera-kill, camera-freeze"),
+        ("", "'' is no fault; allowed"),
         ("camera-kill@soon", "not KIND"),
+        ("camera-slow=-1", "not KIND"),
         ("camera-kill@1.2.3", "times and amounts are numbers"),
-        ("camera-kill+0", r"\+0 s is no time"),
+        ("camera-silent+0", r"\+0 s is no time"),
+        ("camera-silent+1000000", r"\+1e\+06 s is no time .allowed over 0 to 86400 s"),
+        ("loop-stall@1" + "0" * 400, "@inf s never comes"),
+        ("loop-kill+3", "the loop is killed at once; leave it out"),
+        ("camera-freeze=3", "has no amount; leave out =3"),
+        ("camera-drops=1.5", "got =1.5 .allowed over 0 to 1.; a share AMOUNT"),
+        ("camera-slow=0", "got =0 .allowed over 0 to 100"),
         ("servo-kill:front", "takes no target"),
-        ("", "not KIND"),
     ],
 )
 def test_a_word_that_is_none_is_refused_in_one_line(word: str, told: str) -> None:
