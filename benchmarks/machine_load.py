@@ -63,8 +63,9 @@ def learn() -> NoReturn:
     """Update a residual on random transitions, with the shapes and the rest of a real learner."""
     import torch
 
+    from policy.learner_config import LearnerConfig
     from policy.replay_buffer import Batch
-    from policy.residual_learner import LearnerConfig, LearnerDims, ResidualLearner
+    from policy.residual_learner import LearnerDims, ResidualLearner
 
     torch.set_num_threads(1)
     os.nice(_LEARNER_NICENESS)

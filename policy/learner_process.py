@@ -19,10 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from pydantic import TypeAdapter, ValidationError
-
+from policy.learner_config import read_learner_config
 from policy.learner_link import LearnerLink, ReceivedEpisode
-from policy.learner_settings import LearnerSettings, first_fault, load_settings
+from policy.learner_settings import LearnerSettings, load_settings
 from policy.learner_status import LearnerStatus, StatusFile
 from policy.learner_training import Learner, Training
 from policy.link_security import LearnerKeys
@@ -41,16 +40,10 @@ def make_residual_learner(settings: LearnerSettings) -> Learner:
     """Load torch and return the algorithm. Raises BadInputError on a wrong field in `settings.algorithm`."""
     import torch
 
-    from policy.residual_learner import LearnerConfig, LearnerDims, ResidualLearner
+    from policy.residual_learner import LearnerDims, ResidualLearner
 
     torch.set_num_threads(settings.threads)
-    try:
-        config = TypeAdapter(LearnerConfig).validate_python(dict(settings.algorithm))
-    except ValidationError as error:
-        raise BadInputError(
-            f"learner settings: algorithm: {first_fault(error)}; the fields are those of "
-            "policy.residual_learner.LearnerConfig"
-        ) from error
+    config = read_learner_config(settings.algorithm, "learner settings")
     dims = LearnerDims(
         feature_size=settings.feature_size, proprio_size=settings.proprio_size, action_size=settings.action_size
     )

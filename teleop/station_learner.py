@@ -7,7 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydantic import JsonValue
+
 from policy.bundle import load_bundle
+from policy.learner_config import read_learner_config
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
@@ -16,17 +19,29 @@ from teleop.supervision import ChildPlan
 _LOADING_S = 40.0  # torch, and a checkpoint
 
 
+def check_learnable(loaded: LoadedStation) -> tuple[float, ...]:
+    """Return the bounds of the residual that a learner for this station works on.
+
+    Raises:
+        BadInputError: the station has none, or says something of the algorithm that is not there.
+    """
+    station = loaded.station
+    if station.residual is None:
+        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
+    told: dict[str, JsonValue] = {"scale": [*station.residual.scale], **station.learner.algorithm}
+    read_learner_config(told, f"station {loaded.path}: learner")
+    return station.residual.scale
+
+
 def learner_settings(
     loaded: LoadedStation, *, state_dir: Path, run_id: str, seed: int, lock_step: bool, endpoint: str | None
 ) -> LearnerSettings:
     """What a learner for this station is told.
 
     Raises:
-        BadInputError: the station has no residual, or its bundle is bad.
+        BadInputError: the station has no residual, a wrong setting of the algorithm, or a bad bundle.
     """
-    station = loaded.station
-    if station.residual is None:
-        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
+    station, scale = loaded.station, check_learnable(loaded)
     bundle = load_bundle(loaded.bundle_path, station.policy.provider, station.policy.threads)
     manifest, learning = bundle.manifest, station.learner
     return LearnerSettings(
@@ -44,7 +59,7 @@ def learner_settings(
         doubt_ticks=round(learning.doubt_s / station.period_s),
         batch_size=learning.batch_size,
         min_transitions=learning.min_transitions,
-        algorithm={"scale": list(station.residual.scale), **learning.algorithm},
+        algorithm={"scale": list(scale), **learning.algorithm},
     )
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from policy.learner_config import LearnerConfig
 from policy.learner_networks import Ensemble, RunningNormaliser
 from policy.replay_buffer import Batch
 from policy.residual import Dims, ResidualHead
-from policy.residual_learner import LearnerConfig, LearnerDims, ResidualLearner
+from policy.residual_learner import LearnerDims, ResidualLearner
 from policy.weights import Expected, pack, unpack
 
 torch.set_num_threads(1)

@@ -1,0 +1,99 @@
+"""What can be set of the update rule, without loading torch: a station's mistakes are told before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from policy.learner_settings import first_fault
+from robot.errors import BadInputError
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    """Every part can be switched, for ablation.
+
+    Attributes:
+        scale: bound of the residual per action dimension, normalised; 0 leaves a dimension to the base.
+        critics: heads of the critic.
+        critic_subset: heads whose least value is the target.
+        hidden: sizes of the hidden layers.
+        layer_norm: in the critics and the actor.
+        critic_rate, actor_rate: learning rates.
+        weight_decay: of all weights.
+        target_share: share of the critic that goes into its slow copy per update.
+        smoothing: spread of the noise on the target's action, share of `scale`.
+        actor_every: critic updates per actor update.
+        actor_after: updates before the actor learns from the critic at all.
+        value_min, value_max: range of the task's return; targets are clipped to it.
+        q_weight: weight of the critic's gradient in the actor's loss.
+        imitation_weight, imitation_half_life: weight of the imitation of the person and the updates that halve it.
+        imitation_floor: share of it that stays.
+        q_filter: imitate only where the critic rates the person's action above the actor's.
+        actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
+            which does not jump as the actor does.
+        approval_weight: weight of imitating what the robot did while a person let it, in episodes that succeeded.
+        input_noise: spread of the noise on the normalised inputs that the actor learns from; corrections come from few
+            layouts, and noise makes what is learned from them smooth.
+        clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
+        use_features: False hides the features from actor and critics.
+        gate_heads: critics that travel with the weights.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # it is read from stations
+
+    scale: tuple[Share, ...]
+    critics: Positive = 2
+    critic_subset: Positive = 2
+    hidden: tuple[Positive, ...] = (128, 128)
+    layer_norm: bool = True
+    critic_rate: Rate = 5e-4
+    actor_rate: Rate = 1e-3
+    weight_decay: Weight = 1e-4
+    target_share: Share = 0.01
+    smoothing: Weight = 0.2
+    actor_every: Positive = 2
+    actor_after: Count = 500
+    value_min: float = 0.0
+    value_max: float = 1.0
+    q_weight: Weight = 0.01
+    imitation_weight: Weight = 1.0
+    imitation_half_life: Rate = 20000.0
+    imitation_floor: Share = 0.1
+    q_filter: bool = False
+    actor_average: Share = 0.005
+    approval_weight: Weight = 1.0
+    input_noise: Weight = 0.25
+    clip_unreachable: bool = False
+    use_features: bool = True
+    gate_heads: Count = 2
+    normaliser_batches: Count = 200
+    input_clip: Rate = 5.0
+
+    def __post_init__(self) -> None:
+        # JSON gives lists
+        object.__setattr__(self, "scale", tuple(self.scale))
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if not 1 <= self.critic_subset <= self.critics:
+            raise ValueError(f"critic_subset is {self.critic_subset} (allowed 1 to {self.critics})")
+        if not self.value_min < self.value_max:
+            raise ValueError(f"value_min {self.value_min} must be below value_max {self.value_max}")
+
+
+def read_learner_config(algorithm: Mapping[str, JsonValue], where: str) -> LearnerConfig:
+    """Read `algorithm` of a station or of a learner's settings. Raises BadInputError, `where` in front."""
+    try:
+        return TypeAdapter(LearnerConfig).validate_python(dict(algorithm))
+    except ValidationError as error:
+        raise BadInputError(
+            f"{where}: algorithm: {first_fault(error)}; the fields are those of policy.learner_config.LearnerConfig"
+        ) from error
