@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from robot.errors import BadInputError
 from robot.strict import Strict
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
@@ -31,6 +32,17 @@ class RealtimeConfig(Strict):
     cores: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
     lock_memory: bool = False
     rehearse_s: Annotated[float, Field(ge=0.0, le=0.02)] = 0.003
+
+
+def check_cores(config: RealtimeConfig, where: str) -> None:
+    """Look whether this machine has the cores that `config` names. Raises BadInputError, `where` in front."""
+    there = os.sysconf("SC_NPROCESSORS_CONF")
+    absent = [core for core in config.cores if core >= there]
+    if absent:
+        raise BadInputError(
+            f"{where}: realtime.cores names core {absent[0]}, this machine has 0 to {there - 1}; name those, or leave "
+            "cores out for all"
+        )
 
 
 def ask_for(config: RealtimeConfig) -> str:

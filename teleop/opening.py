@@ -16,9 +16,12 @@ from policy.link_security import check_endpoint
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
 from robot.clock import Clock
+from robot.config import RecordedArmConfig
 from robot.errors import BadInputError
+from robot.realtime import check_cores
 from robot.recording import Recording
 from teleop.human_input import HumanInput
+from teleop.inject import Target
 from teleop.learned_weights import LearnedWeights
 from teleop.operator_link import OperatorLink, operator_link
 from teleop.rig import Rig
@@ -26,7 +29,7 @@ from teleop.run_options import OWN_LEARNER, RunOptions
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import SimulatedOperator
 from teleop.station import LoadedStation, OperatorConfig
-from teleop.station_learner import OwnLearner
+from teleop.station_learner import OwnLearner, check_learnable
 from teleop.supervisor import Supervisor
 from teleop.unattended import Unattended
 from teleop.weights_in_force import WeightsInForce, fixed_weights
@@ -54,19 +57,22 @@ def try_operator(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) -
         pass
 
 
-def check_learner(options: RunOptions, clock: Clock) -> None:
-    """Look whether the learner that was asked for can be had. Raises BadInputError where it cannot."""
-    if options.learner == OWN_LEARNER and clock.virtual:
-        raise BadInputError("learner 'own' needs real time; in lock-step give an endpoint, or use run_demo.py")
-    if options.learner not in (None, OWN_LEARNER):
-        check_endpoint(options.learner, keys=options.keys is not None)
-    if options.keys is not None:
-        robot_keys(options.keys)
-    if options.learner is not None and clock.virtual and options.resume and options.weights is not None:
-        raise BadInputError(
-            "--weights with --resume: in lock-step the learner's next weights would replace them at once; "
-            "leave out --learner, or add --real-time"
-        )
+def check_options(loaded: LoadedStation, options: RunOptions, clock: Clock) -> None:
+    """Look for what a person has to mend, before anything is opened or written. Raises BadInputError."""
+    where = f"station {loaded.path}"
+    if not clock.virtual:
+        check_cores(loaded.station.realtime, where)
+    if options.learner == OWN_LEARNER:
+        if clock.virtual:
+            raise BadInputError("learner 'own' needs real time; in lock-step give an endpoint, or use run_demo.py")
+        if isinstance(loaded.station.arm, RecordedArmConfig):
+            raise BadInputError(f"{where}: learner 'own' needs an arm that moves, not a recording")
+        check_learnable(loaded)
+    elif options.learner is not None:
+        check_endpoint(options.learner, keys=False)
+    for fault in options.faults:
+        if fault.kind.target is Target.LEARNER and options.learner is None:
+            raise BadInputError(f"--inject {fault.word}: this run has no learner; add --learner own")
 
 
 def open_rig(
@@ -166,8 +172,7 @@ def _stand_in(rig: Rig, options: RunOptions) -> HumanInput:
 
 def _start_learner(stack: ExitStack, rig: Rig, folder: RunFolder, options: RunOptions) -> str:
     """Have the supervisor start a learner and return where it listens."""
-    if rig.supervisor is None:
-        raise BadInputError(f"station {rig.loaded.path}: learner 'own' needs an arm that moves, not a recording")
+    assert rig.supervisor is not None, "check_options refuses an arm without one"
     learner = OwnLearner(rig.loaded, state_dir=options.out / "learner", run_id=folder.run_id, seed=options.seed)
     learner = stack.enter_context(learner)
     rig.supervisor.add(learner.plan)

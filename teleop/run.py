@@ -27,7 +27,7 @@ from teleop.fault_injection import FaultInjection
 from teleop.learned_weights import LearnedWeights
 from teleop.loop import ControlLoop
 from teleop.loop_parts import LoopParts, Watcher
-from teleop.opening import check_learner, open_rig, open_weights
+from teleop.opening import check_options, open_rig, open_weights
 from teleop.operator_view import OperatorView
 from teleop.recorder import RecorderProcess
 from teleop.rig import make_pipeline
@@ -58,7 +58,7 @@ class Run:
         with ExitStack() as stack, ExitStack() as hardware:
             options, clock = self._options, self._clock
             # before the folder, so that what a person has to mend leaves none behind
-            check_learner(options, clock)
+            check_options(self._loaded, options, clock)
             opened = open_rig(hardware, self._loaded, clock, options, self._recording)
             self.rig, self._human, self._window = opened.rig, opened.human, opened.window
             self._injection = FaultInjection(options.faults, self.rig)

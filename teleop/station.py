@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from perception.config import CameraConfig, SynchroniserConfig
-from robot.config import ArmConfig
+from robot.config import ArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.realtime import RealtimeConfig
 from robot.safety_limits import SafetyLimits
@@ -131,7 +131,7 @@ class RewardConfig(Strict):
 
 
 class LearningConfig(Strict):
-    """How the learner works; `algorithm` overrides fields of `policy.residual_learner.LearnerConfig`.
+    """How the learner works; `algorithm` overrides fields of `policy.learner_config.LearnerConfig`.
 
     What the policy did in the last `doubt_s` before a takeover is not taken as approved.
     `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects; `keys` is the folder of this
@@ -175,6 +175,13 @@ class Station(Strict):
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
+        if isinstance(self.arm, SimulatedArmConfig):
+            least_m, most_m = self.safety.workspace_min_m, self.safety.workspace_max_m
+            if any(not low <= home <= high for low, home, high in zip(least_m, self.arm.home_m, most_m, strict=True)):
+                raise ValueError(
+                    f"arm.home_m {self.arm.home_m} is outside of the workspace, which no way home leaves; allowed "
+                    f"safety.workspace_min_m {least_m} to workspace_max_m {most_m}"
+                )
         return self
 
     @property
@@ -234,10 +241,14 @@ def load_station(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> Loade
         BadInputError: the file is missing or is no TOML, or a key is unknown, missing, of another type or out of range.
     """
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors put a mark in front
     except OSError as error:
         raise BadInputError(f"station {path}: cannot be read ({error.strerror}); name a station file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise BadInputError(
+            f"station {path}: is no text in UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start}); save it so"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise BadInputError(f"station {path}: is not TOML ({error}); correct that line") from None
     for key, value in overrides:
         _override(data, key, value)

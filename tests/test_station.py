@@ -96,8 +96,17 @@ def test_station_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("name = \n")
     assert "is not TOML" in refused(path=broken)
-    broken.write_bytes(b"\xff\xfe")
-    assert "is not TOML" in refused(path=broken)
+    broken.write_bytes(b"name = \xff\xfe")
+    assert "is no text in UTF-8 (byte 0xff at 7); save it so" in refused(path=broken)
+    assert "cannot be read (Is a directory)" in refused(path=tmp_path)
+    broken.write_text("")
+    assert "name: Field required" in refused(path=broken)
+
+
+def test_a_mark_that_some_editors_put_in_front_is_no_matter(tmp_path: Path) -> None:
+    marked = tmp_path / "marked.toml"
+    marked.write_bytes(b"\xef\xbb\xbf" + SIM.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_station(marked).station == load_station(SIM).station
 
 
 def test_recorded_arm_does_not_go_with_simulated_cameras() -> None:
