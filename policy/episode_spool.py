@@ -50,7 +50,13 @@ class EpisodeSpool:
         return sorted(found)
 
     def read(self, number: int) -> EpisodeArrays:
-        """Return the newest revision of an episode that `look` found. Raises BadInputError when its file is damaged."""
+        """Return the newest revision of an episode that `look` found.
+
+        Raises:
+            BadInputError: its file is damaged, or was never found.
+        """
+        if number not in self._paths:
+            raise BadInputError(f"{self._folder}: has no episode {number} of run {self._run_id}; restore its file")
         return of_episode(read_episode(self._paths[number]))
 
     @staticmethod

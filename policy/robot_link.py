@@ -208,6 +208,8 @@ class RobotLink:
     def read_ahead(self, budget_s: float) -> None:
         """Read what is to be sent next from the disk, for about `budget_s`; an episode takes some 10 ms."""
         until_s = self._now_s() + budget_s
+        if any(entry.payload is None for entry in self._outbox.values()):
+            self.look()  # it may know episodes by hearsay only
         held = sum(len(entry.payload) for entry in self._outbox.values() if entry.payload is not None)
         for place, number in enumerate(self._lacking()):
             if self._outbox[number].payload is None:
