@@ -63,18 +63,18 @@ class FrameLayout(Strict):
 
     @property
     def full_offset(self) -> int:
-        """Where the full picture begins in a record [bytes]."""
-        return _STAMP.size + (self.image_bytes if self.image != self.full else 0)
+        """Where the full picture begins in a record [bytes]; parts begin at cache lines, as decoders like it."""
+        return _STAMP.size + (_lines(self.image_bytes) if self.image != self.full else 0)
 
     @property
     def depth_offset(self) -> int:
         """Where the depth begins, if there is any [bytes]."""
-        return self.full_offset + 3 * math.prod(self.full)
+        return self.full_offset + _lines(3 * math.prod(self.full))
 
     @property
     def record_bytes(self) -> int:
         """Bytes of a record."""
-        return self.depth_offset + (4 * math.prod(self.full) if self.depth else 0)
+        return self.depth_offset + (_lines(4 * math.prod(self.full)) if self.depth else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +135,9 @@ class FrameRing:
         if self._place is None:
             layout, record = self.layout, self._ring.loan()
             full = np.frombuffer(record, np.uint8, 3 * math.prod(layout.full), layout.full_offset)
-            depth_m = np.frombuffer(record, np.float32, -1, layout.depth_offset) if layout.depth else None
+            depth_m = (
+                np.frombuffer(record, np.float32, math.prod(layout.full), layout.depth_offset) if layout.depth else None
+            )
             self._place = Place(
                 rgb=full.reshape(self._full_shape),
                 depth_m=None if depth_m is None else depth_m.reshape(layout.full),
@@ -237,6 +239,11 @@ class FrameRing:
             number=number,
             published_s=published_s,
         )
+
+
+def _lines(size: int) -> int:
+    """Bytes of whole cache lines for `size` bytes."""
+    return -(-size // 64) * 64
 
 
 def _check(what: str, array: NDArray[np.generic], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
