@@ -1,0 +1,206 @@
+"""The robot's end of learning: weights come in checked, go when they fail at work, and a person may go back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from policy.bundle import Bundle, load_bundle
+from policy.episode_header import Outcome
+from policy.episode_spool import EpisodeSpool
+from policy.learner_episode import EpisodeArrays, EpisodeKey
+from policy.learner_link import LearnerLink
+from policy.residual import zero_tensors
+from policy.robot_link import RobotLink
+from policy.run_folder import RunFolder
+from policy.weights import pack
+from policy.weights_file import weights_of_version
+from robot.errors import BadInputError
+from teleop.learned_weights import LearnedWeights
+from tests.episodes import header
+from tests.loop_bench import LoopBench
+from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_weights import DIMS, tiny_tensors
+
+ANYWHERE = "tcp://127.0.0.1:*"
+LEARNER_RUN = "learner-test"
+SCALE = np.full(DIMS.action, 0.3, np.float32)
+WAIT_S = 30.0
+
+
+def fragile_tensors() -> dict[str, np.ndarray]:
+    """Finite, and finite wherever the first feature is 0; elsewhere the first layer overflows and the output is NaN."""
+    tensors = zero_tensors(DIMS, SCALE)
+    first = np.zeros((2, DIMS.observation + DIMS.action), np.float32)
+    first[0, 0] = 3e38
+    tensors["actor.0.weight"], tensors["actor.0.bias"] = first, np.zeros(2, np.float32)
+    tensors["actor.out.weight"] = np.zeros((DIMS.action, 2), np.float32)
+    return tensors
+
+
+def episode(run_id: str) -> EpisodeArrays:
+    """Ten ticks of the policy whose first feature is 0."""
+    rng = np.random.default_rng(0)
+    draw = {
+        name: rng.uniform(-0.5, 0.5, (10, width)).astype(np.float32)
+        for name, width in (("features", DIMS.features), ("proprio", DIMS.proprio), ("base", DIMS.action))
+    }
+    draw["features"][:, 0] = 0.0
+    nothing = np.zeros(10, bool)
+    return EpisodeArrays(
+        key=EpisodeKey(run_id, 0, 0),
+        outcome=Outcome.TIMEOUT,
+        complete=True,
+        open_loop=False,
+        demonstration=False,
+        index=np.arange(10),
+        executed=draw["base"],
+        human=np.full((10, DIMS.action), np.nan, np.float32),
+        engaged=nothing,
+        source=np.zeros(10, np.int8),
+        rewards=np.zeros(10, np.float32),
+        terminated=nothing,
+        truncated=np.arange(10) == 9,
+        **draw,
+    )
+
+
+class Bench:
+    """A run folder, its weights and a learner's link, on one machine."""
+
+    def __init__(self, stack: ExitStack, folder: Path, bundle: Bundle) -> None:
+        self._stack, self.bundle = stack, bundle
+        self.run = RunFolder.create(folder / "run", header().provenance)
+        self.learner = stack.enter_context(LearnerLink(ANYWHERE))
+        self.weights = self.start()
+
+    def start(self, start: bytes | None = None, newest: bytes | None = None) -> LearnedWeights:
+        spool = EpisodeSpool(self.run.episodes, self.run.run_id)
+        self.link = self._stack.enter_context(RobotLink(self.learner.endpoint, run_id=self.run.run_id, spool=spool))
+        return LearnedWeights(
+            self.link, self.run, self.bundle, spool=spool, scale=SCALE, lock_step=False, start=start, newest=newest,
+            runs=(self.run.run_id, LEARNER_RUN),
+        )  # fmt: skip
+
+    def message(self, version: int, tensors: dict[str, np.ndarray] | None = None) -> bytes:
+        return pack(
+            version=version,
+            run_id=LEARNER_RUN,
+            bundle_sha256=self.bundle.sha256,
+            dims=DIMS,
+            tensors=tiny_tensors(seed=version) if tensors is None else tensors,
+        )
+
+    def give(self, version: int, tensors: dict[str, np.ndarray] | None = None) -> None:
+        self.learner.publish(version, self.message(version, tensors))
+
+    def until(self, done: Callable[[], bool]) -> None:
+        deadline_s = time.monotonic() + WAIT_S
+        while not done():
+            assert time.monotonic() < deadline_s, (self.link.status, self.learner.problem, self.weights.notice)
+            self.weights.refresh()
+            for received in self.learner.poll(0.005):
+                self.learner.acknowledge(received, "stored")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny"), "cpu")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, bundle: Bundle) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        made = Bench(stack, tmp_path, bundle)
+        made.weights.after_episode(episode(made.run.run_id))
+        yield made
+
+
+def test_weights_that_fail_at_work_give_way_to_those_before_and_the_learner_hears(bench: Bench) -> None:
+    bench.give(1)
+    bench.until(lambda: bench.weights.version == 1)
+    bench.give(2, fragile_tensors())
+    bench.until(lambda: bench.weights.version == 2)  # they pass on what was recorded
+    seen = np.full(DIMS.features, 2.0, np.float32)
+    with np.errstate(all="ignore"):
+        given = bench.weights.head.residual(seen, np.zeros(4, np.float32), np.zeros(5, np.float32))
+    assert np.isnan(given).all()
+    bench.weights.distrust()
+    assert bench.weights.version == 2  # the tick that found out is recorded with the weights that it had
+    bench.until(lambda: bench.learner.withdrawn == 1)
+    assert (bench.weights.version, bench.weights.withdrawn) == (1, 1)
+    assert "robot took weights 2 back" in bench.learner.problem
+    assert set(bench.weights.taken_over()) == {1, 2}
+    bench.give(3)
+    bench.until(lambda: bench.weights.version == 3)
+
+
+def test_where_all_fail_the_base_drives_alone(bench: Bench) -> None:
+    bench.give(1, fragile_tensors())
+    bench.until(lambda: bench.weights.version == 1)
+    bench.weights.distrust()
+    bench.weights.refresh()
+    assert bench.weights.version == 0
+    assert not bench.weights.head.residual(np.ones(6, np.float32), np.ones(4, np.float32), np.ones(5, np.float32)).any()
+    bench.weights.distrust()  # whatever else is wrong then
+    bench.weights.refresh()
+    assert bench.weights.version == 0
+
+
+def test_a_message_that_came_as_another_version_is_refused(bench: Bench) -> None:
+    bench.learner.publish(5, bench.message(4))
+    bench.until(lambda: bench.learner.refused == 1)
+    assert bench.weights.version == 0
+    assert "came as version 5 and are another" in bench.learner.problem
+
+
+def test_a_person_who_goes_back_keeps_the_older_weights_until_new_ones_are_made(bench: Bench) -> None:
+    for version in (1, 2, 3):
+        bench.give(version)
+        bench.until(lambda version=version: bench.weights.version == version)  # type: ignore[misc]
+    newest = bench.run.newest_weights()
+    older = weights_of_version(bench.run.path, 2).read_bytes()
+    bench.weights = bench.start(start=older, newest=newest)
+    bench.weights.after_episode(episode(bench.run.run_id))
+    assert bench.weights.version == 2
+    bench.until(lambda: bench.link.status.stored == 1)  # long after the hello, to which 3 would have been the answer
+    assert bench.weights.version == 2
+    bench.give(4)
+    bench.until(lambda: bench.weights.version == 4)
+
+
+def test_a_version_that_the_run_never_had_is_one_line(bench: Bench) -> None:
+    bench.give(7)
+    bench.until(lambda: bench.weights.version == 7)
+    with pytest.raises(BadInputError, match=r"has 0 weights of version 6 \(there are: 0, 7\)"):
+        weights_of_version(bench.run.path, 6)
+
+
+def test_the_loop_tells_of_a_residual_that_is_no_number_and_only_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    with LoopBench(make_tiny_bundle(tmp_path / "bundle")) as bench:
+        monkeypatch.setattr(bench.weights, "distrust", lambda: told.append(bench.weights.version))
+        bench.loop.wait_armed()
+        bench.episode()
+        assert told == []
+        head = bench.weights.head
+
+        class Fails:
+            """Gives NaN from sound observations."""
+
+            scale, heads, dims = head.scale, head.heads, head.dims
+
+            def corrected(self, *seen: object, judged: bool) -> tuple[np.ndarray, np.ndarray]:
+                return np.full(DIMS.action, np.nan, np.float32), np.zeros((0, 2), np.float32)
+
+        bench.weights.next = Fails(), 9  # type: ignore[assignment]
+        bench.episode()
+    assert told
+    assert set(told) == {9}
