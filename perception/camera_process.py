@@ -37,10 +37,17 @@ class CameraProcessConfig(Strict):
     Attributes:
         camera: its section of the station.
         seed: of what a simulated or pattern camera draws, and of injected faults.
+        usable_s: how old a frame may be and still be chosen; so long they are kept [s].
     """
 
     camera: Annotated[PatternCameraConfig | SimulatedCameraConfig, Field(discriminator="kind")]
     seed: Annotated[int, Field(ge=0)] = 0
+    usable_s: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+
+    @property
+    def layout(self) -> FrameLayout:
+        """Of the ring that it publishes to."""
+        return FrameLayout.of(self.camera, usable_s=self.usable_s)
 
 
 class Watch(Protocol):
@@ -125,7 +132,7 @@ def main(words: Sequence[str]) -> int:
         driver = make_source(config, args.world)
         # from its first beat on it has to beat; what a driver imports may take longer than a silence
         watch = Supervised(args.board, args.place, args.parent, orphaned=signal.SIGKILL)
-        with closing(FrameRing(args.ring, FrameLayout.of(config.camera))) as ring, without_collections():
+        with closing(FrameRing(args.ring, config.layout)) as ring, without_collections():
             source = FaultySource(driver, lambda: watch.fault, seed=config.seed)
             publisher = FramePublisher(ring, config.camera, say_refusal)
             serve(source, publisher, watch, reconnect_s=config.camera.reconnect_s, clock=clock, say=say)

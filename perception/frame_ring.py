@@ -45,15 +45,20 @@ class FrameLayout(Strict):
     slots: Annotated[int, Field(ge=2, le=1024)] = _LEAST_SLOTS
 
     @classmethod
-    def of(cls, camera: LiveCameraConfig) -> Self:
-        """Return the layout for a camera of a station; a recorded one has a second's frames kept."""
+    def of(cls, camera: LiveCameraConfig, *, usable_s: float = 0.0) -> Self:
+        """Return the layout for a camera of a station.
+
+        Kept are the frames of the last `usable_s`, which a synchroniser may still choose, and where they are recorded
+        those of the last second.
+        """
         recorded = camera.stream != "none" or camera.depth_stream
+        kept_s = max(usable_s, _RECORDED_S if recorded else 0.0)
         return cls(
             camera=camera.name,
             image=camera.image_size,
             full=(camera.height, camera.width),
             depth=camera.depth_stream,
-            slots=max(_LEAST_SLOTS, math.ceil(_RECORDED_S * camera.rate_hz) + 3) if recorded else _LEAST_SLOTS,
+            slots=max(_LEAST_SLOTS, math.ceil(kept_s * camera.rate_hz) + 3),
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from perception.camera_process import CameraProcessConfig
 from perception.config import LiveCameraConfig, PatternCameraConfig, SimulatedCameraConfig
-from perception.frame_ring import FrameLayout, FrameRing
+from perception.frame_ring import FrameRing
 from perception.shared_camera import SharedCamera
 from policy.bundle import Bundle
 from policy.chunk_ring import RingSource
@@ -134,15 +134,17 @@ class LiveParts:
         self.world = MirroredWorld(world, world_orders)
 
     def _make_camera(self, camera: LiveCameraConfig) -> None:
-        ring = self._own(FrameRing.new(FrameLayout.of(camera)))
         assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
+        usable_s = self._loaded.station.synchroniser.max_age_s
+        config = CameraProcessConfig(camera=camera, seed=self._seed, usable_s=usable_s)
+        ring = self._own(FrameRing.new(config.layout))
         files: dict[str, tuple[int, ...]] = {"ring": (ring.file,)}
         if isinstance(camera, SimulatedCameraConfig):
             files["world"] = (self._world_file,)
         self._child(
             f"camera {camera.name}",
             "perception.camera_process",
-            CameraProcessConfig(camera=camera, seed=self._seed),
+            config,
             files,
             restart=True,
             silence_s=_CAMERA_SILENCE_S,

@@ -253,6 +253,12 @@ def test_a_recorded_camera_has_a_second_of_frames_kept_beside_the_one_that_is_be
     assert FrameLayout.of(PATTERN.model_copy(update={"stream": "lossless", "rate_hz": 90.0})).slots - 1 > 90
 
 
+def test_a_ring_keeps_what_the_synchroniser_may_still_choose() -> None:
+    fast = PATTERN.model_copy(update={"rate_hz": 60.0})
+    assert FrameLayout.of(fast, usable_s=0.3).slots - 1 > 18
+    assert FrameLayout.of(fast, usable_s=0.05).slots == FrameLayout.of(fast).slots
+
+
 def test_the_layout_is_that_of_the_station() -> None:
     layout = FrameLayout.of(PATTERN.model_copy(update={"image": ImageSize(height=84, width=96)}))
     assert (layout.camera, layout.image, layout.full, layout.depth) == ("front", (84, 96), (480, 640), False)
