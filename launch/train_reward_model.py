@@ -23,7 +23,7 @@ def main() -> int:
     args = _parser().read()
     plot = args.plot or args.out.with_name(f"{args.out.name}.png")
     check_reward_target(args.out)  # before minutes of work, and not after them
-    cli.check_writable(args.out / "reward.json", "--out")
+    cli.check_writable(args.out.with_name(f"{args.out.name}.partial"), "--out")  # it is made beside, then renamed
     cli.check_writable(plot, "--plot")
     folders = [cli.episodes_folder(folder) for folder in args.episodes]
     marks = read_marks(args.frames) if args.frames else {}

@@ -1,0 +1,114 @@
+"""The script that trains a reward model, on episodes in which success is plain to see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from policy.episode_header import Outcome
+from policy.episode_reader import read_episode
+from policy.reward_model import load_reward_model
+from tests.reward_episodes import RED_TICKS, RESET_TICKS, TICKS, make_episode
+from tests.scripts import Scripts
+
+SMALL = ("--updates", "60", "--false-positives", "0.2")
+
+
+@pytest.fixture
+def scripts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    return Scripts(capsys, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten successes and twelve failures."""
+    folder = tmp_path_factory.mktemp("reward") / "episodes"
+    for episode in range(22):
+        make_episode(folder, episode, Outcome.SUCCESS if episode < 10 else Outcome.FAILURE)
+    return folder
+
+
+def document(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_it_learns_reports_held_out_figures_and_exports_what_the_robot_loads(
+    scripts: Scripts, episodes: Path, tmp_path: Path
+) -> None:
+    out, found = tmp_path / "reward", tmp_path / "reward.json"
+    done = scripts("train_reward_model", episodes, "--out", out, "--json", found, *SMALL)
+    assert done.code == 0, done.errors
+    report = document(found)
+    assert report["calibration"]["episodes"] == 4
+    for name in ("precision", "recall"):
+        counted = report["calibration"]["episode"][name]
+        assert counted["count"] == counted["of"] > 0
+        assert 0.0 <= counted["low"] < counted["high"] == 1.0
+    assert report["training"]["parity_max_abs_error"] < 1e-4
+    assert "per episode   precision 100 %" in done.out
+    with Image.open(tmp_path / "reward.png") as plot:
+        assert min(plot.size) > 300
+    model = load_reward_model(out, provider="cpu")
+    assert model.sha256 == report["sha256"]
+    assert [camera.name for camera in model.manifest.cameras] == ["front", "wrist"]
+    rows = read_episode(min(episodes.glob("*.h5"))).rows()  # a success
+    said = [
+        model.probability({"front": row["obs/front_image"], "wrist": row["obs/wrist_image"]}, np.zeros(0, np.float32))
+        for row in rows[RESET_TICKS:]
+    ]
+    assert min(said[-RED_TICKS:]) > model.manifest.threshold > max(said[: TICKS - RESET_TICKS - RED_TICKS])
+
+
+def test_the_same_seed_makes_the_same_graph(scripts: Scripts, episodes: Path, tmp_path: Path) -> None:
+    graphs = []
+    for name, seed in (("one", "4"), ("two", "4"), ("three", "5")):
+        out = tmp_path / name
+        command = ("--out", out, "--camera", "front", "--updates", "5", "--seed", seed)
+        assert scripts("train_reward_model", episodes, *command).code == 0
+        graphs.append((out / "reward.onnx").read_bytes())
+    assert graphs[0] == graphs[1] != graphs[2]
+
+
+def test_it_sees_the_cameras_and_the_proprioception_that_it_is_given(
+    scripts: Scripts, episodes: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "reward"
+    asked = ("--camera", "wrist", "--proprio", "tcp_position_m", "--updates", "5")
+    done = scripts("train_reward_model", episodes, "--out", out, *asked)
+    assert done.code == 0, done.errors
+    manifest = load_reward_model(out, provider="cpu").manifest
+    assert [camera.name for camera in manifest.cameras] == ["wrist"]
+    assert [(entry.key, entry.size) for entry in manifest.proprio] == [("tcp_position_m", 3)]
+
+
+def test_too_few_episodes_are_refused(scripts: Scripts, tmp_path: Path) -> None:
+    for episode in range(4):
+        make_episode(tmp_path / "few", episode, Outcome.SUCCESS if episode else Outcome.FAILURE)
+    assert scripts.refused("train_reward_model", tmp_path / "few", "--out", tmp_path / "reward") == (
+        "train_reward_model.py: reward model: 3 successes and 1 failures, 10 of each are needed to train and to judge "
+        "it; record more, or label those that nobody labelled"
+    )
+    assert not (tmp_path / "reward").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--camera", "side"), "--camera side: the episodes have none (they have front, wrist)"),
+        (("--proprio", "mood"), "--proprio mood: the episodes have none"),
+        (("--positive-s", "0"), "argument --positive-s: got '0' (allowed 0.01 to 60)"),
+        (("--false-positives", "2"), "argument --false-positives: got '2' (allowed 0 to 1)"),
+        (("--frames", "nowhere.csv"), "nowhere.csv: cannot be read"),
+    ],
+)
+def test_bad_options_are_one_line(
+    scripts: Scripts, episodes: Path, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
+    assert told in scripts.refused("train_reward_model", episodes, "--out", tmp_path / "reward", *options)
+    assert not (tmp_path / "reward").exists()
