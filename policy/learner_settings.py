@@ -68,10 +68,14 @@ class LearnerSettings(Strict):
         batch_size: transitions per update.
         min_transitions: no update before so many are there.
         max_frames: of the replay buffer.
+        replay_ram_mb: a replay buffer of up to this size is read and checked whole at the start; a larger one is read
+            as it is drawn from [MB].
+        prefetch: batches are drawn in a thread of their own; changes no number.
+        device: where updates are made: "cpu", "cuda", or "auto" for cuda where there is one. Not part of a checkpoint.
         algorithm: fields of `LearnerConfig`.
         demonstrations, episodes: folders of episode files to start from; a person drove the former.
         offline_updates: made on those before the first live episode.
-        threads: of torch. More than one was slower wherever the cores were shared (measured).
+        threads: that share the heads of the critics. More than one pays only where a core is free (docs/learning.md).
         niceness: added to the process, so that the control loop goes first.
         checkpoint_every_s: wall time between checkpoints [s].
     """
@@ -90,7 +94,10 @@ class LearnerSettings(Strict):
     doubt_ticks: Count = 0
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
     min_transitions: Positive = 256
-    max_frames: Positive = 1_000_000
+    max_frames: Annotated[int, Field(ge=1, le=500_000_000)] = 1_000_000
+    replay_ram_mb: Count = 2048
+    prefetch: bool = True
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)
     demonstrations: tuple[Path, ...] = ()
     episodes: tuple[Path, ...] = ()

@@ -48,6 +48,7 @@ class EpisodeStore:
         except OSError as error:
             raise BadInputError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from error
         self._paths: list[Path] = []
+        self._keys: list[EpisodeKey] = []
         self._first: list[bool] = []
         self._revisions: dict[tuple[str, int], int] = {}
         for path in sorted(folder.glob("*.msgpack")):
@@ -70,6 +71,14 @@ class EpisodeStore:
     def is_first(self, number: int) -> bool:
         """Tell whether no other revision of the episode came before this one."""
         return self._first[number]
+
+    def files(self, count: int) -> list[tuple[EpisodeKey, int]]:
+        """Return identity and size [bytes] of the first `count` episodes' files, -1 for one that is gone."""
+        return [(key, _size(path)) for key, path in zip(self._keys[:count], self._paths[:count], strict=True)]
+
+    def size(self, number: int) -> int:
+        """Return the size of the file of the episode that came as `number` [bytes]."""
+        return _size(self._paths[number])
 
     def add(self, episode: EpisodeArrays, payload: bytes | None = None) -> int:
         """Bring an episode to the disk and return its number. `payload` is its message where there is one.
@@ -97,6 +106,14 @@ class EpisodeStore:
 
     def _note(self, path: Path, key: EpisodeKey) -> None:
         self._paths.append(path)
+        self._keys.append(key)
         identity = (key.run_id, key.episode)
         self._first.append(identity not in self._revisions)
         self._revisions[identity] = max(self._revisions.get(identity, -1), key.revision)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1

@@ -6,7 +6,9 @@ came and, where updates run freely, of how many were made between them.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,9 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from policy import learner_episode, weights
+from policy import learner_episode, replay_rows, weights
+from policy import transitions as transition_rules
+from policy.batch_prefetch import BatchPrefetch
 from policy.episode_reader import latest_revisions
 from policy.learner_episode import EpisodeArrays, Floats
 from policy.learner_history import LearnerHistory
@@ -71,8 +75,12 @@ class Training:
             proprio_size=settings.proprio_size,
             action_size=settings.action_size,
             max_frames=settings.max_frames,
+            folder=settings.state_dir / "replay",
+            ram_bytes=settings.replay_ram_mb << 20,
+            conditions=_conditions(settings),
         )
         self._rng = np.random.default_rng(settings.seed)
+        self._ahead = BatchPrefetch(self._buffer, settings.batch_size, self._rng)
         self._taken = 0  # stored episodes that are in the buffer
         self._owed = 0  # updates to make before anything else
         self._live_ticks = 0
@@ -148,6 +156,7 @@ class Training:
             self._update()
             self._owed -= 1
             if self._owed == 0:
+                self._ahead.halt()
                 self._publish(newer_than)
             return True
         if self._taken < len(self._store):
@@ -166,6 +175,8 @@ class Training:
         from policy.learner_checkpoint import save_checkpoint  # torch, in the learner's process only
 
         self._finite_tensors()
+        self._ahead.halt()  # the generator as it is after the last batch that was learned from
+        self._buffer.sync()  # what the checkpoint says is in the buffer is on the disk before it says so
         state = {
             "fingerprint": self._settings.fingerprint(),
             "learner": self._learner.state_dict(),
@@ -174,6 +185,7 @@ class Training:
             "cursors": {name: getattr(self, name) for name in _CURSORS},
         }
         save_checkpoint(self._checkpoint, state)
+        self._buffer.settle()
         self._history.keep_state(self.version, self._checkpoint)
 
     def roll_back(self, version: int) -> None:
@@ -188,6 +200,7 @@ class Training:
         if isinstance(self._settings.schedule, LockStep):
             raise BadInputError("rollback: in lock-step each episode has its version; roll back without --lock-step")
         tensors = self._given_out(self._history.weights(version))
+        self._ahead.halt()
         while self._taken < len(self._store):
             self._take()
         state = self._load(self._history.state_before(version))
@@ -206,6 +219,8 @@ class Training:
         allowed = self.ready and self.updates < schedule.max_updates_per_tick * self._live_ticks
         if allowed:
             self._update()
+        else:
+            self._ahead.halt()
         waiting = self.updates - self._published_at
         due = waiting >= schedule.publish_every_updates or (waiting > 0 and not allowed)
         if due and not self.behind:
@@ -218,7 +233,10 @@ class Training:
 
     def _update(self) -> None:
         started_s = time.perf_counter()
-        batch = self._buffer.sample(self._settings.batch_size, self._rng)
+        if self._settings.prefetch:
+            batch = self._ahead.next()
+        else:
+            batch = self._buffer.sample(self._settings.batch_size, self._rng)
         self.figures = self._learner.update(batch)
         self.updates += 1
         self.busy_s += time.perf_counter() - started_s
@@ -231,7 +249,9 @@ class Training:
             episode, n_step=settings.n_step, discount=settings.discount, doubt_ticks=settings.doubt_ticks
         )
         fresh = self._store.is_first(self._taken)
-        self._buffer.add(episode.key, data)
+        self._ahead.halt()
+        self._buffer.add(episode.key, data, self._store.size(self._taken))
+        self.problem = self._buffer.problem or self.problem
         self._taken += 1
         if fresh:
             self._live_ticks += data.size
@@ -286,6 +306,7 @@ class Training:
         return tensors
 
     def _start(self) -> None:
+        self._buffer.clear()
         folders = [(folder, True) for folder in self._settings.demonstrations]
         folders += [(folder, False) for folder in self._settings.episodes]
         for folder, demonstration in folders:
@@ -311,7 +332,13 @@ class Training:
                 f"{self._checkpoint}: learned from {state['cursors']['_taken']} stored episodes, {len(self._store)} "
                 "are there; restore the others or choose another state_dir"
             )
-        while self._taken < state["cursors"]["_taken"]:
+        wanted = state["cursors"]["_taken"]
+        self._taken, fault = self._buffer.restore(self._store.files(wanted))
+        if fault:
+            print(
+                f"{self._settings.state_dir / 'replay'}: {fault}; made anew from the stored episodes", file=sys.stderr
+            )
+        while self._taken < wanted:
             self._take()
         for name in _CURSORS:
             setattr(self, name, state["cursors"][name])
@@ -331,3 +358,13 @@ class Training:
                     "go on with the same settings or choose another state_dir"
                 )
         return state
+
+
+def _conditions(settings: LearnerSettings) -> dict[str, Any]:
+    """What the rows of an episode depend on beside the episode: settings, and the code that makes them."""
+    code = hashlib.sha256()
+    for module in (transition_rules, learner_episode, replay_rows):
+        assert module.__file__ is not None, "modules of our own lie in files"
+        code.update(Path(module.__file__).read_bytes())
+    chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks"})
+    return chosen | {"code": code.hexdigest()}

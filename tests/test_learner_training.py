@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from policy.episode_header import Outcome
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep, load_settings
+from policy.learner_store import EpisodeStore
 from policy.learner_training import Training
 from policy.residual import Dims
 from policy.weights import Expected, unpack
@@ -102,6 +105,53 @@ def test_interrupted_learner_ends_bit_for_bit_like_one_that_was_not(tmp_path: Pa
     whole, broken = learn(tmp_path / "whole", None), learn(tmp_path / "broken", steps)
     assert (broken.updates, broken.version) == (whole.updates, whole.version) == (12, 3)
     assert content(broken.message) == content(whole.message)
+
+
+@pytest.mark.parametrize("harm", ["none", "missing", "damaged"])
+def test_resumed_learner_ends_the_same_with_its_replay_folder_and_without(
+    tmp_path: Path, harm: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = training(tmp_path)
+    for number in range(3):
+        learner.accept(made_up(number))
+    drain(learner)
+    learner.save()
+    whole = learner.message
+    del learner
+    if harm == "missing":
+        shutil.rmtree(tmp_path / "replay")
+    elif harm == "damaged":
+        os.truncate(tmp_path / "replay" / "rows.float32", 8)
+    loaded: list[int] = []
+    load = EpisodeStore.load
+    monkeypatch.setattr(EpisodeStore, "load", lambda store, number: loaded.append(number) or load(store, number))
+    again = training(tmp_path)
+    told = capsys.readouterr().err
+    if harm == "none":
+        assert loaded == []
+        assert told == ""
+    else:
+        assert loaded == [0, 1, 2]
+        assert told.count("\n") == 1
+        assert told.startswith(f"{tmp_path / 'replay'}: ")
+    again.accept(made_up(3))
+    drain(again)
+    straight = training(tmp_path / "straight")
+    for number in range(4):
+        straight.accept(made_up(number))
+    drain(straight)
+    assert content(again.message) == content(straight.message) != content(whole)
+
+
+def test_lock_step_with_batches_drawn_ahead_and_without_gives_the_same_bits(tmp_path: Path) -> None:
+    messages = []
+    for prefetch in (True, False):
+        learner = training(tmp_path / str(prefetch), prefetch=prefetch)
+        for number in range(3):
+            learner.accept(made_up(number))
+            drain(learner)
+        messages.append(content(learner.message))
+    assert messages[0] == messages[1]
 
 
 def test_seed_decides_the_weights(tmp_path: Path) -> None:

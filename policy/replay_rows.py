@@ -1,0 +1,161 @@
+"""The replay buffer's one array: a row a frame, with what happened from there on beside it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.learner_episode import Floats
+
+FLAGS = ("human", "engaged", "approved", "demonstration")
+_AHEAD_BYTES = 64 << 20  # disk space taken at a time, before a write through the map could find none (SIGBUS)
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Where the values of a frame lie in its row of `width` float32.
+
+    `features | proprio | base | action | human_action | reward | discount | next row (int32) | four flags (bool)`.
+    One row holds frame and transition, because at most one transition begins at a frame: a draw then reads two places
+    in memory, where it starts and where it is bootstrapped, and no table of indices in between.
+    """
+
+    features: int
+    proprio: int
+    action: int
+
+    @property
+    def observed(self) -> int:
+        """Values of features, proprioception and base action."""
+        return self.features + self.proprio + self.action
+
+    @property
+    def width(self) -> int:
+        """Values of a row."""
+        return self.observed + 2 * self.action + 4
+
+    def columns(self) -> dict[str, slice]:
+        """Columns of what is float32, by name."""
+        ends = np.cumsum([0, self.features, self.proprio, self.action, self.action, self.action, 1, 1]).tolist()
+        names = ("features", "proprio", "base", "action", "human_action", "reward", "discount")
+        return {name: slice(ends[i], ends[i + 1]) for i, name in enumerate(names)}
+
+    @property
+    def next_row(self) -> int:
+        """Column of the row that is bootstrapped at, int32."""
+        return self.width - 2
+
+    def flag(self, name: str) -> int:
+        """Column of a flag where the rows are viewed as bytes."""
+        return 4 * (self.width - 1) + FLAGS.index(name)
+
+
+class RowStore:
+    """Rows of float32: in memory, or, where a path is given, in a file that the system maps into memory.
+
+    A learner that starts again has the rows of such a file at once; to copy them into memory of its own took 1.3 s of
+    CPU time for 450 MB, most of it for new pages. Room for the whole capacity is reserved at the start and used by the
+    system only as rows are written, so nothing is ever copied to grow.
+    """
+
+    def __init__(self, width: int, capacity: int, path: Path | None = None) -> None:
+        """Reserve `capacity` rows. Raises OSError when the file cannot be made."""
+        self._width = width
+        self.values: Floats = np.zeros((0, width), np.float32)
+        self._file = -1
+        self._space = 0  # bytes of the file that the disk has room for
+        self.found_bytes = 0  # size that the file had
+        if path is not None:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._closing = weakref.finalize(self, os.close, self._file)
+            self.found_bytes = os.fstat(self._file).st_size
+        self._reserve(capacity)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return 4 * self._width
+
+    def provide(self, rows: int) -> None:
+        """Make the first `rows` rows fit to be written. Raises OSError when the disk has no room for them."""
+        if rows > len(self.values):
+            self._reserve(max(2 * len(self.values), rows))
+        while self._file >= 0 and rows * self.row_bytes > self._space:
+            # a write through the map to a page that the disk has no room for ends the process (SIGBUS)
+            os.posix_fallocate(self._file, self._space, _AHEAD_BYTES)
+            self._space += _AHEAD_BYTES
+
+    def leave_file(self) -> None:
+        """Go on in memory alone; the file stays as it is from now on."""
+        if self._file >= 0:
+            self._closing()
+            self._file = -1
+            self._reserve(len(self.values))
+
+    def sync(self) -> None:
+        """Bring everything to the disk. Raises OSError when it is failing."""
+        if self._file >= 0:
+            os.fsync(self._file)  # pages that were written through the map as well
+
+    def _reserve(self, capacity: int) -> None:
+        """Make room for `capacity` rows, keeping those that are there."""
+        size = capacity * self.row_bytes
+        if self._file >= 0:
+            os.ftruncate(self._file, max(size, os.fstat(self._file).st_size))
+            self.values = np.frombuffer(mmap.mmap(self._file, size), np.float32).reshape(capacity, self._width)
+            return
+        before, self.values = self.values, np.empty((capacity, self._width), np.float32)
+        self.values[: len(before)] = before
+
+
+class RowIndex:
+    """A set of rows to draw from: adding and removing k of them costs O(k), drawing one costs one look-up."""
+
+    def __init__(self) -> None:
+        self._members: NDArray[np.int32] = np.zeros(1024, np.int32)
+        self._place: NDArray[np.int32] = np.zeros(1024, np.int32)  # row -> where in `_members`
+        self.size = 0
+
+    @property
+    def members(self) -> NDArray[np.int32]:
+        """The rows, in an order that depends on the calls so far alone."""
+        return self._members[: self.size]
+
+    def add(self, rows: NDArray[np.int32]) -> None:
+        """Take in rows that are not in it yet."""
+        if len(rows) == 0:
+            return
+        end = self.size + len(rows)
+        self._members = _at_least(self._members, end)
+        self._place = _at_least(self._place, int(rows.max()) + 1)
+        self._members[self.size : end] = rows
+        self._place[rows] = np.arange(self.size, end, dtype=np.int32)
+        self.size = end
+
+    def remove(self, rows: NDArray[np.int32]) -> None:
+        """Take out rows that are in it; the last ones move into their places."""
+        left = self.size - len(rows)
+        place = self._place[rows]
+        last = self._members[left : self.size]
+        stays = np.ones(len(last), np.bool_)
+        stays[place[place >= left] - left] = False
+        holes, fillers = place[place < left], last[stays]
+        self._members[holes] = fillers
+        self._place[fillers] = holes
+        self.size = left
+
+
+def _at_least(values: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return `values`, grown by doubling to `size` or more."""
+    if size <= len(values):
+        return values
+    grown = np.zeros(max(size, 2 * len(values)), values.dtype)
+    grown[: len(values)] = values
+    return grown
