@@ -5,61 +5,227 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from policy.member_threads import MemberThreads
 from policy.residual import LAYER_NORM_EPS
+
+_ALONE = MemberThreads()
+
+
+class _Layer(NamedTuple):
+    """Weight (in, out), bias (out,) and, where there is a LayerNorm, its gain and shift (out,); all of one member."""
+
+    weight: Tensor
+    bias: Tensor
+    gain: Tensor | None
+    shift: Tensor | None
 
 
 class Ensemble(nn.Module):
     """`count` equal networks side by side: Linear -> LayerNorm -> ReLU per hidden layer, then Linear.
 
-    One batched product per layer serves all members, which on a CPU costs little more than one of them.
+    All their numbers lie in one parameter `flat`, member after member, so that an optimiser and a slow copy take one
+    step over it instead of one per tensor. On a CPU each member passes forwards and backwards by itself, so that
+    `threads` may share them, with the gradient written out by hand; elsewhere a batched product per layer serves all
+    of them. Both give the same numbers up to rounding.
     """
 
-    def __init__(self, count: int, inputs: int, hidden: Sequence[int], outputs: int, *, layer_norm: bool) -> None:
+    def __init__(
+        self,
+        count: int,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        layer_norm: bool,
+        threads: MemberThreads = _ALONE,
+    ) -> None:
         super().__init__()
-        sizes = [inputs, *hidden, outputs]
-        self.layer_norm = layer_norm
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for before, after in itertools.pairwise(sizes):
-            bound = 1.0 / math.sqrt(before)  # as torch.nn.Linear draws them
-            self.weights.append(nn.Parameter(torch.empty(count, before, after).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.empty(count, 1, after).uniform_(-bound, bound)))
-        self.gains = nn.ParameterList(nn.Parameter(torch.ones(count, 1, size)) for size in hidden)
-        self.shifts = nn.ParameterList(nn.Parameter(torch.zeros(count, 1, size)) for size in hidden)
+        self.count, self.layer_norm = count, layer_norm
+        self._sizes = [*itertools.pairwise([inputs, *hidden, outputs])]
+        self._threads = threads
+        self._norms = [layer_norm and i < len(hidden) for i in range(len(self._sizes))]
+        self._per_member = sum(before * after + (3 if norm else 1) * after for (before, after), norm in self._layout())
+        self.flat = nn.Parameter(torch.empty(count * self._per_member))
+        self._seen: tuple[int, list[list[_Layer]]] = (0, [])
+        with torch.no_grad():
+            for layers in self.members(self.flat):
+                for layer in layers:
+                    bound = 1.0 / math.sqrt(layer.weight.shape[0])  # as torch.nn.Linear draws them
+                    layer.weight.uniform_(-bound, bound)
+                    layer.bias.uniform_(-bound, bound)
+                    if layer.gain is not None and layer.shift is not None:
+                        layer.gain.fill_(1.0)
+                        layer.shift.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs), the same for every member, to (count, B, outputs)."""
-        y = x.expand(self.weights[0].shape[0], *x.shape)
-        for i in range(len(self.gains)):
-            y = torch.baddbmm(self.biases[i], y, self.weights[i])
-            if self.layer_norm:
-                y = functional.layer_norm(y, y.shape[-1:], eps=LAYER_NORM_EPS) * self.gains[i] + self.shifts[i]
-            y = functional.relu(y)
-        return torch.baddbmm(self.biases[-1], y, self.weights[-1])
+        if x.device.type == "cpu":
+            result: Tensor = _MemberByMember.apply(x, self.flat, self)  # type: ignore[no-untyped-call]
+            return result
+        return self.batched(x)
+
+    def batched(self, x: Tensor) -> Tensor:
+        """Do what `forward` does with one product per layer for all members and torch's own gradient."""
+        parts = torch.split(self.flat.view(self.count, -1), self._part_sizes(), dim=1)
+        at = iter(parts)
+        y = x.expand(self.count, *x.shape)
+        for number, ((before, after), norm) in enumerate(self._layout()):
+            y = torch.baddbmm(next(at)[:, None], y, next(at).view(self.count, before, after))
+            if norm:
+                gain, shift = next(at)[:, None], next(at)[:, None]
+                y = torch.addcmul(shift, functional.layer_norm(y, (after,), eps=LAYER_NORM_EPS), gain)
+            if number < len(self._sizes) - 1:
+                y = functional.relu(y)
+        return y
+
+    def members(self, flat: Tensor) -> list[list[_Layer]]:
+        """Return views into `flat`, which is laid out like the parameter: member by member, layer by layer."""
+        parts = iter(torch.split(flat, self._part_sizes() * self.count))
+        members = []
+        for _ in range(self.count):
+            layers = []
+            for (before, after), norm in self._layout():
+                bias, weight = next(parts), next(parts).view(before, after)
+                layers.append(_Layer(weight, bias, next(parts) if norm else None, next(parts) if norm else None))
+            members.append(layers)
+        return members
+
+    def own_members(self) -> list[list[_Layer]]:
+        """Return the members' layers as views into the parameter, without gradients."""
+        if self._seen[0] != self.flat.data_ptr():
+            self._seen = (self.flat.data_ptr(), self.members(self.flat.detach()))
+        return self._seen[1]
+
+    def share(self, task: Any) -> list[Any]:
+        """Do `task` for every member's number, shared among the threads."""
+        return self._threads.map(task, self.count)
 
     def zero_output(self) -> None:
         """Make the last layer exactly zero, so that the network's output is."""
-        with torch.no_grad():
-            self.weights[-1].zero_()
-            self.biases[-1].zero_()
+        for layers in self.own_members():
+            layers[-1].weight.zero_()
+            layers[-1].bias.zero_()
 
     def tensors(self, member: int, prefix: str) -> dict[str, Tensor]:
         """One member's tensors by the names of `policy.residual`, weights as (out, in)."""
         named: dict[str, Tensor] = {}
-        for i in range(len(self.gains)):
-            named[f"{prefix}.{i}.weight"] = self.weights[i][member].T
-            named[f"{prefix}.{i}.bias"] = self.biases[i][member, 0]
-            if self.layer_norm:
-                named[f"{prefix}.{i}.norm.weight"] = self.gains[i][member, 0]
-                named[f"{prefix}.{i}.norm.bias"] = self.shifts[i][member, 0]
-        named[f"{prefix}.out.weight"] = self.weights[-1][member].T
-        named[f"{prefix}.out.bias"] = self.biases[-1][member, 0]
+        *hidden, out = self.own_members()[member]
+        for i, layer in enumerate(hidden):
+            named[f"{prefix}.{i}.weight"] = layer.weight.T
+            named[f"{prefix}.{i}.bias"] = layer.bias
+            if layer.gain is not None and layer.shift is not None:
+                named[f"{prefix}.{i}.norm.weight"] = layer.gain
+                named[f"{prefix}.{i}.norm.bias"] = layer.shift
+        named[f"{prefix}.out.weight"] = out.weight.T
+        named[f"{prefix}.out.bias"] = out.bias
         return named
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ensemble:
+        hidden = [after for _, after in self._sizes[:-1]]
+        with torch.random.fork_rng(devices=[]):
+            twin = Ensemble(
+                self.count, self._sizes[0][0], hidden, self._sizes[-1][1],
+                layer_norm=self.layer_norm, threads=self._threads,
+            )  # fmt: skip
+        twin.flat = nn.Parameter(self.flat.detach().clone(), requires_grad=self.flat.requires_grad)
+        return twin
+
+    def _layout(self) -> list[tuple[tuple[int, int], bool]]:
+        return [*zip(self._sizes, self._norms, strict=True)]
+
+    def _part_sizes(self) -> list[int]:
+        return [
+            size
+            for (before, after), norm in self._layout()
+            for size in (after, before * after, *((after, after) if norm else ()))
+        ]
+
+
+class _MemberByMember(torch.autograd.Function):
+    """Passes of every member with the gradient by hand: no graph of small operations, nothing allocated twice.
+
+    Ba et al. 2016, "Layer normalization", for what is normalised; the gradient of it is torch's kernel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, flat: Tensor, ensemble: Ensemble) -> Tensor:
+        members = ensemble.own_members()
+        learns = any(ctx.needs_input_grad[:2])
+
+        def one(number: int) -> tuple[Tensor, list[Tensor]]:
+            return _forwards(members[number], x, learns)
+
+        results = ensemble.share(one)
+        if learns:
+            ctx.ensemble = ensemble
+            ctx.kept = len(results[0][1])
+            ctx.save_for_backward(x, flat, *(tensor for _, kept in results for tensor in kept))
+        return torch.stack([output for output, _ in results]) if len(results) > 1 else results[0][0][None]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, flat, *kept = ctx.saved_tensors
+        ensemble, (gradient,) = ctx.ensemble, gradients
+        wants_x, wants_flat = ctx.needs_input_grad[:2]
+        members = ensemble.own_members()
+        by_flat = torch.empty_like(flat) if wants_flat else None
+        by_member = ensemble.members(by_flat) if by_flat is not None else [None] * ensemble.count
+
+        def one(number: int) -> Tensor | None:
+            own = kept[number * ctx.kept : (number + 1) * ctx.kept]
+            return _backwards(members[number], by_member[number], x, own, gradient[number], wants_x)
+
+        by_x = ensemble.share(one)
+        return (sum(by_x[1:], by_x[0]) if wants_x else None), by_flat, None
+
+
+def _forwards(layers: list[_Layer], x: Tensor, learns: bool) -> tuple[Tensor, list[Tensor]]:
+    """Return the output (B, outputs) and, where it `learns`, per hidden layer what the gradient needs."""
+    kept: list[Tensor] = []
+    for layer in layers[:-1]:
+        y = torch.addmm(layer.bias, x, layer.weight)
+        if layer.gain is not None:
+            x, mean, rstd = torch.native_layer_norm(y, y.shape[-1:], layer.gain, layer.shift, LAYER_NORM_EPS)
+            x.relu_()
+            kept += [x, y, mean, rstd] if learns else []
+        else:
+            x = y.relu_()
+            kept += [x] if learns else []
+    return torch.addmm(layers[-1].bias, x, layers[-1].weight), kept
+
+
+def _backwards(
+    layers: list[_Layer], gradients: list[_Layer] | None, x: Tensor, kept: list[Tensor], gradient: Tensor, wants_x: bool
+) -> Tensor | None:
+    """Write what the loss changes by with each tensor of a member to `gradients`; return that of x (B, inputs)."""
+    per_layer = 4 if layers[0].gain is not None and len(layers) > 1 else 1
+    for number in range(len(layers) - 1, -1, -1):
+        layer = layers[number]
+        if number < len(layers) - 1:
+            own = kept[number * per_layer : (number + 1) * per_layer]
+            gradient = torch.ops.aten.threshold_backward(gradient, own[0], 0.0)
+            if layer.gain is not None:
+                gradient, by_gain, by_shift = torch.ops.aten.native_layer_norm_backward(
+                    gradient, own[1], own[1].shape[-1:], own[2], own[3], layer.gain, layer.shift,
+                    (True, gradients is not None, gradients is not None),
+                )  # fmt: skip
+                if gradients is not None:
+                    gradients[number].gain.copy_(by_gain)  # type: ignore[union-attr]
+                    gradients[number].shift.copy_(by_shift)  # type: ignore[union-attr]
+        if gradients is not None:
+            seen = x if number == 0 else kept[(number - 1) * per_layer]
+            torch.mm(seen.T, gradient, out=gradients[number].weight)
+            torch.sum(gradient, 0, out=gradients[number].bias)
+        if number > 0 or wants_x:
+            # a product with one column is an outer product
+            gradient = gradient * layer.weight.T if layer.weight.shape[1] == 1 else torch.mm(gradient, layer.weight.T)
+    return gradient if wants_x else None
 
 
 class RunningNormaliser(nn.Module):
@@ -76,9 +242,14 @@ class RunningNormaliser(nn.Module):
         self.register_buffer("second", torch.ones(size))
         self.register_buffer("seen", torch.zeros(1))
 
+    @property
+    def frozen(self) -> bool:
+        """True once no batch changes it any more. On another device than the CPU, this waits for that device."""
+        return self.seen.item() >= self.batches
+
     def observe(self, x: Tensor) -> None:
         """Take a batch (B, size) into the statistics while they are open."""
-        if self.seen.item() >= self.batches:
+        if self.frozen:
             return
         self.seen += 1
         share = 1.0 / self.seen.item()

@@ -1,0 +1,116 @@
+"""The gradient that is written out by hand against torch's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from policy.learner_networks import Ensemble
+from policy.member_threads import MemberThreads
+
+torch.set_num_threads(1)
+
+
+def ensemble(count: int, hidden: tuple[int, ...], *, layer_norm: bool, threads: int = 1) -> Ensemble:
+    torch.manual_seed(1)
+    made = Ensemble(count, 6, hidden, 3, layer_norm=layer_norm, threads=MemberThreads(threads))
+    with torch.no_grad():
+        made.flat.add_(0.2 * torch.randn(made.flat.shape))
+    return made.double()
+
+
+def gradients(made: Ensemble, x: Tensor, *, by_hand: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Output, and gradients of a loss that weighs every output differently."""
+    seen = x.clone().requires_grad_()
+    out = made(seen) if by_hand else made.batched(seen)
+    weights = torch.linspace(-1.0, 2.0, out.numel(), dtype=out.dtype).view(out.shape)
+    by_x, by_flat = torch.autograd.grad((weights * out * out).sum(), [seen, made.flat])
+    return out.detach(), by_x, by_flat
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 7), (8, 7, 9)])
+@pytest.mark.parametrize("layer_norm", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gradient_by_hand_is_torchs(count: int, hidden: tuple[int, ...], layer_norm: bool, threads: int) -> None:
+    made = ensemble(count, hidden, layer_norm=layer_norm, threads=threads)
+    x = torch.randn(11, 6, dtype=torch.float64)
+    for got, wanted in zip(gradients(made, x, by_hand=True), gradients(made, x, by_hand=False), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
+        assert wanted.abs().max() > 0.0
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_gradient_by_hand_is_that_of_finite_differences(layer_norm: bool) -> None:
+    made = ensemble(2, (8, 7), layer_norm=layer_norm)
+    x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(made, (x,), eps=1e-7, atol=1e-5)
+    before = made.flat.detach().clone()
+    _, _, by_flat = gradients(made, x.detach(), by_hand=True)
+
+    def loss() -> float:
+        with torch.no_grad():
+            out = made(x)
+            return float((torch.linspace(-1.0, 2.0, out.numel(), dtype=out.dtype).view(out.shape) * out * out).sum())
+
+    for at in range(0, before.numel(), 7):
+        around = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                made.flat.copy_(before)
+                made.flat[at] += step
+            around.append(loss())
+        assert (around[0] - around[1]) / 2e-6 == pytest.approx(float(by_flat[at]), rel=1e-4, abs=1e-5)
+
+
+def test_how_many_threads_share_the_members_changes_no_bit() -> None:
+    x = torch.randn(64, 6, dtype=torch.float64)
+    results = [gradients(ensemble(4, (16, 16), layer_norm=True, threads=count), x, by_hand=True) for count in (1, 2, 3)]
+    for other in results[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+def test_frozen_networks_pass_the_gradient_on_and_take_none() -> None:
+    made = ensemble(2, (8,), layer_norm=True).requires_grad_(False)
+    x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    made(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0.0
+    assert made.flat.grad is None
+
+
+def test_weights_that_change_between_the_passes_are_told() -> None:
+    made = ensemble(2, (8,), layer_norm=True)
+    out = made(torch.randn(5, 6, dtype=torch.float64)).sum()
+    with torch.no_grad():
+        made.flat.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.backward()
+
+
+def test_copy_is_a_network_of_its_own() -> None:
+    made = ensemble(2, (8,), layer_norm=True)
+    twin, x = copy.deepcopy(made), torch.randn(5, 6, dtype=torch.float64)
+    assert torch.equal(twin(x), made(x))
+    before = made(x)
+    with torch.no_grad():
+        twin.flat.add_(1.0)
+    assert torch.equal(made(x), before)
+    assert not torch.equal(twin(x), before)
+
+
+def test_what_fails_in_a_thread_is_raised_where_it_was_asked_for() -> None:
+    threads = MemberThreads(2)
+
+    def task(number: int) -> int:
+        if number == 1:
+            raise ValueError("no member 1")
+        return number
+
+    with pytest.raises(ValueError, match="no member 1"):
+        threads.map(task, 3)
+    assert threads.map(lambda number: 2 * number, 3) == [0, 2, 4]
+    threads.close()
