@@ -91,14 +91,17 @@ class RunFolder:
                     raise BadInputError(f"{path}: holds a run already; name a new folder or resume that one")
             elif path.exists() and any(path.iterdir()):
                 raise BadInputError(f"{path}: holds other files and no run; name a new or empty folder")
+            made = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             free_mb = shutil.disk_usage(path).free // 1_000_000
+            if free_mb < min_free_mb:
+                for folder in made:  # none is left behind
+                    folder.rmdir()
+                raise BadInputError(f"{path}: {free_mb} MB free on its disk, a run needs {min_free_mb} MB; make room")
         except OSError as error:
             raise _no_room(path, error) from None
-        if free_mb < min_free_mb:
-            raise BadInputError(f"{path}: {free_mb} MB free on its disk, a run needs {min_free_mb} MB; make room")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

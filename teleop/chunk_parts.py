@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Self
 
@@ -67,21 +68,31 @@ def remote_settings(config: PolicyConfig) -> RemoteSettings:
     )
 
 
-def remote_misfits(loaded: LoadedStation, bundle: Bundle) -> list[str]:
-    """One line per reason why what the station says of a remote policy does not go with the bundle."""
-    config, remote = loaded.station.policy, bundle.manifest.remote is not None
-    where, name = f"station {loaded.path}: policy", f"bundle {bundle.manifest.name!r}"
-    if not remote:
-        if not config.endpoint:
-            return []
-        return [f"{where}.endpoint is {config.endpoint!r}, but {name} acts itself; remove it or name a remote bundle"]
+def policy_misfits(loaded: LoadedStation, bundle: Bundle) -> list[str]:
+    """One line per reason why what the station says of a slow or remote policy does not go with the bundle."""
+    config, manifest = loaded.station.policy, bundle.manifest
+    where, name = f"station {loaded.path}: policy", f"bundle {manifest.name!r}"
     lines = []
+    if config.asynchronous and config.seam_ticks > manifest.chunk_length:
+        lines.append(
+            f"{where}.seam_ticks is {config.seam_ticks}, but a chunk of {name} has {manifest.chunk_length} actions "
+            f"(allowed 0 to {manifest.chunk_length}); make it less"
+        )
+    if manifest.remote is None:
+        if not config.endpoint:
+            return lines
+        return [
+            *lines,
+            f"{where}.endpoint is {config.endpoint!r}, but {name} acts itself; remove it or name a remote bundle",
+        ]
     if not config.asynchronous:
         lines.append(f"{where}.mode is 'synchronous', but {name} acts elsewhere; say 'asynchronous'")
     try:
         check_remote_endpoint(config.endpoint)
     except BadInputError as error:
         lines.append(f"{where}.{error}")
+    if config.api_key_variable and config.api_key_variable not in os.environ:
+        lines.append(f"{where}.api_key_variable: the environment has no {config.api_key_variable}; export it first")
     return lines
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from policy.episode_reader import read_episode
 from policy.episode_spool import EpisodeSpool
 from policy.link_keys import robot_keys
 from policy.link_security import check_endpoint
@@ -73,6 +74,25 @@ def check_options(loaded: LoadedStation, options: RunOptions, clock: Clock) -> N
     for fault in options.faults:
         if fault.kind.target is Target.LEARNER and options.learner is None:
             raise BadInputError(f"--inject {fault.word}: this run has no learner; add --learner own")
+
+
+def check_same_rig(folder: RunFolder, loaded: LoadedStation) -> None:
+    """Look whether the newest episode of a run that goes on is this station's, whatever was tuned since.
+
+    Raises:
+        BadInputError: it is another rig's, and what is learned from both would be of neither.
+    """
+    for path in sorted(folder.episodes.glob("*.h5"), reverse=True):
+        try:
+            name = read_episode(path).header.env_args.get("env_name")
+        except BadInputError:
+            continue  # a damaged one is told by those who read it
+        if name != loaded.station.name:
+            raise BadInputError(
+                f"{folder.path}: its episodes are of station {name!r}, {loaded.path} is {loaded.station.name!r}; name "
+                "a new folder"
+            )
+        return
 
 
 def open_rig(

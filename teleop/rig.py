@@ -38,7 +38,7 @@ from robot.simulation.place_task import PlaceTask, TaskStatus
 from robot.simulation.simulated_arm import SimulatedArm
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
-from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, remote_misfits
+from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, policy_misfits
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
 from teleop.inject import Fault, process_injections
@@ -312,7 +312,7 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
             f"station {loaded.path}: residual.scale has {len(station.residual.scale)} values, "
             f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {manifest.action.dims}"
         )
-    return lines + remote_misfits(loaded, bundle)
+    return lines + policy_misfits(loaded, bundle)
 
 
 def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:

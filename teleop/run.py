@@ -24,10 +24,11 @@ from robot.simulation.layout import Layout, draw_layout
 from teleop.episode_result import EpisodeResult
 from teleop.exploration import Exploration
 from teleop.fault_injection import FaultInjection
+from teleop.judge import Judge, LastingJudge
 from teleop.learned_weights import LearnedWeights
 from teleop.loop import ControlLoop
 from teleop.loop_parts import LoopParts, Watcher
-from teleop.opening import check_options, open_rig, open_weights
+from teleop.opening import check_options, check_same_rig, open_rig, open_weights
 from teleop.operator_view import OperatorView
 from teleop.recorder import RecorderProcess
 from teleop.rig import make_pipeline
@@ -64,6 +65,8 @@ class Run:
             self._injection = FaultInjection(options.faults, self.rig)
             provenance = collect_provenance(clock, operator=options.operator)
             self.folder = RunFolder.create(options.out, provenance, resume=options.resume)
+            if options.resume:
+                check_same_rig(self.folder, self._loaded)
             with recording_lock(self.folder.episodes):  # the recorder's own word would come late and be no bad input
                 remove_half_made(options.out)
             self._recorder = stack.enter_context(
@@ -214,7 +217,7 @@ class Run:
             health=injection.health(self._recorder, self.weights),
             chunks=self._chunks,
             homing=rig.homing(),
-            judge=rig.judge if station.reward.source == "task" else None,
+            judge=self._judge(),
             reward=rig.reward,
             watcher=self._watcher(),
             labels=LabelSource.PERSON if by_person else LabelSource.OPERATOR_SIMULATED,
@@ -225,6 +228,14 @@ class Run:
             timeout_s=station.episode.timeout_s,
             reset_timeout_s=station.episode.reset_timeout_s,
         )
+
+    def _judge(self) -> Judge | None:
+        """Return the task function, None where it has no say."""
+        config, judge = self._loaded.station.reward, self.rig.judge
+        if judge is None or config.source != "task":
+            return None
+        ticks = round(config.dwell_s / self._loaded.station.period_s)
+        return LastingJudge(judge, ticks) if ticks else judge
 
     def _watcher(self) -> Watcher | None:
         if self._window is None:

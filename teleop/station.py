@@ -54,6 +54,15 @@ class PolicyConfig(Strict):
     prompt: Annotated[str, Field(max_length=1000)] = ""
     api_key_variable: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
 
+    @model_validator(mode="after")
+    def _answers_count(self) -> Self:
+        if self.simulated_delay_s >= self.deadline_s:
+            raise ValueError(
+                f"simulated_delay_s is {self.simulated_delay_s:g}: no answer would come before deadline_s of "
+                f"{self.deadline_s:g}; make it less"
+            )
+        return self
+
     @property
     def asynchronous(self) -> bool:
         """True when chunks are asked for ahead of time."""
@@ -113,13 +122,15 @@ class RewardConfig(Strict):
 
     `task` is the rig's own task function, where it has one; `model` a reward model; `person` nobody else. `path` is the
     reward model's folder, relative to the station file; with another `source` it only looks on and is logged.
-    `threshold` and `debounce_ticks` take the place of those that it was exported with.
+    `threshold` and `debounce_ticks` take the place of those that it was exported with. What the task function says has
+    to last for `dwell_s` before it ends the episode, so that the log also shows what the scene looks like then.
     """
 
     source: Literal["task", "model", "person"] = "task"
     path: str = ""
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     debounce_ticks: Annotated[int, Field(ge=1, le=200)] | None = None
+    dwell_s: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
 
     @model_validator(mode="after")
     def _model_is_there(self) -> Self:

@@ -201,6 +201,7 @@ def test_output_folder_without_space(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9, free=20_000_000))
     line = scripts.refused("run_robot", STATION, "--policy.bundle", bundle, "--out", tmp_path / "run")
     assert "20 MB free on its disk, a run needs 256 MB; make room" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_demo_refuses_at_once_and_not_after_the_first_measurement(
@@ -282,7 +283,7 @@ class SpoilingLink:
     messages: dict[int, tuple[bytes, str]]
     answers: dict[int, str]
 
-    def __init__(self, endpoint: str, *, run_id: str) -> None:
+    def __init__(self, endpoint: str, *, run_id: str, **more: object) -> None:
         type(self).answers = {}
 
     def __enter__(self) -> SpoilingLink:

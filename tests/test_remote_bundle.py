@@ -15,7 +15,7 @@ from policy.manifest import CameraInput
 from policy.onnx_session import PolicyError
 from policy.remote_bundle import read_description, write_remote_bundle
 from robot.errors import BadInputError
-from teleop.chunk_parts import make_chunk_source, remote_misfits
+from teleop.chunk_parts import make_chunk_source, policy_misfits
 from tests.remote_bundle_bench import CHUNK, description, make_remote_bundle
 from tests.replay_run import load_tiny_station
 from tests.scripts import Scripts
@@ -142,7 +142,7 @@ REMOTE = (("policy.mode", '"asynchronous"'), ("policy.endpoint", '"ws://127.0.0.
 def test_a_station_must_say_where_a_remote_policy_is(
     folder: Path, says: tuple[tuple[str, str], ...], what: list[str]
 ) -> None:
-    lines = remote_misfits(load_tiny_station(folder, *says), load_bundle(folder, "cpu"))
+    lines = policy_misfits(load_tiny_station(folder, *says), load_bundle(folder, "cpu"))
     assert len(lines) == len(what)
     for line, part in zip(lines, what, strict=True):
         assert part in line
@@ -151,7 +151,27 @@ def test_a_station_must_say_where_a_remote_policy_is(
 def test_an_endpoint_for_a_policy_that_acts_itself_is_a_mistake(tmp_path: Path) -> None:
     tiny = make_tiny_bundle(tmp_path / "tiny")
     bundle = load_bundle(tiny, "cpu")
-    [line] = remote_misfits(load_tiny_station(tiny, *REMOTE), bundle)
+    [line] = policy_misfits(load_tiny_station(tiny, *REMOTE), bundle)
     assert "acts itself" in line
-    assert remote_misfits(load_tiny_station(tiny, REMOTE[0]), bundle) == []
+    assert policy_misfits(load_tiny_station(tiny, REMOTE[0]), bundle) == []
     assert make_chunk_source(load_tiny_station(tiny).station, bundle) is None
+
+
+def test_a_key_that_the_environment_lacks_is_told_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_tiny_station(make_remote_bundle(tmp_path / "b"), *REMOTE, ("policy.api_key_variable", '"A_KEY"'))
+    bundle = load_bundle(tmp_path / "b", "cpu")
+    monkeypatch.delenv("A_KEY", raising=False)
+    [line] = policy_misfits(loaded, bundle)
+    assert line == f"station {loaded.path}: policy.api_key_variable: the environment has no A_KEY; export it first"
+    monkeypatch.setenv("A_KEY", "word")
+    assert policy_misfits(loaded, bundle) == []
+
+
+def test_a_seam_that_outlasts_the_chunk_is_a_mistake(tmp_path: Path) -> None:
+    tiny = make_tiny_bundle(tmp_path / "tiny", chunk_length=4)
+    bundle = load_bundle(tiny, "cpu")
+    [line] = policy_misfits(load_tiny_station(tiny, REMOTE[0], ("policy.seam_ticks", "5")), bundle)
+    assert "policy.seam_ticks is 5, but a chunk of bundle 'tiny' has 4 actions (allowed 0 to 4)" in line
+    assert policy_misfits(load_tiny_station(tiny, ("policy.seam_ticks", "5")), bundle) == []  # asked within the tick

@@ -88,6 +88,23 @@ def test_a_run_is_gone_on_with_and_no_episode_is_written_over(brief: LoadedStati
     assert episodes[0].header.layout != episodes[1].header.layout
 
 
+def test_a_run_is_not_gone_on_with_by_another_rig(bundle: Path, brief: LoadedStation, tmp_path: Path) -> None:
+    options = RunOptions(out=tmp_path / "run", operator="none", resume=True)
+    with Run(brief, VirtualClock(), options) as run:
+        run.episode()
+    before = sorted(path.name for path in (tmp_path / "run").rglob("*"))
+    other = tiny_station(bundle, ("name", '"other_rig"'))
+    with (
+        pytest.raises(BadInputError, match=r"are of station 'sim_place', .* is 'other_rig'; name a new folder"),
+        Run(other, VirtualClock(), options),
+    ):
+        pass
+    assert sorted(path.name for path in (tmp_path / "run").rglob("*")) == before
+    tuned = tiny_station(bundle, ("episode.timeout_s", "0.6"))
+    with Run(tuned, VirtualClock(), options) as run:
+        assert run.folder.next_episode() == 1
+
+
 @pytest.mark.parametrize("operator", ["none", "simulated", "expert"])
 def test_stand_in_arms_again_after_a_fault_and_the_run_goes_on(
     brief: LoadedStation, tmp_path: Path, operator: OperatorKind

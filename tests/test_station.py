@@ -112,3 +112,8 @@ def test_a_mark_that_some_editors_put_in_front_is_no_matter(tmp_path: Path) -> N
 def test_recorded_arm_does_not_go_with_simulated_cameras() -> None:
     arm = '{kind = "recorded", gripper_open_m = 0.08, gripper_closed_m = 0.0}'
     assert "a recorded arm needs recorded cameras" in refused(("arm", arm))
+
+
+def test_an_answer_that_is_simulated_comes_before_the_deadline() -> None:
+    line = refused(("policy.deadline_s", "0.5"), ("policy.simulated_delay_s", "0.5"))
+    assert "policy: simulated_delay_s is 0.5: no answer would come before deadline_s of 0.5; make it less" in line
