@@ -22,7 +22,8 @@ class RealtimeConfig(Strict):
 
     Attributes:
         priority: of SCHED_FIFO for the loop; servo and cameras get one more and one less. 0 asks for nothing.
-        cores: that the loop may run on; all when empty.
+        cores: that the loop may run on. When empty, with SCHED_FIFO it stays on the last of those that it has, where a
+            rehearsal then finds its caches again; without, it may go where there is room.
         rehearse_s: how long before each tick the loop wakes, to have its code and data in the caches and to be on time;
             0 for not at all. Not more than a quarter of a period [s].
         lock_memory: keep all pages in memory (mlockall), so that none has to be fetched in the middle of a tick.
@@ -48,19 +49,22 @@ def check_cores(config: RealtimeConfig, where: str) -> None:
 def ask_for(config: RealtimeConfig) -> str:
     """Ask for what `config` names, for this process; return one line that says what was granted and what was not."""
     said = []
+    cores = config.cores
     if config.priority:
         try:
             # a process started from here later, such as a second recorder, is not to have it
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(config.priority))
             said.append(f"SCHED_FIFO {config.priority}")
+            cores = cores or (max(os.sched_getaffinity(0)),)
         except PermissionError:
             said.append("no SCHED_FIFO (allow it with `ulimit -r` or CAP_SYS_NICE)")
-    if config.cores:
+    if cores:
+        named = f"{'core' if len(cores) == 1 else 'cores'} {', '.join(map(str, cores))}"
         try:
-            os.sched_setaffinity(0, config.cores)
-            said.append(f"cores {', '.join(map(str, config.cores))}")
+            os.sched_setaffinity(0, cores)
+            said.append(named)
         except OSError as error:
-            said.append(f"not on cores {', '.join(map(str, config.cores))} ({error.strerror})")
+            said.append(f"not on {named} ({error.strerror})")
     if config.lock_memory:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) == 0:
@@ -76,8 +80,7 @@ def give_back(config: RealtimeConfig, cores: Collection[int]) -> None:
         # the flag may not be taken off without CAP_SYS_NICE
         with suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-    if config.cores:
-        os.sched_setaffinity(0, cores)
+    os.sched_setaffinity(0, cores)
     if config.lock_memory:
         ctypes.CDLL(None).munlockall()
 

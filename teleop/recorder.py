@@ -78,6 +78,7 @@ class RecorderProcess:
         if lock_step and streams:
             raise ValueError("a lock-step run has no rings to record full-size frames from")
         self._folder, self._lock_step, self._capacity = folder, lock_step, capacity_bytes
+        self._cores = os.sched_getaffinity(0)  # before the loop keeps to one of them, which its children would inherit
         self._streams = tuple(streams)
         self._marks: EpisodeMarks | None = None
         self._private: Path | None = None
@@ -243,6 +244,7 @@ class RecorderProcess:
         files: tuple[int, ...] = self._ring.files
         command = [sys.executable, "-m", "teleop.recorder_process", str(self._folder), address, str(os.getpid())]
         command += map(str, files)
+        command.append(",".join(map(str, sorted(self._cores))))
         if self._streams:
             if self._marks is None:
                 self._marks = EpisodeMarks.new(len(self._streams))

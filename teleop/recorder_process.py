@@ -267,7 +267,8 @@ def _remove_socket(path: Path) -> None:
 if __name__ == "__main__":
     try:
         parent, memory, bell = map(int, sys.argv[3:6])
-        status = main(Path(sys.argv[1]), sys.argv[2], parent, memory, bell, sys.argv[6] if len(sys.argv) > 6 else None)
+        os.sched_setaffinity(0, map(int, sys.argv[6].split(",")))
+        status = main(Path(sys.argv[1]), sys.argv[2], parent, memory, bell, sys.argv[7] if len(sys.argv) > 7 else None)
     except (OSError, RuntimeError, ValueError) as error:
         print(f"recorder: {error}; what was flushed can be recovered", file=sys.stderr, flush=True)
         status = 3

@@ -28,8 +28,15 @@ def test_nothing_is_asked_for_where_the_station_asks_for_nothing(asked: list[tup
 
 
 def test_what_was_granted_is_said_and_children_do_not_inherit_it(asked: list[tuple[int, int]]) -> None:
-    assert ask_for(RealtimeConfig(priority=40)) == "real time: SCHED_FIFO 40"
-    assert asked == [(os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, 40)]
+    before = os.sched_getaffinity(0)
+    config = RealtimeConfig(priority=40)
+    try:
+        assert ask_for(config) == f"real time: SCHED_FIFO 40; core {max(before)}"
+        assert os.sched_getaffinity(0) == {max(before)}
+    finally:
+        give_back(config, before)
+    assert asked[0] == (os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, 40)
+    assert os.sched_getaffinity(0) == before
 
 
 def test_the_flag_is_kept_when_it_is_given_back_for_only_root_may_take_it_off(asked: list[tuple[int, int]]) -> None:
@@ -41,9 +48,11 @@ def test_a_refusal_costs_a_line_and_no_more(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*words: object) -> None:
         raise PermissionError
 
+    before = os.sched_getaffinity(0)
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
     assert "no SCHED_FIFO (allow it with `ulimit -r`" in ask_for(RealtimeConfig(priority=40))
-    give_back(RealtimeConfig(priority=40), os.sched_getaffinity(0))
+    assert os.sched_getaffinity(0) == before  # on one core it would wait for whatever is there
+    give_back(RealtimeConfig(priority=40), before)
 
 
 def test_cores_are_taken_and_given_back(asked: list[tuple[int, int]]) -> None:
@@ -51,7 +60,7 @@ def test_cores_are_taken_and_given_back(asked: list[tuple[int, int]]) -> None:
     core = min(before)
     config = RealtimeConfig(priority=0, cores=(core,))
     try:
-        assert ask_for(config) == f"real time: cores {core}"
+        assert ask_for(config) == f"real time: core {core}"
         assert os.sched_getaffinity(0) == {core}
     finally:
         give_back(config, before)
@@ -60,7 +69,7 @@ def test_cores_are_taken_and_given_back(asked: list[tuple[int, int]]) -> None:
 
 def test_cores_that_are_not_there_are_said() -> None:
     before = os.sched_getaffinity(0)
-    assert "not on cores 1000" in ask_for(RealtimeConfig(priority=0, cores=(1000,)))
+    assert "not on core 1000" in ask_for(RealtimeConfig(priority=0, cores=(1000,)))
     assert os.sched_getaffinity(0) == before
 
 

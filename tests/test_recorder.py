@@ -80,6 +80,21 @@ def test_a_full_recorder_costs_ticks_and_never_holds_up_the_loop(tmp_path: Path)
     assert committed.outcome.dropped_ticks == 4
 
 
+def test_a_recorder_that_is_started_again_does_not_stay_on_the_loops_core(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    with RecorderProcess(tmp_path, lock_step=True) as recorder:
+        assert recorder.wait_ready(WAIT_S)
+        os.sched_setaffinity(0, {max(cores)})  # as the loop does once everything is open
+        try:
+            os.kill(process_id(recorder), signal.SIGKILL)
+            until(lambda: not recorder.alive)
+            recorder.begin(header(1))  # starts another one
+            assert recorder.wait_ready(WAIT_S)
+            assert os.sched_getaffinity(process_id(recorder)) == cores
+        finally:
+            os.sched_setaffinity(0, cores)
+
+
 def test_a_killed_recorder_costs_one_episode_and_the_next_recovers_it(tmp_path: Path) -> None:
     with RecorderProcess(tmp_path, lock_step=True, capacity_bytes=2 * ROW_BYTES) as recorder:
         recorder.begin(header(0))
