@@ -292,7 +292,7 @@ class SpoilingLink:
     def __exit__(self, *exception: object) -> None:
         return None
 
-    def begin_at(self, version: int) -> None:
+    def begin_at(self, version: int, **more: object) -> None:
         return None
 
     def send_episode(self, episode: EpisodeArrays) -> None:
