@@ -20,7 +20,7 @@ from policy.canonical_safetensors import canonical
 from policy.learner_store import write_whole
 from robot.errors import BadInputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ from policy.learner_config import read_learner_config
 from policy.learner_link import LearnerLink, ReceivedEpisode
 from policy.learner_settings import LearnerSettings, load_settings
 from policy.learner_status import LearnerStatus, StatusFile
-from policy.learner_training import Learner, Training
+from policy.learner_training import Learner, Training, UpdatesOver
 from policy.link_security import LearnerKeys
 from robot.errors import BadInputError, HandrailError
 from robot.supervised import Supervised
@@ -42,12 +42,27 @@ def make_residual_learner(settings: LearnerSettings) -> Learner:
 
     from policy.residual_learner import LearnerDims, ResidualLearner
 
-    torch.set_num_threads(settings.threads)
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BadInputError("learner settings: device is 'cuda', torch finds none (allowed here: 'cpu', 'auto')")
+    torch.set_num_threads(1)  # the learner's own threads share its heads, see `policy.member_threads`
     config = read_learner_config(settings.algorithm, "learner settings")
     dims = LearnerDims(
         feature_size=settings.feature_size, proprio_size=settings.proprio_size, action_size=settings.action_size
     )
-    return ResidualLearner(dims, config, settings.seed)
+    return ResidualLearner(dims, config, settings.seed, device=device, threads=settings.threads)
+
+
+def updates_on_device(settings: LearnerSettings, learner: Learner) -> UpdatesOver | None:
+    """Return what makes updates where the learner is, beside a CPU; None on a CPU."""
+    from policy.device_updates import DeviceUpdates
+    from policy.residual_learner import ResidualLearner
+
+    if not isinstance(learner, ResidualLearner) or learner.device.type == "cpu":
+        return None
+    return lambda buffer: DeviceUpdates(learner, buffer, batch_size=settings.batch_size)
 
 
 def run_learner(
@@ -85,7 +100,8 @@ def run_learner(
             ended = LearnerStatus(endpoint=endpoint, pid=os.getpid(), phase="stopped")
             report(ended)
             return ended
-        training = Training(settings, make_learner(settings))
+        learner = make_learner(settings)
+        training = Training(settings, learner, updates_on_device(settings, learner))
         if roll_back is not None:
             training.roll_back(roll_back)
         return _Loop(settings, training, link, report).run(stop)

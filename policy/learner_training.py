@@ -10,7 +10,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -31,6 +31,7 @@ from policy.weights import Expected, WeightsRefused
 from robot.errors import BadInputError, HandrailError
 
 _CURSORS = ("_taken", "_owed", "_live_ticks", "_published_at", "updates", "version")
+UPDATES_TOGETHER = 50  # between two looks at the link
 EPOCH_UTC = "1970-01-01T00:00:00+00:00"
 
 
@@ -54,11 +55,24 @@ class Learner(Protocol):
         ...
 
 
+class Updates(Protocol):
+    """Several updates at once, from batches as `ReplayBuffer.sample` would draw them."""
+
+    def run(self, count: int, rng: np.random.Generator) -> dict[str, float]:
+        """Make `count` updates and return figures to show."""
+        ...
+
+
+UpdatesOver = Callable[[ReplayBuffer], Updates]
+
+
 class Training:
     """Learning from a store of episodes that grows."""
 
-    def __init__(self, settings: LearnerSettings, learner: Learner) -> None:
+    def __init__(self, settings: LearnerSettings, learner: Learner, updates_over: UpdatesOver | None = None) -> None:
         """Go on from the checkpoint in `settings.state_dir`, or start anew where there is none.
+
+        With `updates_over` the updates are made by what it returns for the buffer, some at a time.
 
         Raises:
             BadInputError: checkpoint or stored episodes are damaged or were made with other settings; an episode
@@ -81,6 +95,7 @@ class Training:
         )
         self._rng = np.random.default_rng(settings.seed)
         self._ahead = BatchPrefetch(self._buffer, settings.batch_size, self._rng)
+        self._together = updates_over(self._buffer) if updates_over is not None else None
         self._taken = 0  # stored episodes that are in the buffer
         self._owed = 0  # updates to make before anything else
         self._live_ticks = 0
@@ -145,7 +160,7 @@ class Training:
         return self._store.newest_revision(run_id, episode)
 
     def step(self, newer_than: int = 0) -> bool:
-        """Do the next piece of work, one update at most; False when there is none.
+        """Do the next piece of work, one update at most (some on a GPU); False when there is none.
 
         `newer_than` is a version that some robot has already: versions given out freely are above it.
         """
@@ -153,8 +168,7 @@ class Training:
         if self._insists and newer_than > self.version:
             self._give_out(newer_than + 1, self._given_out(self.message))
         if self._owed > 0:
-            self._update()
-            self._owed -= 1
+            self._owed -= self._update(self._owed)
             if self._owed == 0:
                 self._ahead.halt()
                 self._publish(newer_than)
@@ -216,9 +230,10 @@ class Training:
         return self._buffer.size >= self._settings.min_transitions
 
     def _step_freely(self, schedule: FreeRunning, newer_than: int) -> bool:
-        allowed = self.ready and self.updates < schedule.max_updates_per_tick * self._live_ticks
+        room = math.ceil(schedule.max_updates_per_tick * self._live_ticks) - self.updates
+        allowed = self.ready and room > 0
         if allowed:
-            self._update()
+            self._update(room)
         else:
             self._ahead.halt()
         waiting = self.updates - self._published_at
@@ -231,15 +246,20 @@ class Training:
                 self.problem = f"{self._settings.state_dir}: cannot write weights ({error.strerror}); free some space"
         return allowed
 
-    def _update(self) -> None:
+    def _update(self, most: int) -> int:
+        """Make one update, or up to `most` together; return how many."""
         started_s = time.perf_counter()
-        if self._settings.prefetch:
-            batch = self._ahead.next()
+        settings, made = self._settings, 1
+        if self._together is not None:
+            made = min(most, UPDATES_TOGETHER)
+            self.figures = self._together.run(made, self._rng)
+        elif settings.prefetch:
+            self.figures = self._learner.update(self._ahead.next())
         else:
-            batch = self._buffer.sample(self._settings.batch_size, self._rng)
-        self.figures = self._learner.update(batch)
-        self.updates += 1
+            self.figures = self._learner.update(self._buffer.sample(settings.batch_size, self._rng))
+        self.updates += made
         self.busy_s += time.perf_counter() - started_s
+        return made
 
     def _take(self) -> bool:
         """Bring the next stored episode into the buffer; True for its first revision."""

@@ -20,7 +20,11 @@ from torch import Tensor, nn
 
 from policy.learner_config import LearnerConfig
 from policy.learner_networks import Ensemble, RunningNormaliser
+from policy.member_threads import MemberThreads
 from policy.replay_buffer import Batch
+from policy.tensor_batch import TensorBatch
+
+FIGURES_EVERY = 50  # updates; to read them, a device must have finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,49 +39,81 @@ class LearnerDims:
 class ResidualLearner:
     """Actor, critics and their optimisers. One thread uses it; the same seed and batches give the same bits."""
 
-    def __init__(self, dims: LearnerDims, config: LearnerConfig, seed: int) -> None:
+    def __init__(
+        self, dims: LearnerDims, config: LearnerConfig, seed: int, *, device: str = "cpu", threads: int = 1
+    ) -> None:
+        """Make a learner on `device`, "cpu" or "cuda"; on the CPU `threads` share the critics' heads."""
         if len(config.scale) != dims.action_size:
             raise ValueError(f"scale has {len(config.scale)} values, the action {dims.action_size}")
         self._config, self._dims = config, dims
-        self._generator = torch.Generator().manual_seed(seed)
+        self._seed, self.device = seed, torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        shared = MemberThreads(threads if self.device.type == "cpu" else 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             observation = dims.feature_size + dims.proprio_size
             width = observation + dims.action_size
-            self._critic = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
-            self._slow = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
+            self._critic = Ensemble(
+                config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared
+            )
+            self._slow = Ensemble(
+                config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared
+            )
             self._actor = Ensemble(1, width, config.hidden, dims.action_size, layer_norm=config.layer_norm)
+        for network in (self._critic, self._slow, self._actor):
+            network.to(self.device)
         self._actor.zero_output()
         self._mean_actor = copy.deepcopy(self._actor).requires_grad_(False)
         self._slow.load_state_dict(self._critic.state_dict())
         self._slow.requires_grad_(False)
         self._normaliser = RunningNormaliser(observation, batches=config.normaliser_batches, clip=config.input_clip)
-        self._scale = torch.tensor(config.scale)
+        self._normaliser.to(self.device)
+        self._scale = torch.tensor(config.scale, device=self.device)
         self._reachable = self._scale > 0
-        self._mask = torch.ones(observation)
+        self._mask = torch.ones(observation, device=self.device)
         if not config.use_features:
             self._mask[: dims.feature_size] = 0.0
-        self._critic_optimiser = torch.optim.AdamW(
-            self._critic.parameters(), lr=config.critic_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self._actor_optimiser = torch.optim.AdamW(
-            self._actor.parameters(), lr=config.actor_rate, weight_decay=config.weight_decay, fused=True
-        )
-        self._updates = 0
+        self._critic_optimiser = self._optimiser(self._critic, config.critic_rate)
+        self._actor_optimiser = self._optimiser(self._actor, config.actor_rate)
+        self.updates = 0
+        self._count = torch.zeros((), device=self.device)  # `updates` where a recorded call can read it
+        self._noted: dict[str, Tensor] = {}
         self._figures: dict[str, float] = {}
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One critic update and, every `actor_every`, one of the actor; return figures to show."""
-        tensors = _Tensors(batch)
-        seen = torch.cat([tensors.features, tensors.proprio], dim=1)
-        self._normaliser.observe(seen)
-        now = self._normaliser(seen) * self._mask
-        after = self._normaliser(torch.cat([tensors.next_features, tensors.next_proprio], dim=1)) * self._mask
-        self._update_critic(tensors, now, after)
-        self._updates += 1
-        if self._updates % self._config.actor_every == 0:
-            self._update_actor(tensors, now)
+        due = self.updates % FIGURES_EVERY == 0
+        self.learn(TensorBatch.of_batch(batch, self.device))
+        if due:
+            self._figures = self.figures()
         return self._figures
+
+    def learn(self, batch: TensorBatch) -> None:
+        """Make an update from tensors on the learner's device, without waiting for the device once it is `steady`."""
+        seen = torch.cat([batch.features, batch.proprio], dim=1)
+        if self.updates < self._config.normaliser_batches:
+            self._normaliser.observe(seen)
+        now = self._normaliser(seen) * self._mask
+        after = self._normaliser(torch.cat([batch.next_features, batch.next_proprio], dim=1)) * self._mask
+        self._update_critic(batch, now, after)
+        self.updates += 1
+        self._count += 1.0
+        if self.updates % self._config.actor_every == 0:
+            self._update_actor(batch, now)
+
+    @property
+    def steady(self) -> bool:
+        """True when from now on every `actor_every` updates do the same work."""
+        return self.updates >= max(self._config.normaliser_batches, self._config.actor_after, FIGURES_EVERY)
+
+    @property
+    def actor_every(self) -> int:
+        """Critic updates per actor update."""
+        return self._config.actor_every
+
+    def figures(self) -> dict[str, float]:
+        """Return losses and the like of the last update that had them; waits for the device."""
+        return {name: float(value) for name, value in self._noted.items()}
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """What the robot runs, named as in `policy.residual`."""
@@ -92,7 +128,7 @@ class ResidualLearner:
             "normaliser.mask": self._mask,
         }
         # a copy, for torch goes on writing to the memory that `numpy` shares
-        return {name: np.array(tensor.detach().numpy(), np.float32, order="C") for name, tensor in named.items()}
+        return {name: np.array(tensor.detach().cpu().numpy(), np.float32, order="C") for name, tensor in named.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
@@ -104,8 +140,9 @@ class ResidualLearner:
             "normaliser": self._normaliser.state_dict(),
             "critic_optimiser": self._critic_optimiser.state_dict(),
             "actor_optimiser": self._actor_optimiser.state_dict(),
-            "generator": self._generator.get_state(),
-            "updates": self._updates,
+            "generator": self.generator.get_state(),
+            "device": self.device.type,
+            "updates": self.updates,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -117,18 +154,21 @@ class ResidualLearner:
         self._normaliser.load_state_dict(state["normaliser"])
         self._critic_optimiser.load_state_dict(state["critic_optimiser"])
         self._actor_optimiser.load_state_dict(state["actor_optimiser"])
-        self._generator.set_state(state["generator"])
-        self._updates = int(state["updates"])
+        self.updates = int(state["updates"])
+        self._count.fill_(self.updates)
+        if state["device"] == self.device.type:
+            self.generator.set_state(state["generator"])
+        else:  # generators of devices differ: it goes on well, but not with the numbers it would have had
+            self.generator.manual_seed(self._seed + self.updates)
 
-    def _update_critic(self, batch: _Tensors, now: Tensor, after: Tensor) -> None:
+    def _update_critic(self, batch: TensorBatch, now: Tensor, after: Tensor) -> None:
         config = self._config
         with torch.no_grad():
-            noise = torch.randn(batch.next_base.shape, generator=self._generator).clamp(-2.0, 2.0)
+            noise = self._randn(batch.next_base).clamp(-2.0, 2.0)
             residual = self._residual(after, batch.next_base) + config.smoothing * self._scale * noise
             action = batch.next_base + residual.clamp(-self._scale, self._scale)
             values = self._slow(torch.cat([after, action.clamp(-1.0, 1.0)], dim=1))[..., 0]
-            heads = torch.randperm(config.critics, generator=self._generator)[: config.critic_subset]
-            value = values[heads].amin(0).clamp(config.value_min, config.value_max)
+            value = self._some(values).amin(0).clamp(config.value_min, config.value_max)
             target = (batch.reward + batch.discount * value).clamp(config.value_min, config.value_max)
         guess = self._critic(torch.cat([now, batch.action], dim=1))[..., 0]
         loss = (guess - target).square().mean(1).sum()
@@ -137,40 +177,38 @@ class ResidualLearner:
         self._critic_optimiser.step()
         with torch.no_grad():
             _blend(self._slow, self._critic, config.target_share)
-        if self._updates % 50 == 0:
-            self._figures |= {"critic_loss": float(loss.detach()), "value": float(target.mean())}
+            self._noted |= {"critic_loss": loss.detach(), "value": target.mean()}
 
-    def _update_actor(self, batch: _Tensors, now: Tensor) -> None:
+    def _update_actor(self, batch: TensorBatch, now: Tensor) -> None:
         config = self._config
         if config.input_noise > 0.0:
-            now = now + config.input_noise * torch.randn(now.shape, generator=self._generator) * self._mask
+            now = now + config.input_noise * self._randn(now) * self._mask
         residual = self._residual(now, batch.base)
         action = (batch.base + residual).clamp(-1.0, 1.0)
-        loss = torch.zeros(())
-        learns_from_value = config.q_weight > 0.0 and self._updates >= config.actor_after
-        worse = torch.ones(len(batch.base))
+        loss = torch.zeros((), device=self.device)
+        learns_from_value = config.q_weight > 0.0 and self.updates >= config.actor_after
+        worse = torch.ones(len(batch.base), device=self.device)
         if learns_from_value or config.q_filter:
             self._critic.requires_grad_(False)
             value = self._critic(torch.cat([now, action], dim=1))[..., 0].mean(0)
             if learns_from_value:
                 loss = loss - config.q_weight * value.mean()
-            if config.q_filter and self._updates >= config.actor_after:
+            if config.q_filter and self.updates >= config.actor_after:
                 with torch.no_grad():
                     shown = self._critic(torch.cat([now, batch.action], dim=1))[..., 0].mean(0)
                     worse = (shown > value).float()
             self._critic.requires_grad_(True)
-        fade = 0.5 ** (self._updates / config.imitation_half_life)
+        fade = torch.exp2(self._count * (-1.0 / config.imitation_half_life))
         weight = config.imitation_weight * (config.imitation_floor + (1.0 - config.imitation_floor) * fade)
         human = self._imitation(residual, batch.human_action - batch.base, batch.human.float() * worse)
         robot = self._imitation(residual, batch.action - batch.base, batch.approved.float() * worse)
         loss = loss + weight * human + config.approval_weight * robot
         self._actor_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self._actor_optimiser.step()
         with torch.no_grad():
             _blend(self._mean_actor, self._actor, config.actor_average)
-        if self._updates % 50 == 0:
-            self._figures |= {"imitation": float(human.detach()), "approval": float(robot.detach())}
+        self._noted |= {"imitation": human.detach(), "approval": robot.detach()}
 
     def _imitation(self, residual: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
         """Mean squared miss of the wanted residual in units of its bound, over the dimensions within reach."""
@@ -183,6 +221,23 @@ class ResidualLearner:
         miss = ((residual - wanted) / scale).square() * within * weight[:, None]
         return miss.sum() / (within * weight[:, None]).sum().clamp(min=1.0)
 
+    def _some(self, values: Tensor) -> Tensor:
+        """Return the values (heads, B) of a random subset of the heads, a new one each time."""
+        config = self._config
+        if config.critic_subset == config.critics:
+            return values
+        order = torch.rand(config.critics, generator=self.generator, device=self.device)
+        return values.index_select(0, order.topk(config.critic_subset).indices)
+
+    def _randn(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self.generator, device=self.device)
+
+    def _optimiser(self, network: Ensemble, rate: float) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            network.parameters(), lr=rate, weight_decay=self._config.weight_decay, fused=True,
+            capturable=self.device.type == "cuda",
+        )  # fmt: skip
+
     def _residual(self, observation: Tensor, base: Tensor) -> Tensor:
         return self._scale * torch.tanh(self._actor(torch.cat([observation, base], dim=1))[0])
 
@@ -190,17 +245,3 @@ class ResidualLearner:
 def _blend(slow: nn.Module, fast: nn.Module, share: float) -> None:
     """Move every parameter of `slow` towards its twin in `fast` by `share` of the way."""
     torch._foreach_lerp_([*slow.parameters()], [*fast.parameters()], share)
-
-
-class _Tensors:
-    """A batch as torch tensors that share the arrays' memory."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.features, self.proprio = torch.from_numpy(batch.features), torch.from_numpy(batch.proprio)
-        self.base, self.action = torch.from_numpy(batch.base), torch.from_numpy(batch.action)
-        self.reward, self.discount = torch.from_numpy(batch.reward), torch.from_numpy(batch.discount)
-        self.next_features = torch.from_numpy(batch.next_features)
-        self.next_proprio = torch.from_numpy(batch.next_proprio)
-        self.next_base = torch.from_numpy(batch.next_base)
-        self.human_action = torch.from_numpy(batch.human_action)
-        self.human, self.approved = torch.from_numpy(batch.human), torch.from_numpy(batch.approved)

@@ -70,6 +70,6 @@ def test_damaged_checkpoint_is_one_line(tmp_path: Path, keep: int) -> None:
 def test_checkpoint_of_another_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state"
     save_checkpoint(path, {"a": torch.ones(1)})
-    path.write_bytes(path.read_bytes().replace(b'"schema_version":"1"', b'"schema_version":"9"'))
+    path.write_bytes(path.read_bytes().replace(b'"schema_version":"2"', b'"schema_version":"9"'))
     with pytest.raises(BadInputError, match="schema 9"):
         load_checkpoint(path)
