@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.episode_commit import Committed
 from policy.episode_header import Outcome
 from policy.episode_reader import read_episode
 from robot.command import Reason
 from teleop.episode_result import EpisodeResult
 from teleop.learned_weights import LearnedWeights
+from teleop.reward_agreement import reward_agreement
+from teleop.reward_watch import RewardWatch
 from teleop.run import Run
 from teleop.run_options import OperatorKind
 
@@ -73,9 +77,17 @@ def run_summary(run: Run) -> dict[str, object]:
     if isinstance(run.weights, LearnedWeights):
         document["weights"] = {"accepted": run.weights.accepted, "refused": run.weights.refused}
     if run.rig.reward is not None:
-        reward = run.rig.reward
-        document["reward_model"] = {"sha256": reward.model.sha256, "judges": reward.judges, "unusable": reward.unusable}
+        document["reward_model"] = _reward_model(run.rig.reward, committed)
     return document
+
+
+def _reward_model(reward: RewardWatch, committed: Sequence[Committed]) -> dict[str, object]:
+    """Return what there is to say of the reward model; where it only looked on, how often it agreed."""
+    said: dict[str, object] = {"sha256": reward.model.sha256, "judges": reward.judges, "unusable": reward.unusable}
+    if reward.judges:
+        return said
+    found = reward_agreement([read_episode(episode.path) for episode in committed], reward.rule)
+    return said | dataclasses.asdict(found) | {"told": found.line}
 
 
 def _labels(results: Sequence[EpisodeResult]) -> dict[str, int]:
@@ -116,6 +128,9 @@ def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
     reasons = document["safety"]
     if isinstance(reasons, dict) and reasons:
         lines.append("safety filter: " + ", ".join(f"{name.lower()} {count} ticks" for name, count in reasons.items()))
+    reward = document.get("reward_model")
+    if isinstance(reward, dict) and "told" in reward:
+        lines.append(reward["told"])
     return [*lines, *recording_lines(run, document), f"run: {run.folder.path}"]
 
 
