@@ -279,6 +279,7 @@ class RobotLink:
     def answer(self, version: int, *, accepted: bool, reason: str = "") -> None:
         """Tell the learner what became of weights `version`; only then does it send newer ones."""
         self._answered = max(self._answered, version)
+        self._received = max(self._received, version)  # weights that are injected came by another way
         if accepted:
             self._in_force = version
         self._replies.append(wire.pack(wire.WeightsReply(version=version, accepted=accepted, reason=reason[:500])))
