@@ -38,13 +38,14 @@ class EpisodeSpool:
                 if self._looked.get(path.name) == seen:
                     continue
                 self._looked[path.name] = seen
-                key = self._identity(path)
+                key, ticks = _identity(path)
             except FileNotFoundError:
                 continue
             except BadInputError as error:
                 self.problem = str(error)
                 continue
-            if key.run_id == self._run_id and key.revision > self._revisions.get(key.episode, -1):
+            # killed before its first rows were on the disk, an episode is there and says nothing
+            if ticks and key.run_id == self._run_id and key.revision > self._revisions.get(key.episode, -1):
                 self._paths[key.episode], self._revisions[key.episode] = path, key.revision
                 found.append(key)
         return sorted(found)
@@ -59,11 +60,13 @@ class EpisodeSpool:
             raise BadInputError(f"{self._folder}: has no episode {number} of run {self._run_id}; restore its file")
         return of_episode(read_episode(self._paths[number]))
 
-    @staticmethod
-    def _identity(path: Path) -> EpisodeKey:
-        with open_episode(path) as file:
-            attributes = file[DEMO].attrs
-            try:
-                return EpisodeKey(str(attributes["run_id"]), int(attributes["episode"]), int(attributes["revision"]))
-            except (KeyError, ValueError, TypeError):
-                raise BadInputError(f"{path}: does not say which episode it is; restore the file") from None
+
+def _identity(path: Path) -> tuple[EpisodeKey, int]:
+    """Return which episode a file holds and how many ticks of it. Raises BadInputError."""
+    with open_episode(path) as file:
+        attributes = file[DEMO].attrs
+        try:
+            key = EpisodeKey(str(attributes["run_id"]), int(attributes["episode"]), int(attributes["revision"]))
+            return key, int(attributes["num_samples"])
+        except (KeyError, ValueError, TypeError):
+            raise BadInputError(f"{path}: does not say which episode it is; restore the file") from None

@@ -128,7 +128,8 @@ def of_columns(
     if outcome is not labels[0].outcome:
         _relabel(outcome, rewards, terminated, truncated)
     ticks = len(source)
-    parts = [np.reshape(columns[f"obs/{name}"], (ticks, -1)) for name in proprio]
+    seen = [columns[f"obs/{name}"] for name in proprio]
+    parts = [np.reshape(values, (ticks, int(np.prod(values.shape[1:])))) for values in seen]  # also without a tick
     return EpisodeArrays(
         key=key,
         outcome=outcome,

@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from policy import learner_messages as wire
+from policy.episode_commit import commit_episode
 from policy.episode_header import LabelSource, Outcome
 from policy.episode_label import label_episode
 from policy.episode_reader import latest_revisions, read_episode
 from policy.episode_spool import EpisodeSpool
+from policy.episode_writer import EpisodeWriter
 from policy.learner_episode import EpisodeKey, of_episode
 from policy.learner_link import LearnerLink
 from policy.learner_messages import EpisodeMessage
 from policy.learner_training import Training
 from policy.robot_link import RobotLink
+from tests.episodes import header
 from tests.learner_stand_in import make_stand_in
 from tests.test_learner_episode import committed
 from tests.test_learner_training import drain, settings
@@ -105,6 +108,15 @@ def test_a_file_that_is_no_episode_and_episodes_of_another_run_are_left_out(run:
     assert spool.look() == []
     assert "broken.h5" in spool.problem
     assert len(EpisodeSpool(run, RUN).look()) == 6
+
+
+def test_an_episode_killed_before_its_first_rows_is_nothing_to_send(run: Path, tmp_path: Path) -> None:
+    with EpisodeWriter(run, header(6)) as writer:
+        writer.flush()
+        writer.abandon()
+    empty = commit_episode(next(run.glob("*.partial"))).path
+    assert of_episode(read_episode(empty)).ticks == 0
+    assert [key.episode for key in EpisodeSpool(run, RUN).look()] == list(range(6))
 
 
 def test_what_a_robot_sends_comes_from_its_disk_in_order(run: Path, tmp_path: Path, stack: ExitStack) -> None:
