@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from policy import learner_episode, replay_rows, weights
 from policy import transitions as transition_rules
@@ -27,7 +29,7 @@ from policy.learner_store import EpisodeStore, write_whole
 from policy.replay_buffer import Batch, ReplayBuffer
 from policy.residual import Dims
 from policy.transitions import transitions
-from policy.weights import Expected, WeightsRefused
+from policy.weights_header import WeightsRefused, read_header
 from robot.errors import BadInputError, HandrailError
 
 _CURSORS = ("_taken", "_owed", "_live_ticks", "_published_at", "updates", "version")
@@ -297,14 +299,26 @@ class Training:
         write_whole(self._weights, message)
         self.message, self.version, self._published_at = message, version, self.updates
 
-    def _given_out(self, message: bytes) -> Mapping[str, Floats]:
+    def _given_out(self, message: bytes) -> dict[str, Floats]:
         """Return what is in a weights message of this learner. Raises BadInputError when it is damaged."""
-        scale = (math.inf,) * self._dims.action
-        expected = Expected(dims=self._dims, bundle_sha256=self._settings.bundle_sha256, max_scale=scale)
         try:
-            return weights.unpack(message, expected).tensors
-        except WeightsRefused as refusal:
-            raise BadInputError(f"{self._settings.state_dir}: kept {refusal}; choose another version") from None
+            header = read_header(message)
+            tensors = safetensors.numpy.load(message)
+            whole = weights.pack(
+                version=int(header["weights_version"]),
+                run_id=header["run_id"],
+                bundle_sha256=header["bundle_sha256"],
+                dims=self._dims,
+                tensors=tensors,
+                created_utc=header["created_utc"],
+            )
+        except (WeightsRefused, safetensors.SafetensorError, ValueError) as error:
+            raise BadInputError(
+                f"{self._settings.state_dir}: kept weights are damaged ({error}); restore them"
+            ) from None
+        if whole != message:  # the checksum in it is another, or it is of another learner
+            raise BadInputError(f"{self._settings.state_dir}: kept weights are damaged or not its own; restore them")
+        return tensors
 
     def _count_on(self) -> None:
         """Go on from the newest version given out, which may be later than the checkpoint.

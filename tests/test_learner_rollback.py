@@ -94,6 +94,15 @@ def test_a_robot_that_has_newer_weights_of_another_learner_gets_them_all_the_sam
     assert same(learner.message, LearnerHistory(learned).weights(2))
 
 
+def test_kept_weights_that_were_changed_are_refused(learned: Path) -> None:
+    kept = learned / "history" / "weights-00000002.safetensors"
+    data = bytearray(kept.read_bytes())
+    data[-1] ^= 1
+    kept.write_bytes(data)
+    with pytest.raises(BadInputError, match="kept weights are damaged"):
+        free(learned).roll_back(2)
+
+
 def test_versions_that_are_not_kept_and_lock_step_are_refused(learned: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"has no weights 40 \(there are: 1 to 9\)"):
         free(learned).roll_back(40)
