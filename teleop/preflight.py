@@ -18,12 +18,14 @@ import numpy as np
 from perception.camera import Camera
 from policy.bundle import Bundle, load_bundle
 from policy.learner_link import LearnerLink
+from policy.reward_model import load_reward_model
 from robot.arm import Arm
 from robot.clock import Clock
 from robot.errors import BadInputError, HandrailError
 from robot.recording import Recording
 from teleop.gamepad import Gamepad
 from teleop.preflight_streams import CameraStream, watch
+from teleop.reward_watch import check_cost, misfits_of
 from teleop.rig import Rig, rig_misfits
 from teleop.sdl import close_display, open_display
 from teleop.station import LoadedStation, Station
@@ -88,6 +90,7 @@ def preflight(loaded: LoadedStation, clock: Clock, options: PreflightOptions) ->
             yield _failed("arm and cameras", error)
         else:
             yield from _fit(loaded, bundle, arm, cameras)
+            yield from _reward(loaded, bundle)
             yield from _streams(station, clock, arm, cameras, options.recording)
     yield _disk(station, options.out)
     yield from _operator(station, options.operator)
@@ -145,6 +148,24 @@ def _fit(loaded: LoadedStation, bundle: Bundle | None, arm: Arm, cameras: list[C
     yield from (_failed("fit", line) for line in lines)
     if not lines:
         yield _passed("fit", "the bundle's cameras, rate, proprioception and action fit the station")
+
+
+def _reward(loaded: LoadedStation, bundle: Bundle | None) -> Iterator[Check]:
+    """The reward model where there is one: whether it sees what the policy sees, and what it costs."""
+    if loaded.reward_path is None or bundle is None:
+        return
+    station = loaded.station
+    try:
+        model = load_reward_model(loaded.reward_path, station.policy.provider, station.policy.threads)
+        for line in misfits_of(station, model.manifest, bundle.manifest):
+            raise BadInputError(line)
+        check_cost(model, station.period_s)
+    except HandrailError as error:
+        yield _failed("reward model", error)
+        return
+    p50_ms = float(np.median(model.warm_up(_LATENCY_RUNS)))
+    judges = "judges" if station.reward.source == "model" else "looks on"
+    yield _passed("reward model", f"'{model.manifest.name}' {model.sha256[:12]} {judges}, p50 {p50_ms:.2f} ms a tick")
 
 
 def _streams(

@@ -22,6 +22,7 @@ from teleop import cli, preflight
 from teleop.preflight import Check, PreflightOptions, Result
 from teleop.station import LoadedStation, load_station
 from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_reward import make_tiny_reward
 from tests.virtual_pad import VirtualPad
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -206,3 +207,16 @@ def test_the_script_exits_with_1_and_writes_what_it_found(tmp_path: Path) -> Non
     document = json.loads(path.read_text())
     assert document["ready"] is False
     assert {"part": "fit", "result": "skipped", "found": "no bundle to compare with"} in document["checks"]
+
+
+def test_a_reward_model_is_tried_and_one_of_other_cameras_is_told(bundle: Path, tmp_path: Path) -> None:
+    fits = make_tiny_reward(tmp_path / "fits", cameras={"front": (84, 84)})
+    other = make_tiny_reward(tmp_path / "other", cameras={"front": (32, 40)})
+    found = check(station(bundle, ("reward.path", str(fits))))
+    (passed,) = (entry for entry in found if entry.part == "reward model")
+    assert passed.result is Result.PASSED
+    assert passed.found.startswith("'tiny' ")
+    assert "looks on, p50 " in passed.found
+    told = failures(check(station(bundle, ("reward.path", str(other)))))["reward model"]
+    assert "takes camera 'front' at 40x32, the policy of station 'sim_place' sees 84x84" in told
+    assert not [entry for entry in check(station(bundle)) if entry.part == "reward model"]

@@ -87,6 +87,14 @@ def test_it_sees_the_cameras_and_the_proprioception_that_it_is_given(
     assert [(entry.key, entry.size) for entry in manifest.proprio] == [("tcp_position_m", 3)]
 
 
+def test_help_shows_examples(scripts: Scripts) -> None:
+    done = scripts("train_reward_model", "--help")
+    assert done.code == 0
+    examples = done.out.partition("examples:\n")[2].splitlines()
+    assert len(examples) == 3
+    assert all(example.startswith("  train_reward_model.py ") for example in examples)
+
+
 def test_too_few_episodes_are_refused(scripts: Scripts, tmp_path: Path) -> None:
     for episode in range(4):
         make_episode(tmp_path / "few", episode, Outcome.SUCCESS if episode else Outcome.FAILURE)
