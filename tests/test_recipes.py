@@ -1,0 +1,99 @@
+"""The rival learners learn what they claim to, go on after a checkpoint, and run on the robot."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.learner_data import filled_buffer
+from benchmarks.recipes.image_rlpd_learner import SIDE_PX, ImageRlpdLearner
+from benchmarks.recipes.resfit_learner import ResfitConfig, ResfitLearner
+from benchmarks.recipes.rlpd_learner import RlpdConfig, RlpdLearner
+from policy.learner_training import Learner
+from policy.replay_buffer import Batch
+from policy.weights import Expected, ResidualWeights, pack, unpack
+from tests.test_residual_learner import DIMS, A, B, F, P, batch
+
+torch.set_num_threads(1)
+
+
+def resfit(seed: int = 0) -> ResfitLearner:
+    config = ResfitConfig(scale=(0.4, 0.3, 0.2, 0.1), critics=4, hidden=(24, 16), critic_rate=3e-3, actor_rate=3e-3)
+    return ResfitLearner(F, P, A, config, seed)
+
+
+def rlpd(seed: int = 0) -> RlpdLearner:
+    return RlpdLearner(F, P, A, RlpdConfig(hidden=(24, 16), rate=3e-3), seed)
+
+
+def on_the_robot(learner: Learner) -> ResidualWeights:
+    message = pack(version=1, run_id="run-1", bundle_sha256="b" * 64, dims=DIMS, tensors=learner.tensors())
+    return unpack(message, Expected(dims=DIMS, bundle_sha256="b" * 64, max_scale=(1.0,) * A))
+
+
+def rewarded(seed: int) -> Batch:
+    """Transitions that end at once, the better the further the first dimension of the action points up."""
+    data = batch(seed)
+    rng = np.random.default_rng(seed)
+    action = rng.uniform(-1.0, 1.0, (B, A)).astype(np.float32)
+    reward = (0.5 + 0.5 * action[:, 0]).astype(np.float32)
+    return dataclasses.replace(data, action=action, reward=reward, discount=np.zeros(B, np.float32))
+
+
+@pytest.mark.parametrize("make", [resfit, rlpd])
+def test_it_learns_which_way_the_reward_lies(make: type[ResfitLearner]) -> None:
+    learner = make()
+    for update in range(600):
+        figures = learner.update(rewarded(update))
+    data, head = batch(9), on_the_robot(learner).head
+    found = np.array([head.residual(*row) for row in zip(data.features, data.proprio, 0 * data.base, strict=True)])
+    assert figures["critic_loss"] < 0.1
+    assert found[:, 0].mean() > 0.5 * learner.tensors()["scale"][0]
+
+
+def test_resfit_starts_at_the_base_exactly() -> None:
+    data, head = batch(0), on_the_robot(resfit()).head
+    for row in zip(data.features, data.proprio, data.base, strict=True):
+        assert not head.residual(*row).any()
+
+
+def test_rlpd_does_not_see_the_base() -> None:
+    learner = rlpd()
+    for update in range(20):
+        learner.update(batch(update))
+    twin = rlpd()
+    for update in range(20):
+        data = batch(update)
+        twin.update(dataclasses.replace(data, base=data.base + 1.0, next_base=data.next_base - 1.0))
+    one, two = learner.tensors(), twin.tensors()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("make", [resfit, rlpd])
+def test_state_dict_goes_on_bit_for_bit(make: type[ResfitLearner]) -> None:
+    through, before, after = make(), make(), make(9)
+    for update in range(40):
+        through.update(batch(update))
+    for update in range(17):
+        before.update(batch(update))
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    for update in range(17, 40):
+        after.update(batch(update))
+    one, two = through.tensors(), after.tensors()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_images_are_encoded_and_their_bottleneck_is_trained() -> None:
+    data = filled_buffer(400).sample(8, np.random.default_rng(0))
+    learner = ImageRlpdLearner(2, data.proprio.shape[1], data.action.shape[1], RlpdConfig(hidden=(16,)), 0)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 2, 3, SIDE_PX, SIDE_PX), dtype=np.uint8)
+    before = copy.deepcopy(learner._bottleneck.state_dict())
+    encoder = copy.deepcopy(learner._encoder.state_dict())
+    figures = learner.update(data, images[0], images[1])
+    assert np.isfinite(figures["critic_loss"])
+    assert not torch.equal(before["0.weight"], learner._bottleneck.state_dict()["0.weight"])
+    assert all(torch.equal(encoder[name], value) for name, value in learner._encoder.state_dict().items())
