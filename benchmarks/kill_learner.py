@@ -49,6 +49,7 @@ from policy.learner_store import EpisodeStore
 from policy.provenance import collect_provenance
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder, remove_half_made
+from policy.weights import Expected
 from robot.clock import WallClock
 from teleop.learned_weights import LearnedWeights
 from teleop.station import ResidualConfig
