@@ -30,7 +30,7 @@ def main() -> int:
     if path is not None:
         if station.residual is None:
             raise BadInputError(f"station {args.station.path}: has no [residual]; add its scale")
-        weights, content = read_weights(path, manifest, station.residual.scale)
+        weights, content = read_weights(path, manifest, station.residual)
         version = content.version
 
     seen: list[bool] = []

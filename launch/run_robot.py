@@ -36,14 +36,13 @@ def main() -> int:
     by_hand = args.operator in ("gamepad", "keyboard")
     manifest, _ = read_manifest(args.station.bundle_path)
     recording = _recording(args.recording, recorded, str(args.station.path))
-    scale = station.residual.scale if station.residual else (0.0,) * manifest.action.size
     options = RunOptions(
         out=args.out or Path("runs") / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{station.name}",
         operator=args.operator or ("none" if recorded else "simulated"),
         seed=args.seed,
         learner=args.learner,
         keys=args.keys or (args.station.keys_path if args.learner else None),
-        weights=read_weights(_weights_file(args), manifest, scale)[0] if args.weights else None,
+        weights=read_weights(_weights_file(args), manifest, station.residual)[0] if args.weights else None,
         explore=args.learner is not None,
         resume=args.resume,
         recorded=tuple(unseen(recording, manifest.training)) if recording else (),

@@ -8,10 +8,15 @@ Tensors, named and shaped as torch has them (`Linear` weights are (out, in)):
     normaliser.mask                 (F + P,)  optional; 0 leaves an input out, 1 keeps it
     actor.<i>.weight, .bias                   hidden layer i: Linear -> LayerNorm (eps 1e-5) -> ReLU
     actor.<i>.norm.weight, .bias              absent in a layer without LayerNorm
-    actor.out.weight, .bias                   (A, width), (A,)
+    actor.out.weight, .bias                   (A, width), (A,); with a gripper head (A + 3, width), (A + 3,)
+    gripper.dimension               (A,)      optional; 1 at the dimension that the gripper head decides, else 0
     gate.<h>.<i>..., gate.<h>.out...          critic h of the gate, same layers; its output is (1,)
 
 The actor sees `[normalised features and proprio, base action]`, a critic the action in the base's place.
+
+No bounded sum takes a closing gripper across the threshold to open, so the gripper may have a discrete head instead:
+the last three outputs of the actor are logits of keep (what the base does), open (+1) and close (-1). Open and close
+count where they are more likely than the two others together.
 """
 
 from __future__ import annotations
@@ -31,6 +36,8 @@ LAYER_NORM_EPS = 1e-5
 _ALIGNMENT_BYTES = 64
 _EPS, _ZERO, _ONE = np.float32(LAYER_NORM_EPS), np.float32(0.0), np.float32(1.0)
 _NO_VALUES = np.zeros((0, 2), np.float32)
+GRIPPER_CHOICES = 3  # keep, open, close
+OPEN, CLOSED = np.float32(1.0), np.float32(-1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +73,10 @@ class ResidualHead:
         mask = _take(left, "normaliser.mask", (dims.observation,)) if "normaliser.mask" in left else np.float32(1.0)
         self._factor = _aligned(mask / std)
         self._clip = np.float32(clip[0])
+        self.gripper = _gripper_dimension(left, dims, self._scale)
         width = dims.observation + dims.action
-        self._actor = _Networks([_read_network(left, "actor", width, dims.action)])
+        outputs = dims.action + (GRIPPER_CHOICES if self.gripper is not None else 0)
+        self._actor = _Networks([_read_network(left, "actor", width, outputs)])
         heads = sorted({int(match[1]) for name in left if (match := re.match(r"gate\.([0-9]{1,3})\.", name))})
         if heads != list(range(len(heads))):
             raise ValueError(f"gate heads are numbered {heads}, must count up from 0")
@@ -92,14 +101,16 @@ class ResidualHead:
         return 0 if self._gate is None else self._gate.count
 
     def residual(self, features: Float, proprio: Float, base_action: Float) -> Float:
-        """Return `scale * tanh(head(obs, base action))`, shape (A,), float32, read-only.
+        """Return `scale * tanh(head(obs, base action))`, and of the gripper what its head chose, (A,), read-only.
 
         Args:
             features: shape (F,), float32.
             proprio: shape (P,), float32.
             base_action: shape (A,), float32, normalised.
         """
-        result = self._scale * self.squashed(features, proprio, base_action)
+        out = self._actor.one(self._seen(features, proprio, base_action))
+        result: Float = self._scale * np.tanh(out[: self.dims.action])
+        self._choose_gripper(out, base_action, result)
         result.setflags(write=False)
         return result
 
@@ -112,11 +123,13 @@ class ResidualHead:
         each within [-1, 1]. The same bits as from `residual` and `values`, for less time: normalised once.
         """
         row, size = self._seen(features, proprio, base_action), self.dims.observation
-        residual = self._actor.one(row)
+        out = self._actor.one(row)
+        residual = out if self.gripper is None else out[: self.dims.action].copy()
         np.tanh(residual, out=residual)
         residual *= self._scale
         residual += noise
         _clip(residual, self._least, self._scale)
+        self._choose_gripper(out, base_action, residual)
         if self._gate is None or not judged:
             return residual, _NO_VALUES
         rows = np.empty((1, 2, size + self.dims.action), np.float32)
@@ -128,7 +141,8 @@ class ResidualHead:
 
     def squashed(self, features: Float, proprio: Float, base_action: Float) -> Float:
         """Return `tanh(head(obs, base action))`, shape (A,); near 1 it no longer follows the observation."""
-        result: Float = np.tanh(self._actor.one(self._seen(features, proprio, base_action)))
+        out = self._actor.one(self._seen(features, proprio, base_action))
+        result: Float = np.tanh(out[: self.dims.action])
         return result
 
     def values(self, features: Float, proprio: Float, actions: Float) -> Float:
@@ -147,6 +161,14 @@ class ResidualHead:
         rows[0, :, self.dims.observation :] = actions
         return self._gate(rows)[:, :, 0]
 
+    def _choose_gripper(self, out: Float, base_action: Float, residual: Float) -> None:
+        """Write into `residual` what takes the base's gripper to the choice of the gripper head, where there is one."""
+        if self.gripper is None:
+            return
+        choice = gripper_choice(*out[self.dims.action :].tolist())
+        if choice is not None:
+            residual[self.gripper] = choice - base_action[self.gripper]
+
     def _seen(self, features: Float, proprio: Float, base_action: Float) -> Float:
         """Return what the actor sees (F + P + A,)."""
         row = np.empty(self.dims.observation + self.dims.action, np.float32)
@@ -162,6 +184,22 @@ class ResidualHead:
         np.subtract(seen, self._mean, out=seen)
         np.multiply(seen, self._factor, out=seen)
         _clip(seen, -self._clip, self._clip)
+
+
+def gripper_choice(keep: float, opened: float, closed: float) -> np.float32 | None:
+    """Return the gripper's action that the logits choose, None for the base's own; NaN where one is not finite."""
+    if not math.isfinite(keep + opened + closed):
+        return np.float32(math.nan)
+    if opened > _either(keep, closed):
+        return OPEN
+    if closed > _either(keep, opened):
+        return CLOSED
+    return None
+
+
+def _either(a: float, b: float) -> float:
+    """Logit of one choice or the other, log(exp a + exp b)."""
+    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
 
 
 def _clip(values: Float, least: Float | np.float32, greatest: Float | np.float32) -> None:
@@ -180,6 +218,19 @@ def zero_tensors(dims: Dims, scale: Float) -> dict[str, Float]:
         "actor.out.weight": np.zeros((dims.action, dims.observation + dims.action), np.float32),
         "actor.out.bias": np.zeros(dims.action, np.float32),
     }
+
+
+def _gripper_dimension(left: dict[str, Float], dims: Dims, scale: Float) -> int | None:
+    """Take the gripper's dimension out of `left`; None without a gripper head."""
+    if "gripper.dimension" not in left:
+        return None
+    marked = _take(left, "gripper.dimension", (dims.action,))
+    if sorted(marked.tolist()) != [0.0] * (dims.action - 1) + [1.0]:
+        raise ValueError("'gripper.dimension' must be 1 in one dimension and 0 in the others")
+    dimension = int(np.argmax(marked))
+    if scale[dimension] != 0.0:
+        raise ValueError(f"scale is {scale[dimension]:g} in the dimension of the gripper head (must be 0)")
+    return dimension
 
 
 @dataclass(frozen=True, kw_only=True)

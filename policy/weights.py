@@ -12,18 +12,34 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from policy.canonical_safetensors import canonical
+from policy.manifest import Manifest
 from policy.residual import Dims, Float, ResidualHead, zero_tensors
 from policy.weights_header import METADATA_PATTERNS, TENSOR_NAME, RefusalReason, WeightsRefused, read_header
 
-__all__ = ["Expected", "RefusalReason", "ResidualWeights", "WeightsRefused", "initial_weights", "pack", "unpack"]
+__all__ = ["Expected", "RefusalReason", "ResidualWeights", "WeightsRefused", "pack", "unpack"]
 
 SCHEMA_VERSION = 1
+
+
+class ResidualLimits(Protocol):
+    """What a station lets a residual do, `teleop.station.ResidualConfig`."""
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Greatest bound per action dimension, (A,) normalised."""
+        ...
+
+    @property
+    def gripper(self) -> bool:
+        """Whether a gripper head may decide what the gripper does."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +51,40 @@ class Expected:
         bundle_sha256: content hash of that policy; its features mean nothing to weights trained on another.
         max_scale: greatest residual bound that the station allows per action dimension, (A,) normalised; 0 leaves a
             dimension to the base. A learner cannot raise it.
+        gripper: the action dimension that a gripper head may decide; None where the station allows none.
     """
 
     dims: Dims
     bundle_sha256: str
     max_scale: tuple[float, ...]
+    gripper: int | None = None
 
     def __post_init__(self) -> None:
         assert len(self.max_scale) == self.dims.action, "one bound per action dimension"
+
+    @classmethod
+    def of(cls, manifest: Manifest, limits: ResidualLimits | None) -> Self:
+        """Return what a station with this bundle expects; without `limits` no residual but zero."""
+        action = manifest.action
+        dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=action.size)
+        chooses = limits is not None and limits.gripper and "gripper" in action.dims
+        return cls(
+            dims=dims,
+            bundle_sha256=manifest.content_sha256,
+            max_scale=limits.scale if limits is not None else (0.0,) * dims.action,
+            gripper=action.dims.index("gripper") if chooses else None,
+        )
+
+    def initial_weights(self, run_id: str) -> bytes:
+        """Return the message of version 0: a head that gives exactly 0, the same bytes' content on every start."""
+        return pack(
+            version=0,
+            run_id=run_id,
+            bundle_sha256=self.bundle_sha256,
+            dims=self.dims,
+            tensors=zero_tensors(self.dims, np.array(self.max_scale, np.float32)),
+            created_utc="1970-01-01T00:00:00+00:00",  # so that its SHA-256 depends on what it does only
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +185,12 @@ def unpack(message: bytes, expected: Expected) -> ResidualWeights:
     except ValueError as error:
         raise WeightsRefused(RefusalReason.SHAPE, str(error)) from error
     _check_values(tensors, expected)
+    if head.gripper is not None and head.gripper != expected.gripper:
+        raise WeightsRefused(
+            RefusalReason.OUT_OF_RANGE,
+            f"a gripper head decides action dimension {head.gripper}, the station allows "
+            f"{'none' if expected.gripper is None else expected.gripper}; set residual.gripper, for learner and robot",
+        )
     return ResidualWeights(
         version=int(metadata["weights_version"]),
         run_id=metadata["run_id"],
@@ -151,15 +199,6 @@ def unpack(message: bytes, expected: Expected) -> ResidualWeights:
         tensors=tensors,
         head=head,
         sha256=metadata["sha256"],
-    )
-
-
-def initial_weights(*, run_id: str, bundle_sha256: str, dims: Dims, scale: Float) -> bytes:
-    """Return the message of version 0: a head that gives exactly 0, the same bytes' content on every start."""
-    tensors = zero_tensors(dims, scale)
-    created_utc = "1970-01-01T00:00:00+00:00"  # so that its SHA-256 depends on what it does only
-    return pack(
-        version=0, run_id=run_id, bundle_sha256=bundle_sha256, dims=dims, tensors=tensors, created_utc=created_utc
     )
 
 

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from policy.manifest import Manifest
-from policy.residual import Dims
 from policy.run_folder import RunFolder
-from policy.weights import Expected, ResidualWeights, WeightsRefused, unpack
+from policy.weights import Expected, ResidualLimits, ResidualWeights, WeightsRefused, unpack
 from robot.errors import BadInputError
 
 
-def read_weights(path: Path, manifest: Manifest, scale: Sequence[float]) -> tuple[bytes, ResidualWeights]:
+def read_weights(path: Path, manifest: Manifest, limits: ResidualLimits | None) -> tuple[bytes, ResidualWeights]:
     """Return the message in a file and what is in it.
 
     Args:
         path: the file.
         manifest: of the base policy that it must have been made for.
-        scale: bounds that the station allows, (A,); a message may not exceed them in any dimension.
+        limits: what the station allows; None for a residual of zero only.
 
     Raises:
-        BadInputError: it cannot be read or is refused, or `scale` is not one bound per action dimension.
+        BadInputError: it cannot be read or is refused, or the limits are not one bound per action dimension.
     """
     try:
         message = path.read_bytes()
     except OSError as error:
         raise BadInputError(f"weights {path}: cannot be read ({error.strerror}); name a weights file") from None
-    if len(scale) != manifest.action.size:
+    if limits is not None and len(limits.scale) != manifest.action.size:
         raise BadInputError(
-            f"station: residual.scale has {len(scale)} values, its bundle's action {manifest.action.size}; "
+            f"station: residual.scale has {len(limits.scale)} values, its bundle's action {manifest.action.size}; "
             "give one for each"
         )
-    dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-    expected = Expected(dims=dims, bundle_sha256=manifest.content_sha256, max_scale=tuple(scale))
     try:
-        return message, unpack(message, expected)
+        return message, unpack(message, Expected.of(manifest, limits))
     except WeightsRefused as refusal:
         raise BadInputError(f"weights {path}: {str(refusal).removeprefix('weights ')}; name others") from None
 

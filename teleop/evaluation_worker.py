@@ -10,13 +10,11 @@ import gc
 import sys
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel
 
 from policy.episode_header import EpisodeHeader, LabelSource
 from policy.provenance import Provenance, collect_provenance, utc_now
-from policy.residual import Dims
-from policy.weights import Expected, initial_weights, unpack
+from policy.weights import Expected, unpack
 from robot.clock import VirtualClock
 from robot.errors import BadInputError, HandrailError
 from robot.simulation.layout import Split, draw_layout
@@ -66,11 +64,8 @@ def evaluate_layouts(job: Job) -> None:
     person = Unattended()
     with Rig(loaded, clock, seed=job.seed) as rig:
         manifest = rig.bundle.manifest
-        dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-        scale = np.array(station.residual.scale if station.residual else [0.0] * dims.action, np.float32)
-        message = base64.b64decode(job.weights) if job.weights else None
-        message = message or initial_weights(run_id="none", bundle_sha256=rig.bundle.sha256, dims=dims, scale=scale)
-        expected = Expected(dims=dims, bundle_sha256=rig.bundle.sha256, max_scale=tuple(scale.tolist()))
+        expected = Expected.of(manifest, station.residual)
+        message = base64.b64decode(job.weights) if job.weights else expected.initial_weights("none")
         weights = unpack(message, expected)
         loop = ControlLoop(
             LoopParts(

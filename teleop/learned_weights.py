@@ -6,13 +6,11 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
-from policy.bundle import Bundle
 from policy.episode_spool import EpisodeSpool
 from policy.learner_episode import EpisodeArrays
-from policy.residual import Dims, Float
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
-from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, initial_weights, unpack
+from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, unpack
 from policy.weights_gate import GoldenObservations, WeightsGate
 from policy.weights_header import read_header
 from robot.errors import BadInputError, HandrailError
@@ -45,20 +43,17 @@ class LearnedWeights(WeightsInForce):
         self,
         link: RobotLink,
         run: RunFolder,
-        bundle: Bundle,
+        expected: Expected,
         *,
         spool: EpisodeSpool,
-        scale: Float,
         lock_step: bool,
         start: bytes | None,
         newest: bytes | None = None,
         runs: Collection[str],
         between_ticks: Callable[[], None] | None = None,
     ) -> None:
-        manifest = bundle.manifest
-        self._dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-        self._expected = Expected(dims=self._dims, bundle_sha256=bundle.sha256, max_scale=tuple(scale.tolist()))
-        self._zero = initial_weights(run_id=run.run_id, bundle_sha256=bundle.sha256, dims=self._dims, scale=scale)
+        self._expected = expected
+        self._zero = expected.initial_weights(run.run_id)
         self._initial = self.message = self._before = start or self._zero
         self._link, self._run, self._spool, self._lock_step = link, run, spool, lock_step
         self._gate: WeightsGate | None = None
@@ -158,6 +153,14 @@ class LearnedWeights(WeightsInForce):
         elif not self._lock_step and self._link.status.connected:
             self._link.look()
             self._link.wait_stored(_LAST_S)
+
+    def lacking(self) -> str:
+        """Say what the learner does not have of the run's episodes, or ""."""
+        status = self._link.status
+        if not status.waiting and not status.dropped:
+            return ""
+        why = f" ({status.problem})" if status.problem else "" if status.connected else " (it does not answer)"
+        return f"{status.waiting + status.dropped} episodes have not reached the learner{why}; --resume sends them"
 
     def _observe(self, episode: EpisodeArrays) -> None:
         """Take golden observations from an episode, unless there are some."""

@@ -8,14 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from policy.episode_reader import read_episode
 from policy.episode_spool import EpisodeSpool
 from policy.link_keys import robot_keys
 from policy.link_security import check_endpoint
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
+from policy.weights import Expected
 from robot.clock import Clock
 from robot.config import RecordedArmConfig
 from robot.errors import BadInputError
@@ -141,11 +140,10 @@ def open_weights(
         BadInputError: the learner cannot be had.
         WeightsRefused: the weights are not for this bundle.
     """
-    station, bundle = rig.station, rig.bundle
-    size = bundle.manifest.action.size
-    scale = np.array(station.residual.scale if station.residual else [0.0] * size, np.float32)
+    station = rig.station
+    expected = Expected.of(rig.bundle.manifest, station.residual)
     if options.learner is None:
-        return fixed_weights(bundle, folder, scale, options.weights)
+        return fixed_weights(expected, folder, options.weights)
     newest = folder.newest_weights() if options.resume else None
     start = options.weights or newest
     endpoint = options.learner
@@ -158,9 +156,8 @@ def open_weights(
     return LearnedWeights(
         link,
         folder,
-        bundle,
+        expected,
         spool=spool,
-        scale=scale,
         lock_step=lock_step,
         start=start,
         newest=newest,

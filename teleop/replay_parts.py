@@ -169,8 +169,10 @@ class RunParts:
         key = (version, sha256, header.bundle_sha256 or "")
         if key not in self._heads:
             where = self.run.path / "weights" / f"{version:08d}-{sha256}"
-            # The robot judged the scale when it took them; 1 is the greatest that means anything.
-            expected = Expected(dims=dims, bundle_sha256=key[2], max_scale=(1.0,) * dims.action)
+            # The robot judged them when it took them; 1 is the greatest scale that means anything.
+            names = header.action.dims
+            gripper = names.index("gripper") if "gripper" in names else None
+            expected = Expected(dims=dims, bundle_sha256=key[2], max_scale=(1.0,) * dims.action, gripper=gripper)
             try:
                 weights = unpack(self.run.weights(sha256), expected)
             except WeightsRefused as refusal:

@@ -307,10 +307,16 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
         joint_count=arm.joint_count,
         station=f"station '{station.name}'",
     )
-    if station.residual and len(station.residual.scale) != manifest.action.size:
+    residual, dims = station.residual, manifest.action.dims
+    if residual and len(residual.scale) != manifest.action.size:
         lines.append(
-            f"station {loaded.path}: residual.scale has {len(station.residual.scale)} values, "
-            f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {manifest.action.dims}"
+            f"station {loaded.path}: residual.scale has {len(residual.scale)} values, "
+            f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {dims}"
+        )
+    elif residual and residual.gripper and (manifest.action.gripper == "none" or residual.scale[dims.index("gripper")]):
+        lines.append(
+            f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at its "
+            f"place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
         )
     return lines + policy_misfits(loaded, bundle)
 

@@ -72,10 +72,12 @@ class PolicyConfig(Strict):
 class ResidualConfig(Strict):
     """What the learned correction may do.
 
-    `scale` bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base.
+    `scale` bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base. With
+    `gripper` it may also choose to open or to close where the base does not, whose scale is then 0.
     """
 
     scale: Annotated[tuple[Share, ...], Field(min_length=1, max_length=32)]
+    gripper: bool = False
     gate: bool = False
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from policy.bundle import Bundle
-from policy.residual import Dims, Float, ResidualHead
+from policy.residual import ResidualHead
 from policy.run_folder import RunFolder
-from policy.weights import Expected, initial_weights, unpack
+from policy.weights import Expected, unpack
 
 
 class WeightsInForce:
@@ -31,16 +30,12 @@ class WeightsInForce:
         return {}
 
 
-def fixed_weights(bundle: Bundle, run: RunFolder, scale: Float, message: bytes | None) -> WeightsInForce:
+def fixed_weights(expected: Expected, run: RunFolder, message: bytes | None) -> WeightsInForce:
     """Weights from a message, or a residual of exactly zero.
 
     Raises:
         WeightsRefused: the message does not fit the bundle or its checksum is wrong.
     """
-    manifest = bundle.manifest
-    dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
-    if message is None:
-        message = initial_weights(run_id=run.run_id, bundle_sha256=bundle.sha256, dims=dims, scale=scale)
-    expected = Expected(dims=dims, bundle_sha256=bundle.sha256, max_scale=tuple(scale.tolist()))
+    message = message or expected.initial_weights(run.run_id)
     weights = unpack(message, expected)
     return WeightsInForce(weights.head, weights.version, run.store_weights(weights.version, message))

@@ -118,6 +118,22 @@ def test_bundle_with_another_camera_or_size(
     assert not out.exists()  # so that the same command works once the bundle fits
 
 
+@pytest.mark.parametrize(
+    ("scale", "said"),
+    [
+        ("[0.4, 0.4, 0.5]", "residual.scale has 3 values"),
+        ("[0.4, 0.4, 0.5, 0.0, 0.4]", "residual.gripper needs a gripper among the bundle's dimensions"),
+    ],
+)
+def test_residual_that_the_bundles_actions_do_not_allow(
+    scripts: Scripts, bundle: Path, tmp_path: Path, scale: str, said: str
+) -> None:
+    out = tmp_path / "run"
+    more = ["--policy.bundle", bundle, "--residual.scale", scale, "--residual.gripper", "true", "--out", out]
+    assert said in scripts.refused("run_robot", STATION, *more)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("script", ["run_robot", "run_learner"])
 def test_bundle_with_a_changed_byte(scripts: Scripts, bundle: Path, tmp_path: Path, script: str) -> None:
     changed = shutil.copytree(bundle, tmp_path / "changed")

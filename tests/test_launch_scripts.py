@@ -23,7 +23,7 @@ from robot.recording import Recording
 from robot.safety import SafetyFilter
 from teleop.demonstrations import perturbed, unbumped
 from teleop.replay import verify_run
-from teleop.station import load_station
+from teleop.station import ResidualConfig, load_station
 from tests.scripts import BRIDGE, LAUNCH, STATION, Scripts
 from tests.test_recording import EXCERPT
 from tests.tiny_bundle import make_tiny_bundle
@@ -142,7 +142,7 @@ def test_run_learn_offline_and_evaluate_fit_together(scripts: Scripts, bundle: P
     assert (learned["updates"], learned["version"], learned["phase"]) == (4, 1, "stopped")
     weights = Path(learned["weights"])
     manifest = load_bundle(bundle, provider="cpu").manifest
-    assert read_weights(weights, manifest, (0.4, 0.4, 0.5, 0.0, 0.0))[1].version == 1
+    assert read_weights(weights, manifest, ResidualConfig(scale=(0.4, 0.4, 0.5, 0.0, 0.0)))[1].version == 1
 
     found = tmp_path / "rate.json"
     evaluate = ["--controller", "residual", "--weights", weights, "--episodes", "2", "--json", found]

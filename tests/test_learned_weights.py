@@ -18,10 +18,11 @@ from policy.learner_link import LearnerLink
 from policy.residual import zero_tensors
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
-from policy.weights import pack
+from policy.weights import Expected, pack
 from policy.weights_file import weights_of_version
 from robot.errors import BadInputError
 from teleop.learned_weights import LearnedWeights
+from teleop.station import ResidualConfig
 from tests.episodes import header
 from tests.loop_bench import LoopBench
 from tests.tiny_bundle import make_tiny_bundle
@@ -29,13 +30,13 @@ from tests.tiny_weights import DIMS, tiny_tensors
 
 ANYWHERE = "tcp://127.0.0.1:*"
 LEARNER_RUN = "learner-test"
-SCALE = np.full(DIMS.action, 0.3, np.float32)
+LIMITS = ResidualConfig(scale=(0.3,) * DIMS.action)
 WAIT_S = 30.0
 
 
 def fragile_tensors() -> dict[str, np.ndarray]:
     """Finite, and finite wherever the first feature is 0; elsewhere the first layer overflows and the output is NaN."""
-    tensors = zero_tensors(DIMS, SCALE)
+    tensors = zero_tensors(DIMS, np.array(LIMITS.scale, np.float32))
     first = np.zeros((2, DIMS.observation + DIMS.action), np.float32)
     first[0, 0] = 3e38
     tensors["actor.0.weight"], tensors["actor.0.bias"] = first, np.zeros(2, np.float32)
@@ -83,8 +84,8 @@ class Bench:
         spool = EpisodeSpool(self.run.episodes, self.run.run_id)
         self.link = self._stack.enter_context(RobotLink(self.learner.endpoint, run_id=self.run.run_id, spool=spool))
         return LearnedWeights(
-            self.link, self.run, self.bundle, spool=spool, scale=SCALE, lock_step=False, start=start, newest=newest,
-            runs=(self.run.run_id, LEARNER_RUN),
+            self.link, self.run, Expected.of(self.bundle.manifest, LIMITS), spool=spool, lock_step=False,
+            start=start, newest=newest, runs=(self.run.run_id, LEARNER_RUN),
         )  # fmt: skip
 
     def message(self, version: int, tensors: dict[str, np.ndarray] | None = None) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from policy import weights, weights_header
 from policy.residual import Dims
-from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, initial_weights, pack, unpack
+from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, pack, unpack
 from tests.tiny_weights import BUNDLE, DIMS, EXPECTED, tiny_message, tiny_tensors
 
 MESSAGE = tiny_message(version=3)
@@ -66,8 +66,7 @@ def test_the_hash_depends_on_the_content_only() -> None:
 
 
 def test_the_first_weights_do_nothing() -> None:
-    scale = np.full(DIMS.action, 0.2, np.float32)
-    first = unpack(initial_weights(run_id="run-1", bundle_sha256=BUNDLE, dims=DIMS, scale=scale), EXPECTED)
+    first = unpack(EXPECTED.initial_weights("run-1"), EXPECTED)
     assert first.version == 0
     ones = np.ones(10, np.float32)
     assert not first.head.residual(ones[:6], ones[:4], ones[:5]).any()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from policy.weights import RefusalReason, WeightsRefused, initial_weights
+from policy.weights import RefusalReason, WeightsRefused
 from policy.weights_gate import GoldenObservations, WeightsGate
-from tests.tiny_weights import BUNDLE, DIMS, EXPECTED, tiny_golden, tiny_message, tiny_tensors
+from tests.tiny_weights import DIMS, EXPECTED, tiny_golden, tiny_message, tiny_tensors
 
-INITIAL = initial_weights(run_id="run-1", bundle_sha256=BUNDLE, dims=DIMS, scale=np.full(DIMS.action, 0.2, np.float32))
+INITIAL = EXPECTED.initial_weights("run-1")
 ONES = np.ones(10, np.float32)
 
 
