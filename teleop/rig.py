@@ -315,8 +315,8 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
         )
     elif residual and residual.gripper and (manifest.action.gripper == "none" or residual.scale[dims.index("gripper")]):
         lines.append(
-            f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at its "
-            f"place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
+            f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at "
+            f"its place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
         )
     return lines + policy_misfits(loaded, bundle)
 
