@@ -203,7 +203,9 @@ def test_a_difference_from_torch_above_the_limit_is_refused(
     exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graphs = {entry: (exported.folder / f"{entry}.onnx").read_bytes() for entry in ("encode", "act")}
-    monkeypatch.setattr(export, "_graph", lambda module, *_: graphs["encode" if isinstance(module, Encode) else "act"])
+    monkeypatch.setattr(
+        export, "onnx_graph", lambda module, *_: graphs["encode" if isinstance(module, Encode) else "act"]
+    )
     with pytest.raises(ExportError) as caught:
         export_bundle(tmp_path / "policy", encode=Encode(), act=exported.act, **fields())
     assert str(caught.value).startswith("bundle 'small': ONNX Runtime differs from torch by ")
