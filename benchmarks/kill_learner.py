@@ -125,7 +125,8 @@ class Session:
         path = self.folder / "learner.json"
         path.write_text(self.settings.model_dump_json())
         (self.settings.state_dir / "status.json").unlink(missing_ok=True)
-        command = [sys.executable, "-m", "policy.learner_process", "--settings", str(path)]
+        parent = str(os.getpid())
+        command = [sys.executable, "-m", "policy.learner_process", "--settings", str(path), "--parent-pid", parent]
         with (self.folder / "learner.log").open("ab") as log:
             self.learner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         self.started_s = time.monotonic()
@@ -328,6 +329,7 @@ def settings_for(folder: Path, bundle: Path, checkpoint_every_s: float) -> Learn
         schedule=FreeRunning(min_updates_per_tick=0.0, max_updates_per_tick=2.0, publish_every_updates=20),
         batch_size=16,
         min_transitions=16,
+        niceness=0,
         checkpoint_every_s=checkpoint_every_s,
         algorithm={"scale": [SCALE] * manifest.action.size, "hidden": [16, 16]},
     )
@@ -348,7 +350,7 @@ def robot(run: Path, endpoint: str, bundle_folder: Path, stop_file: Path, seed: 
     recover_folder(run)
     remove_half_made(run)
     spool = EpisodeSpool(folder.episodes, folder.run_id)
-    rng = np.random.default_rng([seed, time.time_ns()])
+    rng, parent = np.random.default_rng([seed, time.time_ns()]), os.getppid()
     with RobotLink(endpoint, run_id=folder.run_id, spool=spool) as link:
         newest = folder.newest_weights()
         weights = LearnedWeights(
@@ -363,7 +365,7 @@ def robot(run: Path, endpoint: str, bundle_folder: Path, stop_file: Path, seed: 
         )
         weights.resume()
         number = folder.next_episode()
-        while not stop_file.exists():
+        while not stop_file.exists() and os.getppid() == parent:
             weights.before_episode(number)
             with EpisodeWriter(folder.episodes, header_of(folder, bundle, number)) as writer:
                 for row in rows_of(bundle, rng):
@@ -377,7 +379,7 @@ def robot(run: Path, endpoint: str, bundle_folder: Path, stop_file: Path, seed: 
                 episodes = sorted(folder.episodes.glob("*.h5"))
                 label_episode(episodes[rng.integers(len(episodes))], Outcome.FAILURE, LabelSource.PERSON)
         link.look()
-        while not link.wait_stored(1.0):
+        while not link.wait_stored(1.0) and os.getppid() == parent:
             weights.refresh()
         print(link.status, flush=True)
 

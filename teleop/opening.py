@@ -69,7 +69,14 @@ def check_options(loaded: LoadedStation, options: RunOptions, clock: Clock) -> N
             raise BadInputError(f"{where}: learner 'own' needs an arm that moves, not a recording")
         check_learnable(loaded)
     elif options.learner is not None:
-        check_endpoint(options.learner, keys=False)
+        check_endpoint(options.learner, keys=options.keys is not None)
+    if options.keys is not None:
+        robot_keys(options.keys)
+    if options.learner is not None and clock.virtual and options.resume and options.weights is not None:
+        raise BadInputError(
+            "--weights with --resume: in lock-step the learner's next weights would replace them at once; "
+            "leave out --learner, or add --real-time"
+        )
     for fault in options.faults:
         if fault.kind.target is Target.LEARNER and options.learner is None:
             raise BadInputError(f"--inject {fault.word}: this run has no learner; add --learner own")

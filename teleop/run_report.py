@@ -75,7 +75,13 @@ def run_summary(run: Run) -> dict[str, object]:
         "weights_version": run.weights.version,
     }
     if isinstance(run.weights, LearnedWeights):
-        document["weights"] = {"accepted": run.weights.accepted, "refused": run.weights.refused}
+        weights = run.weights
+        document["weights"] = {
+            "accepted": weights.accepted,
+            "refused": weights.refused,
+            "withdrawn": weights.withdrawn,
+            "lacking": weights.lacking(),
+        }
     if run.rig.reward is not None:
         document["reward_model"] = _reward_model(run.rig.reward, committed)
     return document
@@ -131,6 +137,8 @@ def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
     reward = document.get("reward_model")
     if isinstance(reward, dict) and "told" in reward:
         lines.append(reward["told"])
+    if isinstance(run.weights, LearnedWeights) and (lacking := run.weights.lacking()):
+        lines.append(lacking)
     return [*lines, *recording_lines(run, document), f"run: {run.folder.path}"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from policy.link_security import HANDSHAKE_MS
 from policy.robot_link import RobotLink
 from robot.errors import BadInputError
 from tests.learner_episodes import made_up
+from tests.scripts import STATION, Scripts
 
 ANYWHERE = "tcp://127.0.0.1:*"
 WAIT_S = 30.0
@@ -288,3 +290,49 @@ def test_a_greeting_that_announces_a_giant_message_takes_no_memory(
 
 def test_the_wait_for_a_handshake_is_short() -> None:
     assert HANDSHAKE_MS <= 10_000
+
+
+@pytest.fixture
+def scripts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Scripts:
+    return Scripts(capsys, monkeypatch)
+
+
+def test_the_script_makes_adds_revokes_and_lists(scripts: Scripts, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    made = scripts("make_keys", keys, "left", "right", "--json", tmp_path / "made.json")
+    assert made.code == 0
+    assert made.out.splitlines()[-2] == "robots that may connect: left, right"
+    document = json.loads((tmp_path / "made.json").read_text())
+    assert document["robots"] == ["left", "right"]
+    assert document["made"] == [str(keys / name) for name in ("learner", "left", "right")]
+    assert robot_keys(keys / "left").secret.decode() not in made.out
+    assert scripts("make_keys", keys, "third").code == 0
+    assert scripts("make_keys", keys, "--revoke", "left").code == 0
+    assert scripts("make_keys", keys).out == "robots that may connect: right, third\n"
+    assert "has keys already" in scripts.refused("make_keys", keys, "third")
+    assert "no keys" in scripts.refused("make_keys", tmp_path / "nothing")
+    assert "make_keys.py keys left right" in scripts("make_keys", "--help").out
+
+
+def test_scripts_listen_and_connect_beyond_this_machine_with_keys_only(scripts: Scripts, keys: Path) -> None:
+    everywhere, rig = "tcp://0.0.0.0:*", "tcp://192.0.2.1:5701"
+    for name, words in (
+        ("run_learner", ("--endpoint", everywhere)),
+        ("run_robot", ("--learner", rig)),
+        ("run_learner", ("--learner.endpoint", f'"{everywhere}"')),
+    ):
+        assert "without CURVE keys" in scripts.refused(name, STATION, *words)
+    assert "no keys of a learner" in scripts.refused(
+        "run_learner", STATION, "--endpoint", everywhere, "--keys", keys / "left"
+    )
+    assert "name the robot's own folder" in scripts.refused(
+        "run_robot", STATION, "--learner", rig, "--learner.keys", f'"{keys}"'
+    )
+
+
+def test_going_back_where_there_is_nothing_to_go_back_to_is_one_line(scripts: Scripts, tmp_path: Path) -> None:
+    nowhere = ("run_learner", STATION, "--state", tmp_path / "none", "--rollback", "4")
+    assert "has no learner; name its --state" in scripts.refused(*nowhere)
+    assert "add --out RUN --resume" in scripts.refused("run_robot", STATION, "--weights", "4")
+    lost = ("run_robot", STATION, "--weights", "4", "--out", tmp_path / "none", "--resume")
+    assert "no run here" in scripts.refused(*lost)
