@@ -47,6 +47,12 @@ class LearnerConfig:
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
         use_features: False hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
+        gate: the robot adds the residual only where those critics rate it no lower than the base's own action, so the
+            target does the same; a station sets it with `residual.gate`.
+        scale_updates: over so many updates the bound that the robot gets grows from 0 to `scale`; 0 gives it at once.
+        gripper: action dimension of the gripper head (see `policy.residual`), None without one; a station sets it
+            with `residual.gripper`.
+        gripper_weight: weight of that head's imitation.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # it is read from stations
@@ -76,6 +82,10 @@ class LearnerConfig:
     clip_unreachable: bool = False
     use_features: bool = True
     gate_heads: Count = 2
+    gate: bool = False
+    scale_updates: Count = 0
+    gripper: Count | None = None
+    gripper_weight: Weight = 0.3
     normaliser_batches: Count = 200
     input_clip: Rate = 5.0
 
@@ -85,6 +95,10 @@ class LearnerConfig:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not 1 <= self.critic_subset <= self.critics:
             raise ValueError(f"critic_subset is {self.critic_subset} (allowed 1 to {self.critics})")
+        if self.gate and not 1 <= self.gate_heads <= self.critics:
+            raise ValueError(f"gate needs gate_heads from 1 to critics ({self.critics}), got {self.gate_heads}")
+        if self.gripper is not None and not (self.gripper < len(self.scale) and self.scale[self.gripper] == 0.0):
+            raise ValueError(f"gripper is {self.gripper}; it must be a dimension of scale {self.scale} that is 0 there")
         if not self.value_min < self.value_max:
             raise ValueError(f"value_min {self.value_min} must be below value_max {self.value_max}")
 

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from policy.learner_config import LearnerConfig
 from policy.learner_networks import Ensemble, RunningNormaliser
 from policy.member_threads import MemberThreads
 from policy.replay_buffer import Batch
+from policy.residual import CLOSED, GRIPPER_CHOICES, OPEN
 from policy.tensor_batch import TensorBatch
 
 FIGURES_EVERY = 50  # updates; to read them, a device must have finished
@@ -56,10 +58,9 @@ class ResidualLearner:
             self._critic = Ensemble(
                 config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared
             )
-            self._slow = Ensemble(
-                config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared
-            )
-            self._actor = Ensemble(1, width, config.hidden, dims.action_size, layer_norm=config.layer_norm)
+            self._slow = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared)
+            outputs = dims.action_size + (GRIPPER_CHOICES if config.gripper is not None else 0)
+            self._actor = Ensemble(1, width, config.hidden, outputs, layer_norm=config.layer_norm)
         for network in (self._critic, self._slow, self._actor):
             network.to(self.device)
         self._actor.zero_output()
@@ -70,6 +71,9 @@ class ResidualLearner:
         self._normaliser.to(self.device)
         self._scale = torch.tensor(config.scale, device=self.device)
         self._reachable = self._scale > 0
+        self._gripper_mask = torch.zeros(dims.action_size, device=self.device)
+        if config.gripper is not None:
+            self._gripper_mask[config.gripper] = 1.0
         self._mask = torch.ones(observation, device=self.device)
         if not config.use_features:
             self._mask[: dims.feature_size] = 0.0
@@ -121,12 +125,14 @@ class ResidualLearner:
         for head in range(min(self._config.gate_heads, self._config.critics)):
             named |= self._slow.tensors(head, f"gate.{head}")
         named |= {
-            "scale": self._scale,
+            "scale": self._scale_in_force(),
             "normaliser.mean": self._normaliser.mean,
             "normaliser.std": self._normaliser.std,
             "normaliser.clip": torch.full((1,), self._config.input_clip),
             "normaliser.mask": self._mask,
         }
+        if self._config.gripper is not None:
+            named["gripper.dimension"] = self._gripper_mask
         # a copy, for torch goes on writing to the memory that `numpy` shares
         return {name: np.array(tensor.detach().cpu().numpy(), np.float32, order="C") for name, tensor in named.items()}
 
@@ -164,10 +170,7 @@ class ResidualLearner:
     def _update_critic(self, batch: TensorBatch, now: Tensor, after: Tensor) -> None:
         config = self._config
         with torch.no_grad():
-            noise = self._randn(batch.next_base).clamp(-2.0, 2.0)
-            residual = self._residual(after, batch.next_base) + config.smoothing * self._scale * noise
-            action = batch.next_base + residual.clamp(-self._scale, self._scale)
-            values = self._slow(torch.cat([after, action.clamp(-1.0, 1.0)], dim=1))[..., 0]
+            values = self._values_ahead(batch, after)
             value = self._some(values).amin(0).clamp(config.value_min, config.value_max)
             target = (batch.reward + batch.discount * value).clamp(config.value_min, config.value_max)
         guess = self._critic(torch.cat([now, batch.action], dim=1))[..., 0]
@@ -179,12 +182,31 @@ class ResidualLearner:
             _blend(self._slow, self._critic, config.target_share)
             self._noted |= {"critic_loss": loss.detach(), "value": target.mean()}
 
+    def _values_ahead(self, batch: TensorBatch, after: Tensor) -> Tensor:
+        """Return what the slow critics (heads, B) make of what the robot would do where the windows end."""
+        config, base = self._config, batch.next_base
+        scale = self._scale_in_force()
+        residual, logits = self._act(after, base)
+        noise = self._randn(base).clamp(-2.0, 2.0)
+        residual = (residual * (scale / self._scale.clamp(min=1e-6)) + config.smoothing * scale * noise).clamp(
+            -scale, scale
+        )
+        action = self._with_gripper((base + residual).clamp(-1.0, 1.0), logits)
+        values: Tensor = self._slow(torch.cat([after, action], dim=1))[..., 0]
+        if not config.gate:
+            return values
+        unchanged = self._slow(torch.cat([after, base.clamp(-1.0, 1.0)], dim=1))[..., 0]
+        heads = config.gate_heads
+        opens = values[:heads].amin(0) >= unchanged[:heads].amin(0)
+        return torch.where(opens, values, unchanged)
+
     def _update_actor(self, batch: TensorBatch, now: Tensor) -> None:
         config = self._config
         if config.input_noise > 0.0:
             now = now + config.input_noise * self._randn(now) * self._mask
-        residual = self._residual(now, batch.base)
-        action = (batch.base + residual).clamp(-1.0, 1.0)
+        residual, logits = self._act(now, batch.base)
+        kept = (batch.base + residual).clamp(-1.0, 1.0)
+        action = self._with_gripper(kept, logits)
         loss = torch.zeros((), device=self.device)
         learns_from_value = config.q_weight > 0.0 and self.updates >= config.actor_after
         worse = torch.ones(len(batch.base), device=self.device)
@@ -203,6 +225,10 @@ class ResidualLearner:
         human = self._imitation(residual, batch.human_action - batch.base, batch.human.float() * worse)
         robot = self._imitation(residual, batch.action - batch.base, batch.approved.float() * worse)
         loss = loss + weight * human + config.approval_weight * robot
+        if logits is not None:
+            loss = loss + self._gripper_loss(logits, batch, weight)
+            if learns_from_value:
+                loss = loss - config.q_weight * self._gripper_value(logits, kept, now)
         self._actor_optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self._actor_optimiser.step()
@@ -238,8 +264,55 @@ class ResidualLearner:
             capturable=self.device.type == "cuda",
         )  # fmt: skip
 
-    def _residual(self, observation: Tensor, base: Tensor) -> Tensor:
-        return self._scale * torch.tanh(self._actor(torch.cat([observation, base], dim=1))[0])
+    def _act(self, observation: Tensor, base: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the residual (B, A) within the whole bound, and the gripper head's logits (B, 3) if there is one."""
+        out = self._actor(torch.cat([observation, base], dim=1))[0]
+        size = self._dims.action_size
+        return self._scale * torch.tanh(out[:, :size]), (None if self._config.gripper is None else out[:, size:])
+
+    def _scale_in_force(self) -> Tensor:
+        """The bound that the robot gets by now, (A,)."""
+        if self._config.scale_updates == 0:
+            return self._scale
+        return self._scale * (self._count / self._config.scale_updates).clamp(max=1.0)
+
+    def _with_gripper(self, action: Tensor, logits: Tensor | None) -> Tensor:
+        """Return actions (B, A) with the gripper that the head chooses, by the rule of `policy.residual`."""
+        if logits is None:
+            return action
+        likely = functional.softmax(logits.detach(), dim=1) > 0.5
+        at = self._gripper_mask.bool()
+        action = torch.where(likely[:, 1:2] & at, float(OPEN), action)
+        return torch.where(likely[:, 2:3] & at, float(CLOSED), action)
+
+    def _gripper_loss(self, logits: Tensor, batch: TensorBatch, weight: Tensor) -> Tensor:
+        """Cross-entropy of the choice that the person, or an approved tick, took: keep where the base does the same."""
+        at = self._config.gripper
+        assert at is not None
+        loss = torch.zeros((), device=self.device)
+        base = batch.base[:, at]
+        taken = (
+            (batch.human_action, batch.human, weight),
+            (batch.action, batch.approved, self._config.approval_weight),
+        )
+        for action, applies, share in taken:
+            wanted = action[:, at]
+            choice = torch.where((wanted >= 0.0) == (base >= 0.0), 0, torch.where(wanted >= 0.0, 1, 2))
+            each = functional.cross_entropy(logits, choice, reduction="none") * applies.float()
+            loss = loss + share * each.sum() / applies.float().sum().clamp(min=1.0)
+        return self._config.gripper_weight * loss
+
+    def _gripper_value(self, logits: Tensor, kept: Tensor, now: Tensor) -> Tensor:
+        """Expected value of the choices, beside the rest of the action `kept`, whose gripper is the base's."""
+        at = self._gripper_mask.bool()
+        with torch.no_grad():
+            values = torch.stack(
+                [
+                    self._critic(torch.cat([now, chosen], dim=1))[..., 0].mean(0)
+                    for chosen in (kept, torch.where(at, float(OPEN), kept), torch.where(at, float(CLOSED), kept))
+                ]
+            )
+        return (functional.softmax(logits, dim=1) * values.T).sum(1).mean()
 
 
 def _blend(slow: nn.Module, fast: nn.Module, share: float) -> None:

@@ -12,6 +12,8 @@ from pydantic import JsonValue
 from policy.bundle import load_bundle
 from policy.learner_config import read_learner_config
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
+from policy.manifest_file import read_manifest
+from policy.weights import Expected
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
 from teleop.supervision import ChildPlan
@@ -19,8 +21,8 @@ from teleop.supervision import ChildPlan
 _LOADING_S = 40.0  # torch, and a checkpoint
 
 
-def check_learnable(loaded: LoadedStation) -> tuple[float, ...]:
-    """Return the bounds of the residual that a learner for this station works on.
+def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
+    """Return the fields of `LearnerConfig` that a learner for this station is told.
 
     Raises:
         BadInputError: the station has none, or says something of the algorithm that is not there.
@@ -28,9 +30,12 @@ def check_learnable(loaded: LoadedStation) -> tuple[float, ...]:
     station = loaded.station
     if station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
-    told: dict[str, JsonValue] = {"scale": [*station.residual.scale], **station.learner.algorithm}
+    manifest, _ = read_manifest(loaded.bundle_path)
+    told: dict[str, JsonValue] = {"scale": [*station.residual.scale], "gate": station.residual.gate}
+    told["gripper"] = Expected.of(manifest, station.residual).gripper
+    told |= station.learner.algorithm
     read_learner_config(told, f"station {loaded.path}: learner")
-    return station.residual.scale
+    return told
 
 
 def learner_settings(
@@ -41,7 +46,7 @@ def learner_settings(
     Raises:
         BadInputError: the station has no residual, a wrong setting of the algorithm, or a bad bundle.
     """
-    station, scale = loaded.station, check_learnable(loaded)
+    station, algorithm = loaded.station, check_learnable(loaded)
     bundle = load_bundle(loaded.bundle_path, station.policy.provider, station.policy.threads)
     manifest, learning = bundle.manifest, station.learner
     return LearnerSettings(
@@ -59,7 +64,7 @@ def learner_settings(
         doubt_ticks=round(learning.doubt_s / station.period_s),
         batch_size=learning.batch_size,
         min_transitions=learning.min_transitions,
-        algorithm={"scale": list(scale), **learning.algorithm},
+        algorithm=algorithm,
     )
 
 
