@@ -163,7 +163,7 @@ class Session:
         victims["both"] = [self.learner, *self.running.values()]
         for process in victims[kind]:
             if process.poll() is not None:
-                raise SystemExit(f"a process ended by itself: see {self.folder}")
+                raise SystemExit(f"a process ended by itself: {self.said()}")
         for process in victims[kind]:
             process.kill()
         killed_s, now_s = time.monotonic(), time.time()
@@ -197,7 +197,7 @@ class Session:
         self.stop_file.touch()
         for process in self.running.values():
             if process.wait(_SETTLES_WITHIN_S):
-                raise SystemExit(f"a robot failed: see {self.folder}")
+                raise SystemExit(f"a robot failed: {self.said()}")
         self.learner.send_signal(signal.SIGTERM)
         self.learner.wait(_SETTLES_WITHIN_S)
         committed, labels = dict[tuple[str, int], int](), 0
@@ -232,8 +232,12 @@ class Session:
         until_s = time.monotonic() + timeout_s
         while not done():
             if time.monotonic() > until_s:
-                raise SystemExit(f"waited {timeout_s:.0f} s in vain: see {self.folder}")
+                raise SystemExit(f"waited {timeout_s:.0f} s in vain: {self.said()}")
             time.sleep(0.02)
+
+    def said(self) -> str:
+        """Return the last words of all."""
+        return "\n".join(f"{path.name}: {path.read_text()[-800:]}" for path in sorted(self.folder.glob("*.log")))
 
     def end(self) -> None:
         """End what still runs."""
