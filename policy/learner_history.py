@@ -15,6 +15,8 @@ from robot.errors import BadInputError
 
 KEPT_WEIGHTS = 200
 KEPT_STATES = 12
+MAX_BYTES = 1 << 30  # of weights, and of states; large networks are kept less often
+LEAST_KEPT = 4
 
 
 class LearnerHistory:
@@ -42,7 +44,7 @@ class LearnerHistory:
     def keep_weights(self, version: int, message: bytes) -> None:
         """Keep the weights of `version` and drop the oldest beyond the bound. Raises OSError when the disk fails."""
         write_whole(self._path("weights", version), message)
-        for old in self.versions[: -self._kept_weights]:
+        for old in self.versions[: -_count(self._kept_weights, len(message))]:
             self._path("weights", old).unlink()
 
     def keep_state(self, version: int, checkpoint: Path) -> None:
@@ -60,8 +62,8 @@ class LearnerHistory:
             making = target.with_name(target.name + ".writing")
             shutil.copyfile(checkpoint, making)
             making.replace(target)
-        states = self.states
-        while len(states) > self._kept_states:
+        states, kept = self.states, _count(self._kept_states, target.stat().st_size)
+        while len(states) > kept:
             # never the first nor the last: the one that is nearest to its neighbours
             gaps = [after - before for before, after in zip(states, states[2:], strict=False)]
             dropped = states.pop(1 + gaps.index(min(gaps)))
@@ -88,3 +90,8 @@ class LearnerHistory:
 
     def _path(self, kind: str, version: int) -> Path:
         return self._folder / f"{kind}-{version:08d}.safetensors"
+
+
+def _count(most: int, size: int) -> int:
+    """Return how many files of `size` bytes are kept."""
+    return min(most, max(LEAST_KEPT, MAX_BYTES // max(size, 1)))

@@ -137,6 +137,7 @@ class _Loop:
             if self._link is None and not busy:
                 break
         self._training.save()
+        self._disk = ""
         status = self._status("stopped")
         self._report(status)
         return status

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policy.learner_process import make_residual_learner, run_learner
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_status import LearnerStatus
-from policy.robot_link import RobotLink
+from policy.learner_store import EpisodeStore
+from policy.robot_link import RESEND_AFTER_S, RobotLink
 from robot.errors import BadInputError
 from tests.learner_episodes import made_up
 from tests.learner_stand_in import make_stand_in
 from tests.test_learner_episode import committed
+from tests.test_learner_link import Wall
 from tests.test_learner_training import content, settings
 
 WAIT_S = 20.0
@@ -147,6 +152,56 @@ def test_robot_that_begins_with_weights_in_force_gets_only_newer_ones(tmp_path: 
         newest = robot.take_weights()
         assert newest is not None
         assert newest[0] > 900
+
+
+def test_an_episode_that_the_full_disk_did_not_take_is_not_acknowledged_and_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, add = threading.Event(), EpisodeStore.add
+    full = threading.Event()
+    full.set()
+
+    def add_if_there_is_room(store: EpisodeStore, *arguments: Any) -> int:
+        if full.is_set():
+            refused.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return add(store, *arguments)
+
+    monkeypatch.setattr(EpisodeStore, "add", add_if_there_is_room)
+    wall = Wall()
+    with running(settings(tmp_path)) as learner, RobotLink(learner.endpoint, run_id="run-1", now_s=wall) as robot:
+        robot.send_episode(made_up(0))
+        while not refused.is_set():
+            robot.wait_newer(0.01)
+        assert not robot.wait_stored(0.2)
+        assert robot.status.waiting == 1
+        full.clear()
+        wall.ahead_s += RESEND_AFTER_S
+        assert robot.wait_stored(WAIT_S)
+    assert learner.statuses[-1].episodes == 1
+    assert "free some space" in learner.statuses[-1].problem
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_nothing_and_the_last_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+
+    def full(*arguments: Any) -> None:
+        tried.set()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    chosen = settings(tmp_path, checkpoint_every_s=0.01)
+    with running(chosen) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
+        drive(robot, 0, 1)
+        with monkeypatch.context() as patched:
+            patched.setattr("policy.learner_checkpoint.save_checkpoint", full)
+            assert tried.wait(WAIT_S)
+            before = (tmp_path / "checkpoint.safetensors").read_bytes()
+            drive(robot, 1, 3)  # it learns on
+            assert (tmp_path / "checkpoint.safetensors").read_bytes() == before
+    assert learner.statuses[-1].updates == 12
+    assert learner.statuses[-1].problem == ""  # it was written at the end
 
 
 def test_robot_of_another_bundle_is_told(tmp_path: Path) -> None:

@@ -125,6 +125,18 @@ def test_no_version_is_given_out_twice_after_a_kill(tmp_path: Path) -> None:
     assert again.version == given_out + 3
 
 
+def test_large_networks_are_kept_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policy.learner_history.MAX_BYTES", 6000)
+    history, checkpoint = LearnerHistory(tmp_path), tmp_path / "checkpoint"
+    for version in range(20):
+        checkpoint.unlink(missing_ok=True)
+        checkpoint.write_bytes(b"x" * 3000)
+        history.keep_state(version, checkpoint)
+        history.keep_weights(version, b"x" * 1000)
+    assert history.versions == list(range(14, 20))
+    assert (len(history.states), history.states[0], history.states[-1]) == (4, 0, 19)
+
+
 def test_a_handful_of_states_is_kept_and_the_first_one_always(tmp_path: Path) -> None:
     history = LearnerHistory(tmp_path, kept_weights=10, kept_states=5)
     checkpoint = tmp_path / "checkpoint"
