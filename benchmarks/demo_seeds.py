@@ -6,6 +6,7 @@ of its run: the best constant residual, a residual that cannot see the image fea
 corrections.
 
     .venv/bin/python benchmarks/demo_seeds.py --seeds 0 1 2 3 4 --layouts 200 --out runs/seeds
+    .venv/bin/python benchmarks/demo_seeds.py --station launch/stations/sim_insert.toml --out runs/insert_seeds
 """
 
 from __future__ import annotations
@@ -45,13 +46,14 @@ _CONSTANT_LAYOUTS = 24
 def main() -> int:
     """Train and measure each seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--station", type=Path, default=cli.STATIONS / "sim_place.toml")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--layouts", type=int, default=200)
     parser.add_argument("--quick", action="store_true", help="few episodes and layouts: only the machinery")
     parser.add_argument("--no-controls", action="store_true", help="leave the three controls out")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    loaded = load_station(cli.STATIONS / "sim_place.toml")
+    loaded = load_station(args.station)
     layouts = 4 if args.quick else args.layouts
     seeds = []
     for seed in args.seeds:
@@ -62,6 +64,7 @@ def main() -> int:
     rates = [row["trained"]["rate"] for row in seeds]
     result = {
         "benchmark": "demo_seeds",
+        "station": loaded.station.name,
         "layouts": layouts,
         "trained_mean": round(float(np.mean(rates)), 4),
         "trained_least": min(rates),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Exports a policy as a bundle: `place` from a checkpoint, `blank` holds still, `remote` runs on a policy server."""
+"""Exports a policy as a bundle: `clone` from a checkpoint, `blank` holds still, `remote` runs on a policy server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from robot.errors import BadInputError
 from teleop.nominal_calibration import nominal_calibration
 
 _EXAMPLES = [
-    "export_policy.py place runs/base.checkpoint.safetensors --out runs/base",
+    "export_policy.py clone runs/base.checkpoint.safetensors --out runs/base",
     "export_policy.py blank launch/stations/sim_place.toml --out runs/blank",
     "export_policy.py remote pi0_droid.toml --out runs/pi0",
 ]
@@ -25,29 +25,29 @@ _EXAMPLES = [
 def main() -> int:
     """Do what the command line says; return the exit code."""
     words = sys.argv[1:]
-    if words[:1] == ["place"]:
-        return place(words[1:])
+    if words[:1] == ["clone"]:
+        return clone(words[1:])
     if words[:1] == ["blank"]:
         return blank(words[1:])
     if words[:1] == ["remote"]:
         return remote(words[1:])
-    parser = cli.script(f"{__doc__}\n\n`place --help`, `blank --help` and `remote --help` tell more.", _EXAMPLES)
-    parser.add_argument("what", choices=["place", "blank", "remote"])
+    parser = cli.script(f"{__doc__}\n\n`clone --help`, `blank --help` and `remote --help` tell more.", _EXAMPLES)
+    parser.add_argument("what", choices=["clone", "blank", "remote"])
     parser.read(words[:1])
     return cli.OK
 
 
-def place(words: Sequence[str]) -> int:
+def clone(words: Sequence[str]) -> int:
     """Write the bundle of a checkpoint of train_base_policy.py, finished or not."""
-    parser = cli.script("Exports a checkpoint of train_base_policy.py place, finished or not.", [_EXAMPLES[0]])
-    parser.prog = "export_policy.py place"
+    parser = cli.script("Exports a checkpoint of train_base_policy.py clone, finished or not.", [_EXAMPLES[0]])
+    parser.prog = "export_policy.py clone"
     parser.add_argument("checkpoint", type=Path, help="safetensors file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
     args = parser.read(words)
     if not args.checkpoint.is_file():
-        raise BadInputError(f"checkpoint {args.checkpoint}: no such file; train_base_policy.py place writes one")
+        raise BadInputError(f"checkpoint {args.checkpoint}: no such file; train_base_policy.py clone writes one")
 
-    from policy.place_export import export_checkpoint  # torch takes seconds to load
+    from policy.cloning_export import export_checkpoint  # torch takes seconds to load
 
     return _finish(args.out, args.json, export_checkpoint(args.checkpoint, args.out))
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a base policy: `place` from demonstrations of a station, `bridge` from a recording of a real robot."""
+"""Trains a base policy: `clone` from demonstrations of a station, `bridge` from a recording of a real robot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from robot.recording import Recording
 from teleop.nominal_calibration import nominal_calibration
 
 _EXAMPLES = [
-    "train_base_policy.py place launch/stations/sim_place.toml --demos runs/demos runs/pushed --out runs/base",
+    "train_base_policy.py clone launch/stations/sim_place.toml --demos runs/demos runs/pushed --out runs/base",
     "train_base_policy.py bridge --recording bridge_real_robot.h5 --out runs/bridge",
 ]
 
@@ -26,28 +26,29 @@ _EXAMPLES = [
 def main() -> int:
     """Do what the command line says; return the exit code."""
     words = sys.argv[1:]
-    if words[:1] == ["place"]:
-        return place(words[1:])
+    if words[:1] == ["clone"]:
+        return clone(words[1:])
     if words[:1] == ["bridge"]:
         return bridge(words[1:])
-    parser = cli.script(f"{__doc__}\n\n`place --help` and `bridge --help` tell more.", _EXAMPLES)
-    parser.add_argument("what", choices=["place", "bridge"])
+    parser = cli.script(f"{__doc__}\n\n`clone --help` and `bridge --help` tell more.", _EXAMPLES)
+    parser.add_argument("what", choices=["clone", "bridge"])
     parser.read(words[:1])
     return cli.OK
 
 
-def place(words: Sequence[str]) -> int:
+def clone(words: Sequence[str]) -> int:
     """Behaviour cloning with images; goes on from its checkpoint after a crash."""
     parser = cli.script(
-        "Trains the place policy on demonstrations (record_demos.py) and exports it. A checkpoint is saved every\n"
+        "Trains a policy on demonstrations (record_demos.py) and exports it. A checkpoint is saved every\n"
         "minute beside the bundle; started again with the same options, it goes on from there.",
         [_EXAMPLES[0], f"{_EXAMPLES[0]} --updates 500   # to see that all fits"],
         station=True,
     )
-    parser.prog = "train_base_policy.py place"
+    parser.prog = "train_base_policy.py clone"
     parser.add_argument("--demos", type=Path, nargs="+", required=True, metavar="DIR", help="runs or episodes folders")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle")
     parser.add_argument("--updates", type=cli.count, default=3000, metavar="N", help="gradient steps (default 3000)")
+    parser.add_argument("--batch", type=cli.count, default=128, metavar="N", help="ticks per step (default 128)")
     parser.add_argument("--seed", type=cli.seed, default=0, help="of the network and of what is drawn")
     parser.add_argument("--threads", type=cli.count, default=1, help="of torch (default 1)")
     parser.add_argument(
@@ -60,7 +61,7 @@ def place(words: Sequence[str]) -> int:
     cli.check_writable(checkpoint, "--checkpoint")
     station = args.station.station
 
-    from policy.place_training import TrainingPlan, train_place  # torch takes seconds to load
+    from policy.cloning_training import TrainingPlan, clone_demonstrations  # torch takes seconds to load
 
     with tqdm(unit="update", disable=None) as bar:
 
@@ -69,10 +70,10 @@ def place(words: Sequence[str]) -> int:
             bar.set_description(doing, refresh=False)
             bar.update(done - bar.n)
 
-        figures = train_place(
+        figures = clone_demonstrations(
             folders,
             args.out,
-            plan=TrainingPlan(updates=args.updates),
+            plan=TrainingPlan(updates=args.updates, batch=args.batch),
             seed=args.seed,
             rate_hz=station.loop.rate_hz,
             calibration=nominal_calibration(station),
@@ -80,9 +81,10 @@ def place(words: Sequence[str]) -> int:
             progress=progress,
             checkpoint=checkpoint,
         )
+    grasp = f"grasp missed by {figures['validation_grasp_mm']:.1f} mm, " if "validation_grasp_mm" in figures else ""
     print(
-        f"on episodes kept for validation: grasp missed by {figures['validation_grasp_mm']:.1f} mm (median), "
-        f"release by {figures['validation_release_mm']:.1f} mm, actions by {figures['validation_action']:.3f}"
+        f"on episodes kept for validation: {grasp}release missed by "
+        f"{figures['validation_release_mm']:.1f} mm (median), actions by {figures['validation_action']:.3f}"
     )
     return _finish(args.out, args.json, {**figures, "checkpoint": checkpoint})
 

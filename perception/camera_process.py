@@ -24,6 +24,7 @@ from perception.pattern_source import PatternSource
 from robot.clock import Clock, WallClock
 from robot.errors import HardwareError
 from robot.realtime import without_collections
+from robot.simulation.scenes import SceneName, scene_named
 from robot.strict import Strict
 from robot.supervised import Supervised
 
@@ -38,11 +39,13 @@ class CameraProcessConfig(Strict):
         camera: its section of the station.
         seed: of what a simulated or pattern camera draws, and of injected faults.
         usable_s: how old a frame may be and still be chosen; so long they are kept [s].
+        scene: that a simulated camera looks at.
     """
 
     camera: Annotated[PatternCameraConfig | SimulatedCameraConfig, Field(discriminator="kind")]
     seed: Annotated[int, Field(ge=0)] = 0
     usable_s: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    scene: SceneName = "place"
 
     @property
     def layout(self) -> FrameLayout:
@@ -113,7 +116,7 @@ def make_source(config: CameraProcessConfig, world: int | None) -> FrameSource:
                 raise HardwareError("is simulated and was given no world (--world)")
             from perception.simulated_source import SimulatedSource  # needs MuJoCo
 
-            return SimulatedSource(config.camera, world, config.seed)
+            return SimulatedSource(config.camera, world, config.seed, scene=scene_named(config.scene))
 
 
 def main(words: Sequence[str]) -> int:

@@ -16,6 +16,8 @@ from perception.simulated_camera import bump_pose, intrinsics_px, nominal_pose
 from robot.clock import Clock, WallClock
 from robot.shared_ring import SharedRing
 from robot.simulation.mirrored_world import MirroredWorld
+from robot.simulation.place_scene import PLACE_SCENE
+from robot.simulation.scene import Scene
 
 
 class SimulatedSource:
@@ -29,11 +31,19 @@ class SimulatedSource:
         world_ring_fd: file descriptor of the ring that the world's process writes; stays the caller's.
         seed: of jitter and drops.
         clock: the host's.
+        scene: on the table.
     """
 
     def __init__(
-        self, config: SimulatedCameraConfig, world_ring_fd: int, seed: int, clock: Clock | None = None
+        self,
+        config: SimulatedCameraConfig,
+        world_ring_fd: int,
+        seed: int,
+        clock: Clock | None = None,
+        *,
+        scene: Scene = PLACE_SCENE,
     ) -> None:
+        self._scene = scene
         self._config, self._file, self._seed = config, world_ring_fd, seed
         self._clock = clock or WallClock()
         self._period_s = 1.0 / config.rate_hz
@@ -43,7 +53,7 @@ class SimulatedSource:
 
     def __enter__(self) -> Self:
         self._ring = SharedRing(os.dup(self._file))
-        self._world = MirroredWorld(self._ring)
+        self._world = MirroredWorld(self._ring, scene=self._scene)
         self._rng = np.random.default_rng([self._seed, *self._config.name.encode()])
         self._first = self._next = int(self._clock.now_s() // self._period_s) + 1
         self._taken: RawFrame | None = None  # on its way to the host

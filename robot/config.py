@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robot.servo_config import ServoConfig
+from robot.simulation.task_config import TaskConfig
 from robot.strict import Strict
 
 Coordinate = Annotated[float, Field(ge=-5.0, le=5.0)]
 
 
 class SimulatedArmConfig(Strict):
-    """The FR3-like arm of the simulated station and its place task.
+    """The FR3-like arm of a simulated station and its task.
 
     `home_m` is where each episode begins: position of the TCP in the base frame, hand straight down [m].
     `servo` is how it is led in real time; in lock-step the world goes along with the loop and needs none.
@@ -21,7 +22,7 @@ class SimulatedArmConfig(Strict):
 
     kind: Literal["simulated"]
     home_m: tuple[Coordinate, Coordinate, Coordinate]
-    place_tolerance_m: Annotated[float, Field(ge=0.001, le=0.05)]
+    task: TaskConfig
     servo: ServoConfig | None = None
 
 

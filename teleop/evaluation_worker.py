@@ -17,7 +17,7 @@ from policy.provenance import Provenance, collect_provenance, utc_now
 from policy.weights import Expected, unpack
 from robot.clock import VirtualClock
 from robot.errors import BadInputError, HandrailError
-from robot.simulation.layout import Split, draw_layout
+from robot.simulation.layout import Split
 from teleop.chunk_parts import make_chunk_source
 from teleop.exploration import Exploration
 from teleop.loop import ControlLoop
@@ -93,10 +93,11 @@ def evaluate_layouts(job: Job) -> None:
         gc.freeze()
         gc.disable()
         for index in job.layouts:
+            rig.clear()
             if not loop.armed:  # also after an episode that ended in a latched fault
                 person.arm()
             loop.wait_armed()
-            layout = draw_layout(job.split, job.seed, index)
+            layout = rig.draw_layout(job.split, job.seed, index)
             result = loop.run_episode(
                 lambda state, index=index: _header(rig, index, state, provenance),  # type: ignore[misc]
                 lambda start_s, layout=layout: rig.lay(layout, None, start_s),  # type: ignore[misc]

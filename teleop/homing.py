@@ -20,22 +20,26 @@ _APPROACH = 0.5  # share of the remaining way that one tick takes
 
 
 class Homing:
-    """Opens the gripper, rises, then moves over the table to the home pose.
+    """Opens the gripper or closes it, rises, then moves over the table to the home pose.
 
     Args:
         actions: action space of the bundle (TCP deltas in the base frame).
         T_base_home: home pose, (4, 4) [m].
         gripper_open_m: width of the open gripper [m].
+        closed: where the hand is closed at home; then it may be closed on anything, and lets go of nothing.
     """
 
-    def __init__(self, actions: ActionSpace, T_base_home: Array, *, gripper_open_m: float) -> None:
+    def __init__(
+        self, actions: ActionSpace, T_base_home: Array, *, gripper_open_m: float, closed: bool = False
+    ) -> None:
+        self._closed = closed
         self._actions, self._T_base_home = actions, T_base_home
         self._open_m = gripper_open_m
         spec = actions.spec
         self._scale = dict(zip(spec.dims, spec.scale, strict=True))
 
     def done(self, state: ArmState) -> bool:
-        """True when the measured arm is at home with an open gripper."""
+        """True when the measured arm is at home with the gripper as it should be there."""
         off_m, off_rad = self._off(state)
         return off_m < _ARRIVED_M and off_rad < _ARRIVED_RAD and self._opened(state)
 
@@ -58,8 +62,9 @@ class Homing:
         for slot, name in enumerate(TCP_DIMS):
             if name in self._scale:
                 twist[slot] = np.clip(way[slot] * _APPROACH / self._scale[name], -1.0, 1.0)
+        gripper = -1.0 if self._closed else 1.0
         return self._actions.from_human(
-            twist, 1.0, T_base_target=commanded.T_base_tcp, gripper_width_m=commanded.gripper_width_m
+            twist, gripper, T_base_target=commanded.T_base_tcp, gripper_width_m=commanded.gripper_width_m
         )
 
     def _off(self, state: ArmState) -> tuple[float, float]:
@@ -68,4 +73,4 @@ class Homing:
         return float(np.linalg.norm(state.T_base_tcp[:3, 3] - self._T_base_home[:3, 3])), float(np.linalg.norm(turn))
 
     def _opened(self, state: ArmState) -> bool:
-        return state.gripper_width_m > min(_OPEN_BELOW_M, self._open_m - 0.005)
+        return self._closed or state.gripper_width_m > min(_OPEN_BELOW_M, self._open_m - 0.005)

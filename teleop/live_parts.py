@@ -22,6 +22,7 @@ from robot.servo_orders import new_order_ring
 from robot.servo_process import ServoProcessConfig
 from robot.servo_record import ServoRecord
 from robot.simulation.mirrored_world import MirroredWorld
+from robot.simulation.scenes import scene_named
 from robot.simulation.world_process import WorldProcessConfig
 from robot.simulation.world_record import new_world_orders, new_world_ring
 from robot.simulation.world_stream import new_set_point_ring
@@ -101,7 +102,8 @@ class LiveParts:
                 f"station {self._loaded.path}: has no [arm.servo], which real time needs; add it as in "
                 "launch/stations/sim_place.toml, or run in lock-step"
             )
-        world, set_points = self._own(new_world_ring()), self._own(new_set_point_ring())
+        scene = scene_named(arm.task.kind)
+        world, set_points = self._own(new_world_ring(scene)), self._own(new_set_point_ring())
         world_orders, orders = self._own(new_world_orders()), self._own(new_order_ring())
         states = self._own(ServoRecord(ServoArm.joint_count).new_ring())
         self._world_file = world.file
@@ -109,7 +111,7 @@ class LiveParts:
         self._child(
             HARDWARE,
             "robot.simulation.world_process",
-            WorldProcessConfig(),
+            WorldProcessConfig(scene=arm.task.kind),
             {"world": (world.file,), "set-points": (set_points.file,), "world-orders": world_orders.files},
             restart=False,
             stop_order=2,
@@ -131,12 +133,14 @@ class LiveParts:
             priority=priority + 1 if priority else 0,
         )
         self.arm = ServoArm(states, orders, self._clock, age_s=arm.servo.arm_age_s)
-        self.world = MirroredWorld(world, world_orders)
+        self.world = MirroredWorld(world, world_orders, scene=scene)
 
     def _make_camera(self, camera: LiveCameraConfig) -> None:
         assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
+        arm = self._loaded.station.arm
+        assert isinstance(arm, SimulatedArmConfig)
         usable_s = self._loaded.station.synchroniser.max_age_s
-        config = CameraProcessConfig(camera=camera, seed=self._seed, usable_s=usable_s)
+        config = CameraProcessConfig(camera=camera, seed=self._seed, usable_s=usable_s, scene=arm.task.kind)
         ring = self._own(FrameRing.new(config.layout))
         files: dict[str, tuple[int, ...]] = {"ring": (ring.file,)}
         if isinstance(camera, SimulatedCameraConfig):

@@ -33,9 +33,12 @@ from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
 from robot.recording import Recording
 from robot.safety import SafetyFilter
-from robot.simulation.layout import Layout
-from robot.simulation.place_task import PlaceTask, TaskStatus
+from robot.simulation.insert_task import InsertTask
+from robot.simulation.layout import Layout, Split
+from robot.simulation.place_task import PlaceTask
 from robot.simulation.simulated_arm import SimulatedArm
+from robot.simulation.task import SimulatedTask, TaskStatus
+from robot.simulation.task_setup import TaskSetup, task_setup
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
 from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, policy_misfits
@@ -66,13 +69,14 @@ class Simulation:
     """What only a simulated rig has; in real time the world is the mirror of another process's."""
 
     world: SimulatedWorld
-    task: PlaceTask
+    setup: TaskSetup
+    task: PlaceTask | InsertTask
 
 
 class TaskJudge:
     """The simulated task's own verdict."""
 
-    def __init__(self, task: PlaceTask) -> None:
+    def __init__(self, task: SimulatedTask) -> None:
         self._task = task
 
     def reset(self) -> None:
@@ -194,7 +198,8 @@ class Rig:
         """The way home, None for an arm that plays a recording."""
         if self.arm.open_loop:
             return None
-        return Homing(self.actions, self.T_base_home, gripper_open_m=self.actions.spec.gripper_open_m)
+        closed = self.simulation is not None and self.simulation.setup.begins_closed
+        return Homing(self.actions, self.T_base_home, gripper_open_m=self.actions.spec.gripper_open_m, closed=closed)
 
     def chunks(self) -> ChunkSource | None:
         """What answers requests of a slow policy, None for one that is asked within the tick."""
@@ -241,10 +246,19 @@ class Rig:
         self.supervisor = stack.enter_context(Supervisor(children, self._others, injections))
         self.supervisor.wait_ready()
 
+    def draw_layout(self, split: Split, seed: int, index: int) -> Layout | None:
+        """Return layout `index` of `seed` for the simulated table; None for a real one."""
+        return None if self.simulation is None else self.simulation.setup.draw_layout(split, seed, index)
+
+    def clear(self) -> None:
+        """Take away what a simulated arm could be stuck in, before it goes home; a person clears a real table."""
+        if self.simulation is not None and self.simulation.setup.cleared is not None:
+            self.simulation.world.lay(self.simulation.setup.cleared)
+
     def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:
         """Lay the simulated table, or begin to play a recorded episode; a person lays a real one."""
         if self.simulation is not None and layout is not None:
-            self.simulation.world.lay(layout)
+            self.simulation.world.lay(layout.arrangement)
         if self._recording is not None and recorded_episode is not None:
             self._recording.select(recorded_episode, start_s)
 
@@ -262,7 +276,7 @@ class Rig:
                 self._simulated(live.world, config)
                 return live.arm, list(live.cameras)
             case SimulatedArmConfig():
-                world = SimulatedWorld(start_s=self.clock.now_s())
+                world = SimulatedWorld(start_s=self.clock.now_s(), scene=task_setup(config.task).scene)
                 self._simulated(world, config)
                 simulated: list[Camera] = []
                 for camera in self.station.camera:
@@ -293,7 +307,8 @@ class Rig:
                 return arm, recorded
 
     def _simulated(self, world: SimulatedWorld, config: SimulatedArmConfig) -> None:
-        self.simulation = Simulation(world=world, task=PlaceTask(world, tolerance_m=config.place_tolerance_m))
+        setup = task_setup(config.task)
+        self.simulation = Simulation(world=world, setup=setup, task=setup.task(world))
         self.judge = TaskJudge(self.simulation.task)
 
 

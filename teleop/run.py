@@ -20,7 +20,7 @@ from robot.clock import Clock, WallClock
 from robot.errors import HandrailError
 from robot.realtime import ask_for, give_back, without_collections
 from robot.recording import Recording
-from robot.simulation.layout import Layout, draw_layout
+from robot.simulation.layout import Layout
 from teleop.episode_result import EpisodeResult
 from teleop.exploration import Exploration
 from teleop.fault_injection import FaultInjection
@@ -115,6 +115,7 @@ class Run:
         Raises:
             HardwareError: the run cannot go on; the episode is aborted, in `results`, and on disk.
         """
+        self.rig.clear()
         self._ask_to_arm()
         if not self.loop.wait_armed():
             return None
@@ -243,9 +244,7 @@ class Run:
         return OperatorView(self._window, self._clock, self._loaded.station.loop.rate_hz, self.results)
 
     def _layout(self, index: int) -> Layout | None:
-        if self.rig.simulation is None:
-            return None
-        return draw_layout(self._options.split, self._options.seed, index)
+        return self.rig.draw_layout(self._options.split, self._options.seed, index)
 
     def _lay(self, index: int, layout: Layout | None, start_s: float) -> None:
         if isinstance(self._human, (SimulatedOperator, ScriptedExpert)):

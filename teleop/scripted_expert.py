@@ -7,22 +7,25 @@ from typing import Self
 
 import numpy as np
 
-from robot.simulation.expert import ExpertStyle, expert_motion
-from robot.simulation.place_task import PlaceTask, TaskStatus
+from robot.simulation.expert import expert_motion
+from robot.simulation.insert_task import InsertTask
+from robot.simulation.place_task import PlaceTask
+from robot.simulation.task import TaskStatus
 from robot.simulation.world import SimulatedWorld
 from teleop.human_input import HumanCommand, HumanEvent
 
 
 class ScriptedExpert:
-    """Demonstrates the simulated task from the scene's truth.
+    """Demonstrates a simulated task from the scene's truth.
 
     Args:
         scale_m: the TCP's step at full deflection [m].
     """
 
-    def __init__(self, world: SimulatedWorld, task: PlaceTask, *, scale_m: tuple[float, float, float]) -> None:
+    def __init__(
+        self, world: SimulatedWorld, task: PlaceTask | InsertTask, *, scale_m: tuple[float, float, float]
+    ) -> None:
         self._world, self._task, self._scale_m = world, task, np.array(scale_m)
-        self._style = ExpertStyle()
         self._arms = True
         self._stands_back = True
 
@@ -54,7 +57,7 @@ class ScriptedExpert:
         if self._stands_back:
             return HumanCommand(polled_s=now_s)
         state = self._world.arm_state()
-        motion = expert_motion(self._task.truth(state), state, self._style)
+        motion = expert_motion(self._task, state)
         twist = np.zeros(6)
         twist[:3] = np.clip(motion.delta_m / self._scale_m, -1.0, 1.0)
         label = {TaskStatus.SUCCESS: HumanEvent.SUCCESS, TaskStatus.FAILURE: HumanEvent.FAILURE}.get(

@@ -11,19 +11,22 @@ import enum
 import math
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from robot.arm_state import ArmState
-from robot.simulation.expert import GRASP_Z_M, ExpertStyle, expert_motion
-from robot.simulation.place_task import PlaceTask, SceneTruth, TaskStatus
+from robot.simulation.insert_expert import InsertStyle
+from robot.simulation.insert_task import InsertTask
+from robot.simulation.place_expert import PlaceStyle
+from robot.simulation.place_task import PlaceTask
+from robot.simulation.task import TaskStatus
 from robot.simulation.world import SimulatedWorld
 from teleop.human_input import HumanCommand, HumanEvent
+from teleop.insert_sight import InsertSight
+from teleop.place_sight import PlaceSight
+from teleop.task_sight import TaskSight
 
-Array = NDArray[np.float64]
-_NEAR_PAD_M = 0.06
 _PROGRESS_M = 0.003
 
 
@@ -35,22 +38,12 @@ class OperatorTraits:
         reaction_s: least and greatest time from seeing that it goes wrong to holding the drive button [s].
         sight_m: spread of the error in judging where things are, new at each takeover [m].
         hand: spread of the unsteadiness of the stick, share of full deflection.
-        watch_below_m: height above grasp or place below which a descent is judged [m].
-        grasp_off_m: lateral miss that worries them while descending to the block [m].
-        grasp_slack: further miss that they allow per metre of remaining height.
-        place_off_m: as `grasp_off_m`, over the pad [m].
-        place_slack: as `grasp_slack`, over the pad.
         stall_s: how long they wait for a robot that comes no nearer to its goal [s].
     """
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
     sight_m: float = 0.001
     hand: float = 0.015
-    watch_below_m: float = 0.09
-    grasp_off_m: float = 0.013
-    grasp_slack: float = 0.3
-    place_off_m: float = 0.0085
-    place_slack: float = 0.2
     stall_s: float = 1.0
 
 
@@ -63,14 +56,14 @@ class _Mood(enum.Enum):
 class SimulatedOperator:
     """Human input that needs nobody. Arms the robot, corrects it and labels how each episode ended."""
 
-    _held_last: bool
+    _stage_last: int
     _nearest_m: float
     _progress_s: float
 
     def __init__(
         self,
         world: SimulatedWorld,
-        task: PlaceTask,
+        task: PlaceTask | InsertTask,
         *,
         scale_m: tuple[float, float, float],
         period_s: float,
@@ -79,11 +72,10 @@ class SimulatedOperator:
     ) -> None:
         """Args: `scale_m` is the TCP's step at full deflection [m]; `seed` makes this person's randomness."""
         self._world, self._task = world, task
+        self._sight = _sight_of(task)
         self._scale_m, self._period_s = np.array(scale_m), period_s
         self._rng = np.random.default_rng([seed, 77])
         self._traits = traits or OperatorTraits()
-        # Aims at the height where they took over: to rise, hover and come again would teach the policy to stall.
-        self._style = ExpertStyle(correct_up_step_m=0.0, ready_m=0.004)
         self._arms = True
         self._stands_back = True
         self._last_z_m: float | None = None
@@ -119,7 +111,7 @@ class SimulatedOperator:
         if self._stands_back:
             return HumanCommand(polled_s=now_s)
         state = self._world.arm_state()
-        truth = self._task.truth(state)
+        truth = self._sight.look(state)
         label = {TaskStatus.SUCCESS: HumanEvent.SUCCESS, TaskStatus.FAILURE: HumanEvent.FAILURE}.get(
             self._task.status(state), HumanEvent.NONE
         )
@@ -128,54 +120,47 @@ class SimulatedOperator:
             self._mood, self._takes_over_s = _Mood.REACTING, now_s + self._rng.uniform(*self._traits.reaction_s)
         if self._mood is _Mood.REACTING and now_s >= self._takes_over_s:
             self._mood = _Mood.DRIVING if wrong else _Mood.WATCHING
-            self._held_at_start = truth.held
+            self._stage_at_start = self._sight.stage(truth)
             self._off_m = self._rng.normal(0.0, self._traits.sight_m, 2)
-        if self._mood is _Mood.DRIVING and truth.held != self._held_at_start and self._settled(truth, state):
+        if self._mood is _Mood.DRIVING and self._sight.settled(truth, state, self._stage_at_start):
             self._calm()
         if self._mood is not _Mood.DRIVING:
             return HumanCommand(events=label, polled_s=now_s)
         return replace(self._drive(truth, state), events=label, polled_s=now_s)
 
-    def _drive(self, truth: SceneTruth, state: ArmState) -> HumanCommand:
+    def _drive(self, truth: Any, state: ArmState) -> HumanCommand:
         """Steer as the expert would, towards where they believe things to be."""
-        seen = replace(
-            truth,
-            block_m=truth.block_m if truth.held else truth.block_m + np.array([*self._off_m, 0.0]),
-            pad_xy_m=truth.pad_xy_m + self._off_m if truth.held else truth.pad_xy_m,
-        )
-        motion = expert_motion(seen, state, self._style)
+        motion = self._sight.motion(truth, state, self._off_m)
         twist = np.zeros(6)
         twist[:3] = motion.delta_m / self._scale_m + self._rng.normal(0.0, self._traits.hand, 3)
         return HumanCommand(twist=np.clip(twist, -1.0, 1.0), gripper=motion.gripper, engaged=True)
 
-    def _goes_wrong(self, truth: SceneTruth, state: ArmState, now_s: float) -> bool:
-        traits = self._traits
-        x, y, z = state.T_base_tcp[:3, 3].tolist()
-        block_x, block_y, block_z = truth.block_m.tolist()
-        pad_x, pad_y = truth.pad_xy_m.tolist()
-        descending = self._last_z_m is not None and z < self._last_z_m - 0.0005
-        self._last_z_m = z
-        distance_m = math.dist((x, y, z), (pad_x, pad_y, GRASP_Z_M) if truth.held else (block_x, block_y, block_z))
-        if truth.held != self._held_last or distance_m < self._nearest_m - _PROGRESS_M:
-            self._held_last, self._nearest_m, self._progress_s = truth.held, distance_m, now_s
-        if now_s - self._progress_s > traits.stall_s:
+    def _goes_wrong(self, truth: Any, state: ArmState, now_s: float) -> bool:
+        z_m = float(state.T_base_tcp[2, 3])
+        descending = self._last_z_m is not None and z_m < self._last_z_m - 0.0005
+        self._last_z_m = z_m
+        stage, distance_m = self._sight.stage(truth), self._sight.distance_m(truth, state)
+        if stage != self._stage_last or distance_m < self._nearest_m - _PROGRESS_M:
+            self._stage_last, self._nearest_m, self._progress_s = stage, distance_m, now_s
+        if now_s - self._progress_s > self._traits.stall_s:
             return True
-        height_m: float = max(0.0, z - GRASP_Z_M)
-        off_m = math.dist((block_x, block_y), (pad_x, pad_y) if truth.held else (x, y))
-        if not descending or height_m > traits.watch_below_m:
-            return False
-        if truth.held:
-            # far from the pad it is not a placing yet: the hand settles on the block as it grasps
-            return traits.place_off_m + traits.place_slack * height_m < off_m < _NEAR_PAD_M
-        return state.gripper_width_m >= 0.06 and off_m > traits.grasp_off_m + traits.grasp_slack * height_m
-
-    def _settled(self, truth: SceneTruth, state: ArmState) -> bool:
-        """True when what they took over for is done: the block is well in the hand, or let go of."""
-        return truth.held or state.gripper_width_m > 0.06
+        return self._sight.off_target(truth, state, descending=descending)
 
     def _calm(self) -> None:
         self._mood = _Mood.WATCHING
         self._takes_over_s = 0.0
-        self._held_at_start = False
+        self._stage_at_start = 0
         self._off_m = np.zeros(2)
-        self._held_last, self._nearest_m, self._progress_s = False, math.inf, 0.0
+        self._stage_last, self._nearest_m, self._progress_s = 0, math.inf, 0.0
+
+
+def _sight_of(task: PlaceTask | InsertTask) -> TaskSight[Any]:
+    """Return this person's eye for a task.
+
+    They aim at the height where they took over: to rise, hover and come again would teach the policy to stall.
+    """
+    match task:
+        case PlaceTask():
+            return PlaceSight(task, PlaceStyle(correct_up_step_m=0.0, ready_m=0.004))
+        case InsertTask():
+            return InsertSight(task, InsertStyle(funnel=1.0, up_step_m=0.003))

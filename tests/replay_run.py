@@ -26,7 +26,8 @@ from policy.residual import Dims
 from policy.run_folder import RunFolder
 from policy.weights import Expected, pack, unpack
 from robot.clock import Clock, VirtualClock
-from robot.simulation.layout import Split, draw_layout
+from robot.simulation.layout import Split
+from robot.simulation.place_layout import draw_place_layout
 from teleop.chunk_parts import make_chunk_source
 from teleop.exploration import Exploration
 from teleop.human_input import HumanCommand, HumanEvent
@@ -251,7 +252,7 @@ def make_run(
                 )
 
             assert loop.wait_armed()
-            layout = draw_layout(Split.TRAINING, 5, index)
+            layout = draw_place_layout(Split.TRAINING, 5, index)
             loop.run_episode(header, lambda start_s, layout=layout: rig.lay(layout, None, start_s))
     return [committed.path for committed in recorder.committed]
 

@@ -239,7 +239,7 @@ def test_training_refuses_a_folder_of_other_files_before_it_begins(
     scripts: Scripts, recorded_run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    place = ["place", STATION, "--demos", recorded_run]
+    place = ["clone", STATION, "--demos", recorded_run]
     for what in (place, ["bridge", "--recording", EXCERPT]):
         line = scripts.refused("train_base_policy", *what, "--out", tmp_path / "file")
         assert f"{tmp_path / 'file'}: holds something else than a bundle" in line

@@ -117,3 +117,19 @@ def test_a_hand_that_never_opens_far_is_open_at_its_own_width() -> None:
     narrow = Homing(ACTIONS, T_BASE_HOME, gripper_open_m=0.04)
     assert narrow.done(standing(0.4, 0.0, 0.3, 0.0, 0.038))
     assert not narrow.done(standing(0.4, 0.0, 0.3, 0.0, 0.03))
+
+
+def test_a_hand_that_begins_closed_comes_home_closed_on_whatever_it_holds() -> None:
+    homing = Homing(ACTIONS, T_BASE_HOME, gripper_open_m=0.08, closed=True)
+    for width_m in (0.0, 0.024):
+        bench = Bench(at=standing(0.5, 0.1, 0.1, 0.0, width_m))
+        for _ in range(200):
+            action = homing.action(bench.arm, bench.state)
+            assert action[-1] == -1.0
+            bench.step(
+                ACTIONS.command(action, T_base_target=bench.state.T_base_tcp, gripper_width_m=width_m, due_s=0.0)
+            )
+            if homing.done(bench.arm):
+                break
+        assert homing.done(bench.arm)
+        assert "gripper" not in homing.remaining(bench.arm)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import policy.place_training as place_training
+import policy.cloning_training as cloning_training
 from perception.config import SimulatedCameraConfig
 from perception.simulated_camera import bump_pose
 from policy.bridge_data import unseen
@@ -34,10 +34,10 @@ COMMANDS = [
     ("record_demos",),
     ("evaluate_policy",),
     ("train_base_policy",),
-    ("train_base_policy", "place"),
+    ("train_base_policy", "clone"),
     ("train_base_policy", "bridge"),
     ("export_policy",),
-    ("export_policy", "place"),
+    ("export_policy", "clone"),
     ("export_policy", "blank"),
 ]
 # small pictures and short episodes: the scripts are under test, not what they run
@@ -220,31 +220,31 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Pa
 def test_training_that_was_interrupted_gives_the_same_policy(
     scripts: Scripts, demonstrations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["place", STATION, *QUICK, "--demos", demonstrations, "--updates", "6"]
+    words = ["clone", STATION, *QUICK, "--demos", demonstrations, "--updates", "6"]
     whole = scripts("train_base_policy", *words, "--out", tmp_path / "a" / "base", "--json", tmp_path / "a.json")
     assert whole.code == 0, whole.errors
     figures = document(tmp_path / "a.json")
     assert figures["bytes"] < 2_000_000
     assert {"validation_grasp_mm", "validation_release_mm", "validation_action"} <= figures.keys()
 
-    update, made = place_training._Training._update, []
+    update, made = cloning_training._Training._update, []
 
-    def dies(training: place_training._Training) -> float:
+    def dies(training: cloning_training._Training) -> float:
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append(1)
         return update(training)
 
-    monkeypatch.setattr(place_training._Training, "_update", dies)
+    monkeypatch.setattr(cloning_training._Training, "_update", dies)
     again = [*words, "--out", tmp_path / "b" / "base"]
     assert scripts("train_base_policy", *again).code == 130
-    monkeypatch.setattr(place_training._Training, "_update", update)
+    monkeypatch.setattr(cloning_training._Training, "_update", update)
     # an export takes seconds; what it is made of is in the checkpoint
-    monkeypatch.setattr(place_training, "export_place", lambda state, out: shutil.copytree(tmp_path / "a/base", out))
+    monkeypatch.setattr(cloning_training, "export_clone", lambda state, out: shutil.copytree(tmp_path / "a/base", out))
     assert scripts("train_base_policy", *again).code == 0
     checkpoint = tmp_path / "b" / "base.checkpoint.safetensors"
     assert checkpoint.read_bytes() == (tmp_path / "a" / "base.checkpoint.safetensors").read_bytes()
-    assert scripts("export_policy", "place", checkpoint, "--out", tmp_path / "c").code == 0
+    assert scripts("export_policy", "clone", checkpoint, "--out", tmp_path / "c").code == 0
     assert (tmp_path / "c/act.onnx").read_bytes() == (tmp_path / "a/base/act.onnx").read_bytes()
     calibration = load_bundle(tmp_path / "c", provider="cpu").manifest.calibration
     front = load_station(STATION).station.camera[0]
@@ -254,10 +254,10 @@ def test_training_that_was_interrupted_gives_the_same_policy(
 
 
 def test_export_of_what_is_no_checkpoint_is_one_line(scripts: Scripts, tmp_path: Path) -> None:
-    assert "no such file" in scripts.refused("export_policy", "place", tmp_path / "none", "--out", tmp_path / "b")
+    assert "no such file" in scripts.refused("export_policy", "clone", tmp_path / "none", "--out", tmp_path / "b")
     (tmp_path / "text").write_text("no safetensors")
     assert "no sound checkpoint" in scripts.refused(
-        "export_policy", "place", tmp_path / "text", "--out", tmp_path / "b"
+        "export_policy", "clone", tmp_path / "text", "--out", tmp_path / "b"
     )
 
 

@@ -13,7 +13,8 @@ from policy.episode_header import LabelSource, Outcome
 from policy.episode_reader import Episode, latest_revisions
 from policy.weights import Expected, unpack
 from robot.clock import VirtualClock
-from robot.simulation.layout import Split, draw_layout
+from robot.simulation.layout import Split
+from robot.simulation.place_layout import draw_place_layout
 from teleop.arbiter import Source
 from teleop.learned_weights import LearnedWeights
 from teleop.replay import verify_run
@@ -96,7 +97,7 @@ def test_every_episode_is_committed_whole_and_labelled(first: Made) -> None:
         assert header.seed == SEED
         assert not header.open_loop
         assert header.residual_scale == pytest.approx((0.4, 0.4, 0.5, 0.0, 0.0))
-        layout = draw_layout(Split.TRAINING, SEED, header.episode)
+        layout = draw_place_layout(Split.TRAINING, SEED, header.episode)
         assert header.layout["block_xy_m"] == pytest.approx(layout.block_xy_m)
         assert first.result.run.station(header.station_sha256)
         assert header.bundle_sha256 is not None

@@ -14,8 +14,8 @@ from robot.clock import VirtualClock
 from robot.errors import HardwareError
 from robot.fr3 import HOME_Q_RAD
 from robot.joint_stream import Reading
-from robot.simulation.layout import Layout
 from robot.simulation.mirrored_world import MirroredWorld
+from robot.simulation.place_layout import PlaceLayout
 from robot.simulation.place_task import PlaceTask
 from robot.simulation.world import SimulatedWorld
 from robot.simulation.world_record import pack_world
@@ -27,7 +27,7 @@ from tests.servo_bench import Bench, Rings
 from tests.test_simulated_camera import FRONT
 
 PACKAGES = Path(__file__).parents[1]
-LAYOUT = Layout(block_xy_m=(0.42, -0.1), block_yaw_rad=0.1, pad_xy_m=(0.5, 0.12))
+LAYOUT = PlaceLayout(block_xy_m=(0.42, -0.1), block_yaw_rad=0.1, pad_xy_m=(0.5, 0.12))
 
 
 def publish(rings: Rings, world: SimulatedWorld) -> None:
@@ -50,16 +50,16 @@ def same(mirror: SimulatedWorld, world: SimulatedWorld) -> None:
         b.force_n,
         b.fault,
     )
-    np.testing.assert_array_equal(mirror.block_position_m(), world.block_position_m())
-    assert (mirror.block_up(), mirror.block_speed_m_s()) == (world.block_up(), world.block_speed_m_s())
-    np.testing.assert_array_equal(mirror.pad_position_m(), world.pad_position_m())
+    np.testing.assert_array_equal(mirror.object_position_m(), world.object_position_m())
+    assert (mirror.object_axis(), mirror.object_speed_m_s()) == (world.object_axis(), world.object_speed_m_s())
+    np.testing.assert_array_equal(mirror.target_xy_m(), world.target_xy_m())
     for name in ("qpos", "qvel", "ctrl", "xpos", "xmat", "geom_xpos", "geom_xmat", "site_xpos"):
         np.testing.assert_array_equal(getattr(mirror.data, name), getattr(world.data, name))
 
 
 def moved_world() -> SimulatedWorld:
     world = SimulatedWorld(start_s=100.0)
-    world.lay(LAYOUT)
+    world.lay(LAYOUT.arrangement)
     world.set_target(np.array(HOME_Q_RAD) + 0.1, 0.02, 100.4)
     world.advance(100.3)
     return world
@@ -133,7 +133,7 @@ def test_a_mirror_moves_nothing() -> None:
     with pytest.raises(HardwareError, match="a mirror moves nothing"):
         mirror.set_target(np.array(HOME_Q_RAD), 0.04, 1.0)
     with pytest.raises(HardwareError, match="this process may only look at it"):
-        mirror.lay(LAYOUT)
+        mirror.lay(LAYOUT.arrangement)
 
 
 def test_the_mirror_of_a_fault_shows_it() -> None:

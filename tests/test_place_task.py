@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from robot.arm_state import ArmState
-from robot.simulation.expert import CAPTURE_M, GRASP_Z_M, HOVER_M, ExpertStyle, expert_motion
-from robot.simulation.layout import Layout, Split, draw_layout
-from robot.simulation.place_task import PlaceTask, SceneTruth, TaskStatus
-from robot.simulation.scene import BLOCK_HALF_M
+from robot.simulation.layout import Split
+from robot.simulation.place_expert import CAPTURE_M, GRASP_Z_M, HOVER_M, PlaceStyle, place_motion
+from robot.simulation.place_layout import PlaceLayout, draw_place_layout
+from robot.simulation.place_scene import BLOCK_HALF_M
+from robot.simulation.place_task import PlaceTask, PlaceTruth
+from robot.simulation.task import TaskStatus
 from robot.simulation.world import SimulatedWorld
 from teleop.station import load_station
 from tests.filter_bench import arm_state
@@ -25,20 +27,20 @@ class StagedWorld(SimulatedWorld):
     def put(self, x: float, y: float, z: float = BLOCK_HALF_M, *, up: float = 1.0, speed: float = 0.0) -> None:
         self.staged = (np.array([x, y, z]), up, speed)
 
-    def block_position_m(self) -> np.ndarray:
+    def object_position_m(self) -> np.ndarray:
         return self.staged[0]
 
-    def block_up(self) -> float:
-        return self.staged[1]
+    def object_axis(self) -> tuple[float, float, float]:
+        return 0.0, 0.0, self.staged[1]
 
-    def block_speed_m_s(self) -> float:
+    def object_speed_m_s(self) -> float:
         return self.staged[2]
 
 
 @pytest.fixture
 def world() -> StagedWorld:
     world = StagedWorld(start_s=0.0)
-    world.lay(Layout(block_xy_m=(0.45, -0.1), block_yaw_rad=0.0, pad_xy_m=PAD))
+    world.lay(PlaceLayout(block_xy_m=(0.45, -0.1), block_yaw_rad=0.0, pad_xy_m=PAD).arrangement)
     world.put(0.45, -0.1)
     return world
 
@@ -113,14 +115,14 @@ def test_held_means_near_and_between_the_fingers(world: StagedWorld, task: Place
 
 def test_layouts_of_the_three_splits_are_disjoint_and_of_a_seed() -> None:
     drawn = {
-        (split, seed, index): draw_layout(split, seed, index)
+        (split, seed, index): draw_place_layout(split, seed, index)
         for split in Split
         for seed in (0, 1)
         for index in range(100)
     }
     assert len({(layout.block_xy_m, layout.pad_xy_m) for layout in drawn.values()}) == len(drawn)
     for (split, seed, index), layout in itertools.islice(drawn.items(), 0, None, 37):
-        assert draw_layout(split, seed, index) == layout
+        assert draw_place_layout(split, seed, index) == layout
     blocks = np.array([layout.block_xy_m for layout in drawn.values()])
     pads = np.array([layout.pad_xy_m for layout in drawn.values()])
     assert (np.sign(blocks[:, 1]) == -np.sign(pads[:, 1])).all()
@@ -131,18 +133,18 @@ def test_layouts_of_the_three_splits_are_disjoint_and_of_a_seed() -> None:
         assert (places + 0.015 < safety.workspace_max_m[:2]).all()
 
 
-def truth(**changes: object) -> SceneTruth:
-    scene = SceneTruth(
+def truth(**changes: object) -> PlaceTruth:
+    scene = PlaceTruth(
         block_m=np.array([0.45, -0.1, BLOCK_HALF_M]), pad_xy_m=np.array(PAD), held=False, upright=True, resting=True
     )
     return dataclasses.replace(scene, **changes)  # type: ignore[arg-type]
 
 
-STYLE = ExpertStyle()
+STYLE = PlaceStyle()
 
 
 def test_expert_sees_the_scene_and_the_arm_only() -> None:
-    assert list(inspect.signature(expert_motion).parameters) == ["truth", "state", "style"]
+    assert list(inspect.signature(place_motion).parameters) == ["truth", "state", "style"]
 
 
 def test_expert_never_exceeds_its_steps() -> None:
@@ -150,37 +152,37 @@ def test_expert_never_exceeds_its_steps() -> None:
     for _ in range(500):
         state = hand(rng.uniform(0.0, 0.08), tuple(rng.uniform([0.3, -0.2, 0.0], [0.6, 0.2, 0.3])))
         block_m = rng.uniform([0.3, -0.2, 0.02], [0.6, 0.2, 0.2])
-        motion = expert_motion(truth(block_m=block_m, held=bool(rng.integers(2))), state, STYLE)
+        motion = place_motion(truth(block_m=block_m, held=bool(rng.integers(2))), state, STYLE)
         assert np.linalg.norm(motion.delta_m[:2]) <= STYLE.lateral_step_m + 1e-12
         assert -STYLE.down_step_m <= motion.delta_m[2] <= STYLE.up_step_m
         assert motion.gripper in (-1.0, 1.0)
 
 
 def test_expert_goes_to_the_block_and_descends_only_above_it() -> None:
-    motion = expert_motion(truth(), hand(at=(0.45, 0.05, GRASP_Z_M + HOVER_M)), STYLE)
+    motion = place_motion(truth(), hand(at=(0.45, 0.05, GRASP_Z_M + HOVER_M)), STYLE)
     assert motion.delta_m[1] == pytest.approx(-STYLE.lateral_step_m)
     assert motion.delta_m[2] == pytest.approx(0.0)
-    above = expert_motion(truth(), hand(at=(0.45, -0.1 + 0.5 * CAPTURE_M, 0.1)), STYLE)
+    above = place_motion(truth(), hand(at=(0.45, -0.1 + 0.5 * CAPTURE_M, 0.1)), STYLE)
     assert above.delta_m[2] == pytest.approx(-STYLE.down_step_m)
     assert above.gripper == 1.0
 
 
 def test_expert_grasps_at_the_block_and_releases_on_the_pad() -> None:
     down = (0.45, -0.1, GRASP_Z_M + 0.001)
-    assert expert_motion(truth(), hand(at=down), STYLE).gripper == -1.0
+    assert place_motion(truth(), hand(at=down), STYLE).gripper == -1.0
     on_pad = truth(block_m=np.array([*PAD, BLOCK_HALF_M]), held=True)
-    assert expert_motion(on_pad, hand(0.04, (*PAD, GRASP_Z_M)), STYLE).gripper == 1.0
+    assert place_motion(on_pad, hand(0.04, (*PAD, GRASP_Z_M)), STYLE).gripper == 1.0
     carried = truth(block_m=np.array([0.45, 0.0, 0.1]), held=True)
-    assert expert_motion(carried, hand(0.04, (0.45, 0.0, 0.1)), STYLE).gripper == -1.0
+    assert place_motion(carried, hand(0.04, (0.45, 0.0, 0.1)), STYLE).gripper == -1.0
 
 
 def test_expert_opens_and_rises_when_it_closed_on_nothing() -> None:
-    motion = expert_motion(truth(), hand(0.0, (0.45, -0.1, 0.05)), STYLE)
+    motion = place_motion(truth(), hand(0.0, (0.45, -0.1, 0.05)), STYLE)
     assert motion.gripper == 1.0
     assert motion.delta_m[2] > 0.0
 
 
 def test_expert_leaves_upwards_once_the_block_is_placed() -> None:
     placed = truth(block_m=np.array([*PAD, BLOCK_HALF_M]))
-    np.testing.assert_allclose(expert_motion(placed, hand(at=(*PAD, 0.03)), STYLE).delta_m, [0.0, 0.0, STYLE.up_step_m])
-    np.testing.assert_allclose(expert_motion(placed, hand(at=(*PAD, 0.2)), STYLE).delta_m, np.zeros(3))
+    np.testing.assert_allclose(place_motion(placed, hand(at=(*PAD, 0.03)), STYLE).delta_m, [0.0, 0.0, STYLE.up_step_m])
+    np.testing.assert_allclose(place_motion(placed, hand(at=(*PAD, 0.2)), STYLE).delta_m, np.zeros(3))

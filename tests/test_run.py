@@ -12,8 +12,9 @@ from policy.run_folder import RunFolder
 from policy.weights import WeightsRefused, pack
 from robot.clock import VirtualClock
 from robot.errors import BadInputError
-from robot.simulation.expert import ExpertStyle
-from robot.simulation.layout import Split, draw_layout
+from robot.simulation.layout import Split
+from robot.simulation.place_expert import PlaceStyle
+from robot.simulation.place_layout import draw_place_layout
 from robot.simulation.simulated_arm import SimulatedArm
 from teleop.arbiter import Source
 from teleop.run import Run
@@ -68,10 +69,10 @@ def test_expert_succeeds_on_every_layout_through_the_loop(station: LoadedStation
         np.testing.assert_array_equal(episode.array("actions")[drove], human)
         # what the expert did answers to the very state that is logged beside it, and not to that of the tick before
         steps_m = 0.02 * np.linalg.norm(human[:, :2], axis=1)
-        near = int(np.argmax(steps_m < 0.9 * ExpertStyle().lateral_step_m))
+        near = int(np.argmax(steps_m < 0.9 * PlaceStyle().lateral_step_m))
         tcp_m = episode.array("tick/T_base_tcp")[drove][near, :2, 3]
-        off_m = np.linalg.norm(tcp_m - draw_layout(Split.SELECTION, 1, episode.header.episode).block_xy_m)
-        assert steps_m[near] == pytest.approx(ExpertStyle().gain * off_m, rel=0.02)
+        off_m = np.linalg.norm(tcp_m - draw_place_layout(Split.SELECTION, 1, episode.header.episode).block_xy_m)
+        assert steps_m[near] == pytest.approx(PlaceStyle().gain * off_m, rel=0.02)
 
 
 def test_a_run_is_gone_on_with_and_no_episode_is_written_over(brief: LoadedStation, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from perception.simulated_camera import (
     intrinsics_px,
     nominal_pose,
 )
-from robot.simulation.layout import Layout
-from robot.simulation.scene import PAD_HALF_M
+from robot.simulation.place_layout import PlaceLayout
+from robot.simulation.place_scene import PAD_HALF_M
 from robot.simulation.world import SimulatedWorld
 from tests.contracts import CameraContract, newest
 
@@ -24,7 +24,7 @@ FRONT = SimulatedCameraConfig(
     kind="simulated", name="front", mount="base", eye_m=(0.45, 0.0, 0.9), target_m=(0.45, 0.0, 0.0), up=(1.0, 0.0, 0.0),
     height=24, width=32, vertical_fov_deg=50.0, rate_hz=20.0,
 )  # fmt: skip
-LAYOUT = Layout(block_xy_m=(0.45, -0.15), block_yaw_rad=0.0, pad_xy_m=(0.40, 0.12))
+LAYOUT = PlaceLayout(block_xy_m=(0.45, -0.15), block_yaw_rad=0.0, pad_xy_m=(0.40, 0.12))
 
 
 def config(**changes: object) -> SimulatedCameraConfig:
@@ -105,9 +105,9 @@ def test_same_seed_gives_the_same_frames_and_another_seed_others() -> None:
     assert times(1) != times(2)
 
 
-def look(config: SimulatedCameraConfig, layout: Layout = LAYOUT) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def look(config: SimulatedCameraConfig, layout: PlaceLayout = LAYOUT) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     world = SimulatedWorld(start_s=0.0)
-    world.lay(layout)
+    world.lay(layout.arrangement)
     return SimulatedCamera(config, world, seed=0).look()
 
 

@@ -8,17 +8,20 @@ import pytest
 
 import teleop.simulated_operator
 from robot.arm_state import ArmState
-from robot.simulation.expert import GRASP_Z_M
-from robot.simulation.layout import Split, draw_layout
-from robot.simulation.place_task import SceneTruth, TaskStatus
+from robot.simulation.layout import Split
+from robot.simulation.place_expert import GRASP_Z_M
+from robot.simulation.place_layout import draw_place_layout
+from robot.simulation.place_task import PlaceTruth
+from robot.simulation.task import TaskStatus
 from teleop.human_input import HumanCommand, HumanEvent, HumanInput
+from teleop.place_sight import PlaceWorries
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import OperatorTraits, SimulatedOperator
 from teleop.unattended import Unattended
 from tests.contracts import HumanInputContract
 from tests.scene_bench import PERIOD_S, SCALE_M, Scene
 
-TRAITS = OperatorTraits()
+TRAITS, WORRIES = OperatorTraits(), PlaceWorries()
 DOWN = np.array([0.0, 0.0, -0.005])
 
 
@@ -32,10 +35,10 @@ def beside(scene: Scene, seed: int = 0) -> SimulatedOperator:
 
 def off_target(scene: Scene) -> bool:
     """The rule in words: descending below the watched height, further off the block than the slack allows."""
-    tcp_m, block_m = scene.world.arm_state().T_base_tcp[:3, 3], scene.world.block_position_m()
+    tcp_m, block_m = scene.world.arm_state().T_base_tcp[:3, 3], scene.world.object_position_m()
     height_m = tcp_m[2] - GRASP_Z_M
     miss_m = float(np.linalg.norm(tcp_m[:2] - block_m[:2]))
-    return height_m <= TRAITS.watch_below_m and miss_m > TRAITS.grasp_off_m + TRAITS.grasp_slack * height_m
+    return height_m <= WORRIES.watch_below_m and miss_m > WORRIES.grasp_off_m + WORRIES.grasp_slack * height_m
 
 
 def takeover_after_s(seed: int) -> float:
@@ -63,7 +66,7 @@ def test_reaction_takes_three_to_five_tenths_of_a_second() -> None:
 
 @pytest.mark.parametrize("index", range(3))
 def test_operator_lets_a_policy_that_does_well_go_on_and_labels_its_success(index: int) -> None:
-    scene = Scene(draw_layout(Split.TRAINING, 11, index))
+    scene = Scene(draw_place_layout(Split.TRAINING, 11, index))
     operator = beside(scene, index)
     for _ in range(300):
         command = operator.poll(scene.now_s)
@@ -299,12 +302,12 @@ def test_a_descent_is_judged_by_its_miss_and_the_height_that_is_left(
     operator = beside(scene)
     here = scene.world.arm_state()
 
-    def seen(z_m: float) -> tuple[SceneTruth, ArmState]:
+    def seen(z_m: float) -> tuple[PlaceTruth, ArmState]:
         T = here.T_base_tcp.copy()
         T[:3, 3] = 0.45, 0.0, z_m
         block_m = T[:3, 3] if held else np.array([0.45 + off_m, 0.0, 0.02])
         pad_xy_m = block_m[:2] - np.array([off_m, 0.0])
-        truth = SceneTruth(block_m=block_m, pad_xy_m=pad_xy_m, held=held, upright=True, resting=False)
+        truth = PlaceTruth(block_m=block_m, pad_xy_m=pad_xy_m, held=held, upright=True, resting=False)
         return truth, dataclasses.replace(here, T_base_tcp=T, gripper_width_m=0.04 if held else 0.08)
 
     assert not operator._goes_wrong(*seen(GRASP_Z_M + height_m + 0.005), 0.0)

@@ -8,18 +8,18 @@ import pytest
 import robot.simulation.world
 from robot import fr3
 from robot.fr3 import FR3Kinematics
-from robot.simulation.layout import Layout
-from robot.simulation.scene import BLOCK_HALF_M
+from robot.simulation.place_layout import PlaceLayout
+from robot.simulation.place_scene import BLOCK_HALF_M
 from robot.simulation.world import TIMESTEP_S, SimulatedWorld
 
-LAYOUT = Layout(block_xy_m=(0.42, -0.1), block_yaw_rad=0.1, pad_xy_m=(0.5, 0.12))
+LAYOUT = PlaceLayout(block_xy_m=(0.42, -0.1), block_yaw_rad=0.1, pad_xy_m=(0.5, 0.12))
 PACKAGES = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def world() -> SimulatedWorld:
     world = SimulatedWorld(start_s=100.0)
-    world.lay(LAYOUT)
+    world.lay(LAYOUT.arrangement)
     return world
 
 
@@ -50,15 +50,15 @@ def test_laying_the_table_does_not_touch_the_arm(world: SimulatedWorld) -> None:
     world.set_target(q_rad, 0.05, 100.5)
     world.advance(100.3)
     before = world.arm_state()
-    world.lay(Layout(block_xy_m=(0.5, -0.05), block_yaw_rad=-0.1, pad_xy_m=(0.4, 0.05)))
+    world.lay(PlaceLayout(block_xy_m=(0.5, -0.05), block_yaw_rad=-0.1, pad_xy_m=(0.4, 0.05)).arrangement)
     after = world.arm_state()
     np.testing.assert_array_equal(after.q_rad, before.q_rad)
     np.testing.assert_array_equal(after.dq_rad_s, before.dq_rad_s)
     assert after.gripper_width_m == before.gripper_width_m
-    np.testing.assert_allclose(world.block_position_m(), [0.5, -0.05, BLOCK_HALF_M], atol=1e-12)
-    np.testing.assert_array_equal(world.pad_position_m(), [0.4, 0.05])
-    assert world.block_speed_m_s() == 0.0
-    assert world.block_up() == pytest.approx(1.0)
+    np.testing.assert_allclose(world.object_position_m(), [0.5, -0.05, BLOCK_HALF_M], atol=1e-12)
+    np.testing.assert_array_equal(world.target_xy_m(), [0.4, 0.05])
+    assert world.object_speed_m_s() == 0.0
+    assert world.object_axis()[2] == pytest.approx(1.0)
 
 
 def test_arm_keeps_its_place_without_a_target(world: SimulatedWorld) -> None:
@@ -66,7 +66,7 @@ def test_arm_keeps_its_place_without_a_target(world: SimulatedWorld) -> None:
     world.advance(103.0)
     after = world.arm_state()
     np.testing.assert_allclose(after.q_rad, before.q_rad, atol=1e-3)
-    np.testing.assert_allclose(world.block_position_m()[:2], LAYOUT.block_xy_m, atol=1e-3)
+    np.testing.assert_allclose(world.object_position_m()[:2], LAYOUT.block_xy_m, atol=1e-3)
 
 
 def test_a_target_is_reached_by_motion_and_not_at_once(world: SimulatedWorld) -> None:
@@ -110,13 +110,13 @@ def test_world_never_goes_back(world: SimulatedWorld) -> None:
 def test_same_calls_give_the_same_bits() -> None:
     def run() -> bytes:
         world = SimulatedWorld(start_s=0.0)
-        world.lay(LAYOUT)
+        world.lay(LAYOUT.arrangement)
         rng = np.random.default_rng(0)
         for tick in range(20):
             world.set_target(np.array(fr3.HOME_Q_RAD) + rng.normal(0.0, 0.05, 7), 0.02, 0.05 * (tick + 1))
             world.advance(0.05 * (tick + 1))
         state = world.arm_state()
-        return state.q_rad.tobytes() + state.tcp_velocity.tobytes() + world.block_position_m().tobytes()
+        return state.q_rad.tobytes() + state.tcp_velocity.tobytes() + world.object_position_m().tobytes()
 
     assert run() == run()
 

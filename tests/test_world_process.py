@@ -8,13 +8,16 @@ import numpy as np
 
 from robot.clock import VirtualClock
 from robot.simulation.hardware import MOST_STEPS, SimulatedHardware
-from robot.simulation.layout import Layout
+from robot.simulation.insert_layout import InsertLayout
+from robot.simulation.insert_scene import INSERT_SCENE
 from robot.simulation.mirrored_world import MirroredWorld
+from robot.simulation.place_layout import PlaceLayout
 from robot.simulation.world import TIMESTEP_S
+from robot.simulation.world_record import new_world_ring, pack_arrangement, unpack_arrangement
 from tests.servo_bench import Bench, Rings
 from tests.servo_processes import WORLD, Processes, until
 
-LAYOUT = Layout(block_xy_m=(0.42, -0.1), block_yaw_rad=0.1, pad_xy_m=(0.5, 0.12))
+LAYOUT = PlaceLayout(block_xy_m=(0.42, -0.1), block_yaw_rad=0.1, pad_xy_m=(0.5, 0.12))
 
 
 def hardware(rings: Rings, now_s: float = 100.0) -> SimulatedHardware:
@@ -44,12 +47,30 @@ def test_laying_the_table_reaches_the_world_and_every_mirror_of_it() -> None:
     rings = Rings()
     world = hardware(rings)
     loop, camera = MirroredWorld(rings.world, rings.world_orders), MirroredWorld(rings.world)
-    loop.lay(LAYOUT)
+    loop.lay(LAYOUT.arrangement)
     world.advance(100.006)
     for mirror in (loop, camera):
         assert mirror.refresh()
-        np.testing.assert_array_equal(mirror.pad_position_m(), LAYOUT.pad_xy_m)
-        np.testing.assert_allclose(mirror.block_position_m()[:2], LAYOUT.block_xy_m, atol=1e-4)
+        np.testing.assert_array_equal(mirror.target_xy_m(), LAYOUT.pad_xy_m)
+        np.testing.assert_allclose(mirror.object_position_m()[:2], LAYOUT.block_xy_m, atol=1e-4)
+
+
+def test_a_table_of_another_task_is_laid_and_seen_through_the_same_rings() -> None:
+    rings = Rings(world=new_world_ring(INSERT_SCENE))
+    world = SimulatedHardware(rings.world, rings.set_points, rings.world_orders, 100.0, scene=INSERT_SCENE)
+    loop = MirroredWorld(rings.world, rings.world_orders, scene=INSERT_SCENE)
+    layout = InsertLayout(socket_xy_m=(0.5, -0.1), slip_m=(0.004, 0.002))
+    loop.lay(layout.arrangement)
+    world.advance(100.006)
+    assert loop.refresh()
+    np.testing.assert_array_equal(loop.target_xy_m(), layout.socket_xy_m)
+    np.testing.assert_array_equal(loop.object_position_m(), world.world.object_position_m())
+    assert loop.arm_state().gripper_width_m < 0.05  # put round the peg, and told by nobody to stay closed
+
+
+def test_an_arrangement_reaches_the_world_to_the_last_bit() -> None:
+    for arrangement in (LAYOUT.arrangement, InsertLayout(socket_xy_m=(0.1, 0.2), slip_m=(0.3, 0.4)).arrangement):
+        assert unpack_arrangement(pack_arrangement(arrangement)) == arrangement
 
 
 def test_without_set_points_the_controller_brakes_by_itself_and_does_not_follow_a_jump() -> None:
@@ -75,9 +96,9 @@ def test_the_world_runs_in_real_time_and_ends_when_told() -> None:
         mirror = MirroredWorld(both.rings.world, both.rings.world_orders)
         mirror.refresh()
         began_s = mirror.time_s
-        mirror.lay(LAYOUT)
+        mirror.lay(LAYOUT.arrangement)
         until(lambda: mirror.refresh() and mirror.time_s > began_s + 0.5, "half a second of the world")
-        np.testing.assert_array_equal(mirror.pad_position_m(), LAYOUT.pad_xy_m)
+        np.testing.assert_array_equal(mirror.target_xy_m(), LAYOUT.pad_xy_m)
         steps = (mirror.time_s - began_s) / TIMESTEP_S
         np.testing.assert_allclose(steps, round(steps), atol=1e-5)
         both.process(WORLD).send_signal(signal.SIGTERM)

@@ -1,1 +1,1 @@
-"""The simulated world: an FR3-like arm, a block, a target and their physics."""
+"""The simulated world: an FR3-like arm, a table, what a task puts on it, and their physics."""

@@ -10,8 +10,10 @@ from robot.joint_stream import Reading
 from robot.message_ring import MessageRing
 from robot.shared_ring import SharedRing
 from robot.simulation.joint_controller import JointController
+from robot.simulation.place_scene import PLACE_SCENE
+from robot.simulation.scene import Scene
 from robot.simulation.world import TIMESTEP_S, SimulatedWorld
-from robot.simulation.world_record import WorldOrder, pack_world, unpack_layout
+from robot.simulation.world_record import WorldOrder, pack_world, unpack_arrangement
 from robot.simulation.world_stream import SetPoints
 
 # After a stall the rest is let go: a burst of physics would show set-points that nobody could answer to.
@@ -33,10 +35,19 @@ class SimulatedHardware:
         set_points: that the servo writes.
         orders: what the loop asks of the world.
         now_s: present time, the world's first instant [s].
+        scene: on its table.
     """
 
-    def __init__(self, ring: SharedRing, set_points: SharedRing, orders: MessageRing, now_s: float) -> None:
-        self.world = SimulatedWorld(start_s=now_s)
+    def __init__(
+        self,
+        ring: SharedRing,
+        set_points: SharedRing,
+        orders: MessageRing,
+        now_s: float,
+        *,
+        scene: Scene = PLACE_SCENE,
+    ) -> None:
+        self.world = SimulatedWorld(start_s=now_s, scene=scene)
         self._ring, self._set_points, self._orders = ring, SetPoints(set_points), orders
         arm = self.world.arm_state()
         q = tuple(arm.q_rad.tolist())
@@ -72,7 +83,7 @@ class SimulatedHardware:
     def _heed(self, kind: int, body: bytes) -> None:
         match kind:
             case WorldOrder.LAY:
-                self.world.lay(unpack_layout(body))
+                self.world.lay(unpack_arrangement(body))
                 self._publish()  # the camera must not see the old table at a later time
             case WorldOrder.FAIL:
                 self.controller.fail(body.decode(errors="replace"))

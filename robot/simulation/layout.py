@@ -1,11 +1,10 @@
-"""Where the block and the pad lie, drawn from a seed."""
+"""How a table is laid: drawn from a seed by a task, done by the world."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-
-import numpy as np
+from typing import Protocol
 
 
 class Split(enum.Enum):
@@ -17,28 +16,27 @@ class Split(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """One arrangement of the table, base frame.
+class Arrangement:
+    """Where the thing and its target are put.
 
     Attributes:
-        block_xy_m: centre of the block [m].
-        block_yaw_rad: its rotation about z [rad].
-        pad_xy_m: centre of the pad [m].
+        object_m: centre of the thing, base frame or TCP frame, shape (3,) [m].
+        object_quat_wxyz: its orientation in that frame.
+        grip_m: width of the fingers round a thing that is put into the closed hand, in whose TCP frame it then is; 0
+            for one that is put on the table [m].
+        target_xy_m: centre of the target, base frame [m].
     """
 
-    block_xy_m: tuple[float, float]
-    block_yaw_rad: float
-    pad_xy_m: tuple[float, float]
+    object_m: tuple[float, float, float]
+    object_quat_wxyz: tuple[float, float, float, float]
+    grip_m: float = 0.0
+    target_xy_m: tuple[float, float]
 
 
-def draw_layout(split: Split, seed: int, index: int) -> Layout:
-    """Return layout `index` of `seed`: block and pad on opposite sides of the table's middle, either way round."""
-    rng = np.random.default_rng([split.value, seed, index])
-    x = rng.uniform(0.34, 0.58, 2)
-    side = rng.choice([-1.0, 1.0])
-    block_y, pad_y = -side * rng.uniform(0.06, 0.24), side * rng.uniform(0.06, 0.24)
-    return Layout(
-        block_xy_m=(float(x[0]), float(block_y)),
-        block_yaw_rad=float(rng.uniform(-0.15, 0.15)),
-        pad_xy_m=(float(x[1]), float(pad_y)),
-    )
+class Layout(Protocol):
+    """A task's own words for one arrangement; a frozen dataclass that the log keeps field by field."""
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """What the world is to do."""
+        ...

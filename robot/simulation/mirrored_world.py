@@ -5,9 +5,11 @@ from __future__ import annotations
 from robot.errors import HardwareError
 from robot.message_ring import MessageRing
 from robot.shared_ring import SharedRing
-from robot.simulation.layout import Layout
+from robot.simulation.layout import Arrangement
+from robot.simulation.place_scene import PLACE_SCENE
+from robot.simulation.scene import Scene
 from robot.simulation.world import Array, SimulatedWorld
-from robot.simulation.world_record import WorldOrder, pack_layout, unpack_world
+from robot.simulation.world_record import WorldOrder, pack_arrangement, unpack_world
 
 
 class MirroredWorld(SimulatedWorld):
@@ -16,10 +18,11 @@ class MirroredWorld(SimulatedWorld):
     Args:
         ring: that the world's process writes.
         orders: to have the table laid; None for those who only look.
+        scene: of the world that it mirrors.
     """
 
-    def __init__(self, ring: SharedRing, orders: MessageRing | None = None) -> None:
-        super().__init__(start_s=0.0)
+    def __init__(self, ring: SharedRing, orders: MessageRing | None = None, *, scene: Scene = PLACE_SCENE) -> None:
+        super().__init__(start_s=0.0, scene=scene)
         self._ring, self._orders = ring, orders
         self._record = bytearray(ring.record_bytes)
         self._number = -1
@@ -40,9 +43,9 @@ class MirroredWorld(SimulatedWorld):
         """Become what the world is now: it goes on by itself."""
         self.refresh()
 
-    def lay(self, layout: Layout) -> None:
+    def lay(self, arrangement: Arrangement) -> None:
         """Have the table laid. Raises HardwareError when the world's process takes no orders."""
-        body = pack_layout(layout)
+        body = pack_arrangement(arrangement)
         if self._orders is None or not self._orders.has_room(len(body)):
             raise HardwareError(
                 "simulated world: its process takes no order to lay the table; start the run again"

@@ -1,8 +1,7 @@
-"""The task of the simulated station: put the block on the pad, within a tolerance."""
+"""The place task: put the block on the pad, within a tolerance."""
 
 from __future__ import annotations
 
-import enum
 import math
 from dataclasses import dataclass
 
@@ -10,20 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.arm_state import ArmState
-from robot.simulation.scene import BLOCK_HALF_M
+from robot.simulation.place_scene import BLOCK_HALF_M
+from robot.simulation.task import Look, TaskStatus
 from robot.simulation.world import SimulatedWorld
 
 
-class TaskStatus(enum.Enum):
-    """Where the task stands."""
-
-    RUNNING = "running"
-    SUCCESS = "success"
-    FAILURE = "failure"
-
-
 @dataclass(frozen=True, kw_only=True)
-class SceneTruth:
+class PlaceTruth:
     """What a person beside the arm sees; the learner never does.
 
     Attributes:
@@ -50,17 +42,11 @@ class PlaceTask:
     def __init__(self, world: SimulatedWorld, *, tolerance_m: float) -> None:
         self._world, self.tolerance_m = world, tolerance_m
         self._lifted = False
-        self._seen: tuple[ArmState, int, SceneTruth] | None = None  # for this state and change of the world
+        self.truth = Look(world, self._look)
 
     def reset(self) -> None:
         """Forget the last episode; call after the table was laid."""
         self._lifted = False
-
-    def truth(self, state: ArmState) -> SceneTruth:
-        """The scene as it is now; judge and person ask for it in the same tick."""
-        if self._seen is None or self._seen[0] is not state or self._seen[1] != self._world.changes:
-            self._seen = state, self._world.changes, self._look(state)
-        return self._seen[2]
 
     def status(self, state: ArmState) -> TaskStatus:
         """Judge the scene; call once per tick."""
@@ -76,13 +62,13 @@ class PlaceTask:
             return TaskStatus.SUCCESS
         return TaskStatus.FAILURE if self._lifted else TaskStatus.RUNNING
 
-    def _look(self, state: ArmState) -> SceneTruth:
-        block_m = self._world.block_position_m()
+    def _look(self, state: ArmState) -> PlaceTruth:
+        block_m = self._world.object_position_m()
         near = math.dist(state.T_base_tcp[:3, 3].tolist(), block_m.tolist()) < 0.03
-        return SceneTruth(
+        return PlaceTruth(
             block_m=block_m,
-            pad_xy_m=self._world.pad_position_m(),
+            pad_xy_m=self._world.target_xy_m(),
             held=near and 0.030 < state.gripper_width_m < 0.046,
-            upright=self._world.block_up() > 0.9,
-            resting=abs(block_m[2] - BLOCK_HALF_M) < 0.003 and self._world.block_speed_m_s() < 0.02,
+            upright=self._world.object_axis()[2] > 0.9,
+            resting=abs(block_m[2] - BLOCK_HALF_M) < 0.003 and self._world.object_speed_m_s() < 0.02,
         )

@@ -1,4 +1,4 @@
-"""The MJCF of the simulated station: an FR3-like arm, a parallel gripper, a block and a pad on a table.
+"""The MJCF of the simulated station: an FR3-like arm, a parallel gripper and a table with what a task puts on it.
 
 Everything is written out from numbers here: joint frames from the FR3's modified DH table, primitive geoms
 for its links. Geom groups: 0 what cameras see, 3 collision only.
@@ -7,15 +7,12 @@ for its links. Geom groups: 0 what cameras see, 3 collision only.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from robot import fr3
 
-BLOCK_HALF_M = 0.02
-PAD_HALF_M = 0.022
 FINGER_STROKE_M = 0.04  # each; opening 80 mm as the Franka Hand's
 TABLE_RGBA = "0.62 0.60 0.56 1"
-BLOCK_RGBA = "0.85 0.16 0.12 1"
-PAD_RGBA = "0.10 0.35 0.80 1"
 
 # Link hulls as capsules in the joint's own frame: (from, to, radius) [m], our own coarse fit.
 _LINKS: tuple[tuple[tuple[float, float, float], tuple[float, float, float], float], ...] = (
@@ -34,7 +31,25 @@ _KV = (450, 450, 350, 350, 120, 120, 60)
 _TORQUE_NM = (87, 87, 87, 87, 12, 12, 12)
 
 
-def scene_xml(*, timestep_s: float) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """What a task puts on the table: one thing to be handled, and the place where it belongs.
+
+    Attributes:
+        name: of the model.
+        target_xml: a fixed body `target`, which a layout moves in the table's plane.
+        object_xml: a body `object` with a free joint `object`.
+        felt: geoms that press on each other where a wrist sensor would feel it: those that the hand moves, and those
+            that stand; "table", "left_finger" and "right_finger" are everybody's.
+    """
+
+    name: str
+    target_xml: str
+    object_xml: str
+    felt: tuple[tuple[str, ...], tuple[str, ...]] = (("left_finger", "right_finger"), ("table",))
+
+
+def scene_xml(scene: Scene, *, timestep_s: float) -> str:
     """Return the MJCF of the station, base frame = world frame, z up, table top at z = 0 [m]."""
     joints, close = [], ""
     for i, (a_m, alpha_rad, d_m) in enumerate(fr3.DH):
@@ -79,21 +94,16 @@ def scene_xml(*, timestep_s: float) -> str:
         f'<position name="{n}" joint="{n}" kp="900" kv="40" forcerange="-25 25" ctrlrange="0 {FINGER_STROKE_M}"/>'
         for n in ("finger_left", "finger_right")
     )
-    return f"""<mujoco model="handrail_place">
+    return f"""<mujoco model="handrail_{scene.name}">
   <compiler angle="radian" autolimits="true"/>
   <option timestep="{timestep_s}" integrator="implicitfast" cone="elliptic" impratio="10"/>
   <worldbody>
     <geom name="table" type="box" size="0.6 0.7 0.05" pos="0.45 0 -0.05" rgba="{TABLE_RGBA}"
           friction="0.9 0.01 0.0005"/>
-    <geom name="pad" type="box" size="{PAD_HALF_M} {PAD_HALF_M} 0.0005" pos="0.45 0.1 0.0005" rgba="{PAD_RGBA}"
-          contype="0" conaffinity="0"/>
+    {scene.target_xml}
     <body name="base"><geom name="base" type="cylinder" size="0.08 0.07" pos="0 0 0.07" rgba="0.92 0.92 0.94 1"
           contype="0" conaffinity="0"/>{"".join(joints)}{hand}{close}</body>
-    <body name="block" pos="0.45 -0.1 {BLOCK_HALF_M}">
-      <freejoint name="block"/>
-      <geom name="block" type="box" size="{BLOCK_HALF_M} {BLOCK_HALF_M} {BLOCK_HALF_M}" mass="0.06"
-            rgba="{BLOCK_RGBA}" friction="1.2 0.02 0.0005" condim="4" solimp="0.95 0.99 0.001" solref="0.006 1"/>
-    </body>
+    {scene.object_xml}
   </worldbody>
   <actuator>{actuators}{fingers}</actuator>
 </mujoco>"""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from robot import fr3
 from robot.arm_state import ArmState
-from robot.simulation.layout import Layout
-from robot.simulation.scene import BLOCK_HALF_M, scene_xml
+from robot.simulation.layout import Arrangement
+from robot.simulation.place_scene import PLACE_SCENE
+from robot.simulation.scene import Scene, scene_xml
 
 Array = NDArray[np.float64]
 TIMESTEP_S = 0.005
@@ -40,7 +41,7 @@ class WorldSnapshot:
         start_s: the loop clock's reading at the world's first instant [s].
         steps: physics steps since then.
         physics: MuJoCo's integration state.
-        pad_xy_m: centre of the pad, shape (2,) [m].
+        target_xy_m: centre of the target, shape (2,) [m].
         ramp_from: servo set-points (9,) at the ramp's start [rad, m].
         ramp_to: at its end.
         ramp_s: start and end of the ramp [s].
@@ -50,7 +51,7 @@ class WorldSnapshot:
     start_s: float
     steps: int
     physics: Array
-    pad_xy_m: Array
+    target_xy_m: Array
     ramp_from: Array
     ramp_to: Array
     ramp_s: tuple[float, float]
@@ -66,8 +67,8 @@ class SimulatedWorld:
         changes: counts up whenever something may have moved.
     """
 
-    def __init__(self, *, start_s: float) -> None:
-        self._model = mujoco.MjModel.from_xml_string(scene_xml(timestep_s=TIMESTEP_S))
+    def __init__(self, *, start_s: float, scene: Scene = PLACE_SCENE) -> None:
+        self._model = mujoco.MjModel.from_xml_string(scene_xml(scene, timestep_s=TIMESTEP_S))
         self._data = mujoco.MjData(self._model)
         self._start_s, self._steps = start_s, 0
         self._cameras: list[Captures] = []
@@ -76,12 +77,12 @@ class SimulatedWorld:
         model = self._model
         self._joint_q = slice(0, 7)
         self._finger_q = slice(7, 9)
-        self._block_q = int(model.joint("block").qposadr[0])
-        self._block_v = int(model.joint("block").dofadr[0])
+        self._finger_v = slice(7, 9)
+        self._object_q = int(model.joint("object").qposadr[0])
+        self._object_v = int(model.joint("object").dofadr[0])
         self._tcp = int(model.site("tcp").id)
-        self._pad = int(model.geom("pad").id)
-        self._table = int(model.geom("table").id)
-        self._fingers = {int(model.geom(name).id) for name in ("left_finger", "right_finger")}
+        self._target = int(model.body("target").id)
+        self._moved, self._standing = ({int(model.geom(name).id) for name in names} for names in scene.felt)
         self._data.qpos[self._joint_q] = fr3.HOME_Q_RAD
         self._data.qpos[self._finger_q] = 0.04
         self._from = np.array([*fr3.HOME_Q_RAD, 0.04, 0.04])
@@ -112,19 +113,26 @@ class SimulatedWorld:
         """Forget a camera."""
         self._cameras.remove(camera)
 
-    def lay(self, layout: Layout) -> None:
-        """Put block and pad where `layout` says, as a person re-lays the table; the arm is not touched."""
-        block = self._block_q
-        self._data.qpos[block : block + 3] = (*layout.block_xy_m, BLOCK_HALF_M)
-        self._data.qpos[block + 3 : block + 7] = (
-            np.cos(layout.block_yaw_rad / 2),
-            0,
-            0,
-            np.sin(layout.block_yaw_rad / 2),
-        )
-        self._data.qvel[self._block_v : self._block_v + 6] = 0.0
-        self._model.geom_pos[self._pad, :2] = layout.pad_xy_m
+    def lay(self, arrangement: Arrangement) -> None:
+        """Put thing and target where they are to be, as a person re-lays the table; the arm is not moved.
+
+        Fingers that are to hold the thing are put round it. They stay closed where they were told to be before.
+        """
+        at, turned = np.array(arrangement.object_m), np.array(arrangement.object_quat_wxyz)
+        if arrangement.grip_m > 0.0:
+            data, hand = self._data, np.empty(4)
+            mujoco.mju_mat2Quat(hand, data.site_xmat[self._tcp])
+            at = data.site_xpos[self._tcp] + data.site_xmat[self._tcp].reshape(3, 3) @ at
+            in_hand = turned.copy()
+            mujoco.mju_mulQuat(turned, hand, in_hand)
+            data.qpos[self._finger_q] = arrangement.grip_m / 2.0
+            data.qvel[self._finger_v] = 0.0
+        self._data.qpos[self._object_q : self._object_q + 3] = at
+        self._data.qpos[self._object_q + 3 : self._object_q + 7] = turned
+        self._data.qvel[self._object_v : self._object_v + 6] = 0.0
+        self._model.body_pos[self._target, :2] = arrangement.target_xy_m
         self._refresh()
+        mujoco.mj_collision(self._model, self._data)  # what pressed on what is felt no more
 
     def set_target(self, q_rad: Array, gripper_width_m: float, due_s: float) -> None:
         """Ramp the joint servos from their present set-points to `q_rad` by `due_s`."""
@@ -159,7 +167,7 @@ class SimulatedWorld:
             start_s=self._start_s,
             steps=self._steps,
             physics=physics,
-            pad_xy_m=self.pad_position_m(),
+            target_xy_m=self.target_xy_m(),
             ramp_from=self._from.copy(),
             ramp_to=self._to.copy(),
             ramp_s=(self._ramp_start_s, self._ramp_end_s),
@@ -170,7 +178,7 @@ class SimulatedWorld:
         """Become what a world of the same model was; it puts the joints where they were, so never for one that runs."""
         self._start_s, self._steps = snapshot.start_s, snapshot.steps
         mujoco.mj_setState(self._model, self._data, snapshot.physics, _PHYSICS)
-        self._model.geom_pos[self._pad, :2] = snapshot.pad_xy_m
+        self._model.body_pos[self._target, :2] = snapshot.target_xy_m
         self._from, self._to = snapshot.ramp_from.copy(), snapshot.ramp_to.copy()
         self._ramp_start_s, self._ramp_end_s = snapshot.ramp_s
         self._refresh()
@@ -187,24 +195,23 @@ class SimulatedWorld:
             self._arm = self._read_arm()
         return self._arm if fault is None else replace(self._arm, fault=fault)
 
-    def block_position_m(self) -> Array:
-        """Centre of the block in the base frame, shape (3,) [m]. Simulator truth: never for the learner."""
-        position_m: Array = self._data.qpos[self._block_q : self._block_q + 3].copy()
+    def object_position_m(self) -> Array:
+        """Centre of the thing in the base frame, shape (3,) [m]. Simulator truth: never for the learner."""
+        position_m: Array = self._data.qpos[self._object_q : self._object_q + 3].copy()
         return position_m
 
-    def block_up(self) -> float:
-        """Cosine between the block's z axis and the vertical; 1 when it stands upright."""
-        quat_wxyz: list[float] = self._data.qpos[self._block_q + 3 : self._block_q + 7].tolist()
-        _, x, y, _ = quat_wxyz
-        return 1.0 - 2.0 * (x * x + y * y)
+    def object_axis(self) -> tuple[float, float, float]:
+        """Direction of the thing's z axis in the base frame; (0, 0, 1) when it stands upright."""
+        w, x, y, z = self._data.qpos[self._object_q + 3 : self._object_q + 7].tolist()
+        return 2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)
 
-    def block_speed_m_s(self) -> float:
-        """Speed of the block's centre [m/s]."""
-        return math.hypot(*self._data.qvel[self._block_v : self._block_v + 3].tolist())
+    def object_speed_m_s(self) -> float:
+        """Speed of the thing's centre [m/s]."""
+        return math.hypot(*self._data.qvel[self._object_v : self._object_v + 3].tolist())
 
-    def pad_position_m(self) -> Array:
-        """Centre of the pad on the table, shape (2,) [m]."""
-        position_m: Array = self._model.geom_pos[self._pad, :2].copy()
+    def target_xy_m(self) -> Array:
+        """Centre of the target on the table, shape (2,) [m]."""
+        position_m: Array = self._model.body_pos[self._target, :2].copy()
         return position_m
 
     def _step_to(self, to_s: float) -> None:
@@ -252,12 +259,12 @@ class SimulatedWorld:
         return state
 
     def _external_force_n(self) -> float:
-        """Force with which the fingers press on the table [N]: what a wrist sensor would feel of a crash."""
+        """Force with which the hand and what it moves press on what stands [N]: a wrist sensor's view of a crash."""
         total = 0.0
         for i in range(self._data.ncon):
             contact = self._data.contact[i]
             pair = {int(contact.geom1), int(contact.geom2)}
-            if self._table in pair and pair & self._fingers:
+            if pair & self._standing and pair & self._moved:
                 force = np.zeros(6)
                 mujoco.mj_contactForce(self._model, self._data, i, force)
                 total += abs(float(force[0]))

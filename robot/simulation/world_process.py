@@ -13,6 +13,7 @@ from robot.message_ring import MessageRing
 from robot.realtime import without_collections
 from robot.shared_ring import SharedRing
 from robot.simulation.hardware import SimulatedHardware
+from robot.simulation.scenes import SceneName, scene_named
 from robot.strict import Strict
 from robot.supervised import Supervised
 from robot.time_slice import ask_for_short_slice
@@ -21,7 +22,9 @@ _BRAKING_S = 1.0  # the longest that it waits at its end for the arm to come to 
 
 
 class WorldProcessConfig(Strict):
-    """What the process is to be: there is no choice so far."""
+    """What the process is told: `scene` stands on the table."""
+
+    scene: SceneName = "place"
 
 
 class WorldFault(enum.IntEnum):
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     with without_collections():
         ask_for_short_slice()
         # the first state goes out here: from now on they must come
-        hardware = SimulatedHardware(*rings, time.monotonic())
+        hardware = SimulatedHardware(*rings, time.monotonic(), scene=scene_named(options.config.scene))
         process.ready()
         while True:
             clock.sleep_until(hardware.next_s)

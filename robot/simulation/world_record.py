@@ -10,13 +10,15 @@ import numpy as np
 from robot.joint_stream import Reading
 from robot.message_ring import MessageRing
 from robot.shared_ring import SharedRing
-from robot.simulation.layout import Layout
+from robot.simulation.layout import Arrangement
+from robot.simulation.place_scene import PLACE_SCENE
+from robot.simulation.scene import Scene
 from robot.simulation.world import SimulatedWorld, WorldSnapshot
 from robot.simulation.world_stream import READING_BYTES, pack_reading, unpack_reading
 
 _SERVOS = 9  # seven joints and two fingers
-_FIXED = 2 + 2 + 2 + 2 * _SERVOS  # start and steps, ramp, pad, ends of the ramp
-_LAYOUT = struct.Struct("=5d")
+_FIXED = 2 + 2 + 2 + 2 * _SERVOS  # start and steps, ramp, target, ends of the ramp
+_ARRANGEMENT = struct.Struct("=10d")
 
 
 class WorldOrder(enum.IntEnum):
@@ -26,9 +28,9 @@ class WorldOrder(enum.IntEnum):
     FAIL = 2  # the arm's own reflex, for tests
 
 
-def new_world_ring(slots: int = 64) -> SharedRing:
+def new_world_ring(scene: Scene = PLACE_SCENE, slots: int = 64) -> SharedRing:
     """Make the ring that the world's process writes, one record per step of physics."""
-    size = SimulatedWorld(start_s=0.0).physics_size
+    size = SimulatedWorld(start_s=0.0, scene=scene).physics_size
     return SharedRing.new(slots=slots, record_bytes=READING_BYTES + 8 * (_FIXED + size))
 
 
@@ -41,7 +43,7 @@ def pack_world(reading: Reading, snapshot: WorldSnapshot) -> tuple[bytes, bytes]
     """Return the two parts of a record."""
     s = snapshot
     numbers = np.concatenate(
-        [(s.start_s, float(s.steps)), s.ramp_s, s.pad_xy_m, s.ramp_from, s.ramp_to, s.physics], dtype=np.float64
+        [(s.start_s, float(s.steps)), s.ramp_s, s.target_xy_m, s.ramp_from, s.ramp_to, s.physics], dtype=np.float64
     )
     return pack_reading(reading), numbers.tobytes()
 
@@ -53,7 +55,7 @@ def unpack_world(record: bytes | bytearray) -> WorldSnapshot:
         start_s=float(numbers[0]),
         steps=int(numbers[1]),
         ramp_s=(float(numbers[2]), float(numbers[3])),
-        pad_xy_m=numbers[4:6],
+        target_xy_m=numbers[4:6],
         ramp_from=numbers[6 : 6 + _SERVOS],
         ramp_to=numbers[6 + _SERVOS : _FIXED],
         physics=numbers[_FIXED:],
@@ -61,12 +63,15 @@ def unpack_world(record: bytes | bytearray) -> WorldSnapshot:
     )
 
 
-def pack_layout(layout: Layout) -> bytes:
+def pack_arrangement(arrangement: Arrangement) -> bytes:
     """Return the body of a LAY."""
-    return _LAYOUT.pack(*layout.block_xy_m, layout.block_yaw_rad, *layout.pad_xy_m)
+    a = arrangement
+    return _ARRANGEMENT.pack(*a.object_m, *a.object_quat_wxyz, a.grip_m, *a.target_xy_m)
 
 
-def unpack_layout(body: bytes) -> Layout:
-    """Return the layout of a body that `pack_layout` made."""
-    x, y, yaw_rad, pad_x, pad_y = _LAYOUT.unpack(body)
-    return Layout(block_xy_m=(x, y), block_yaw_rad=yaw_rad, pad_xy_m=(pad_x, pad_y))
+def unpack_arrangement(body: bytes) -> Arrangement:
+    """Return the arrangement of a body that `pack_arrangement` made."""
+    x, y, z, qw, qx, qy, qz, grip_m, target_x, target_y = _ARRANGEMENT.unpack(body)
+    return Arrangement(
+        object_m=(x, y, z), object_quat_wxyz=(qw, qx, qy, qz), grip_m=grip_m, target_xy_m=(target_x, target_y)
+    )

@@ -8,8 +8,6 @@ from torch.nn import functional
 
 KEYPOINTS = 24
 TRUNK = 32
-# What `TargetHead` tells: where the hand will grasp and where it will let go, as seen from here, xyz each.
-TARGETS = 6
 
 
 class Keypoints(nn.Module):
@@ -45,12 +43,15 @@ class Keypoints(nn.Module):
 
 
 class Encode(nn.Module):
-    """Entry point `encode`: (front, wrist, proprio) to features, the trunk's and the two targets."""
+    """Entry point `encode`: (front, wrist, proprio) to features, the trunk's and the targets.
+
+    The targets tell where the hand will grasp and where it will let go, as seen from here, xyz each.
+    """
 
     proprio_mean: Tensor
     proprio_std: Tensor
 
-    def __init__(self, height: int, width: int, proprio_mean: Tensor, proprio_std: Tensor) -> None:
+    def __init__(self, height: int, width: int, targets: int, proprio_mean: Tensor, proprio_std: Tensor) -> None:
         super().__init__()
         self.front, self.wrist = Keypoints(height, width), Keypoints(height, width)
         self.register_buffer("proprio_mean", proprio_mean)
@@ -59,10 +60,10 @@ class Encode(nn.Module):
             nn.Linear(4 * KEYPOINTS + len(proprio_mean), 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()
         )
         self.features = nn.Linear(128, TRUNK)
-        self.targets = nn.Linear(128, TARGETS)
+        self.targets = nn.Linear(128, targets)
 
     def forward(self, front: Tensor, wrist: Tensor, proprio: Tensor) -> Tensor:
-        """Return (B, TRUNK + TARGETS); the targets are last, in units of their spread in training."""
+        """Return (B, TRUNK + targets); the targets are last, in units of their spread in training."""
         seen = [self.front(front), self.wrist(wrist), (proprio - self.proprio_mean) / self.proprio_std]
         trunk = self.trunk(torch.cat(seen, dim=1))
         return torch.cat([torch.tanh(self.features(trunk)), self.targets(trunk)], dim=1)
@@ -74,13 +75,15 @@ class Act(nn.Module):
     proprio_mean: Tensor
     proprio_std: Tensor
 
-    def __init__(self, chunk_length: int, action_size: int, bound: float, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, chunk_length: int, action_size: int, targets: int, bound: float, mean: Tensor, std: Tensor
+    ) -> None:
         super().__init__()
         self.shape, self.bound = (chunk_length, action_size), bound
         self.register_buffer("proprio_mean", mean)
         self.register_buffer("proprio_std", std)
         self.head = nn.Sequential(
-            nn.Linear(TRUNK + TARGETS + len(mean), 128),
+            nn.Linear(TRUNK + targets + len(mean), 128),
             nn.ReLU(),
             nn.Linear(128, 128),
             nn.ReLU(),

@@ -1,4 +1,4 @@
-"""Behaviour cloning of the base policy from recorded demonstrations, images and all.
+"""Behaviour cloning of a simulated station's base policy from recorded demonstrations, images and all.
 
 Besides the person's actions the encoder learns to tell where the hand will grasp and where it will let go, which
 makes the features carry positions to a millimetre or so; the chunk alone does not ask for that.
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from policy.cloning_demonstrations import CHUNK, Demonstrations, Progress, load_demonstrations
+from policy.cloning_export import export_clone
+from policy.cloning_network import Act, Encode
 from policy.episode_reader import Episode
 from policy.learner_checkpoint import load_checkpoint, save_checkpoint
 from policy.manifest import CameraCalibration
-from policy.place_demonstrations import CHUNK, Demonstrations, Progress, load_demonstrations
-from policy.place_export import export_place
-from policy.place_network import TARGETS, Act, Encode
 from robot.errors import BadInputError
 
 _SAVE_EVERY_S = 60.0
@@ -51,7 +51,7 @@ class TrainingPlan:
     held_out: float = 0.08
 
 
-def train_place(
+def clone_demonstrations(
     folders: Sequence[Path],
     out: Path,
     *,
@@ -94,7 +94,7 @@ def train_place(
     training.about["figures"] = figures
     if checkpoint is not None:
         save_checkpoint(checkpoint, training.state())
-    export_place(training.state(), out)
+    export_clone(training.state(), out)
     return figures
 
 
@@ -107,8 +107,9 @@ class _Training:
         self._bound = 1.0 - action.headroom
         mean, std = (torch.from_numpy(part) for part in (demos.proprio.mean(0), demos.proprio.std(0).clip(1e-3)))
         _, height, width = spec.cameras[0]
-        self.encode = Encode(height, width, mean, std)
-        self.act = Act(CHUNK, action.size, self._bound, mean, std)
+        self._targets = demos.targets.shape[1]
+        self.encode = Encode(height, width, self._targets, mean, std)
+        self.act = Act(CHUNK, action.size, self._targets, self._bound, mean, std)
         self._parameters = [*self.encode.parameters(), *self.act.parameters()]
         self._optimiser = torch.optim.AdamW(self._parameters, lr=plan.rate, weight_decay=1e-4)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -192,7 +193,7 @@ class _Training:
             features = self.encode(*(image[rows] for image in self._images), self._proprio[rows])
             chunk = self.act(features, self._proprio[rows])
         loss = functional.l1_loss(chunk.float(), self._chunks[rows])
-        loss = loss + self._plan.target_weight * _target_loss(features[:, -TARGETS:].float(), self._wanted[rows])
+        loss = loss + self._plan.target_weight * _target_loss(features[:, -self._targets :].float(), self._wanted[rows])
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
@@ -208,13 +209,13 @@ class _Training:
         for start in range(0, len(self._validation), 512):
             part = torch.from_numpy(self._validation[start : start + 512])
             features = self.encode(*(image[part] for image in self._images), self._proprio[part])
-            misses.append(features[:, -TARGETS:].numpy() * self._spread - self._demos.targets[part.numpy()])
+            misses.append(features[:, -self._targets :].numpy() * self._spread - self._demos.targets[part.numpy()])
             actions.append((self.act(features, self._proprio[part]) - self._chunks[part]).abs().mean().item())
-        miss_mm: NDArray[np.float64] = np.concatenate(misses) * 1e3
-        grasp, release = np.linalg.norm(miss_mm[:, :2], axis=1), np.linalg.norm(miss_mm[:, 3:5], axis=1)
+        miss_mm: NDArray[np.float64] = np.concatenate(misses).reshape(-1, self._targets // 3, 3) * 1e3
+        names = ["validation_grasp_mm", "validation_release_mm"][-miss_mm.shape[1] :]
+        median_mm = np.nanmedian(np.linalg.norm(miss_mm[:, :, :2], axis=2), axis=0)
         return {
-            "validation_grasp_mm": round(float(np.nanmedian(grasp)), 2),
-            "validation_release_mm": round(float(np.nanmedian(release)), 2),
+            **{name: round(float(value), 2) for name, value in zip(names, median_mm, strict=True)},
             "validation_action": round(float(np.mean(actions)), 4),
         }
 

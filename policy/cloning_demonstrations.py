@@ -1,6 +1,6 @@
-"""Recorded demonstrations of the place task as arrays to train on.
+"""Recorded demonstrations as arrays to train on.
 
-Besides the person's actions they hold where the hand will grasp and where it will let go, read off each
+Besides the person's actions they hold where the hand will grasp and where it will let go, or end, read off each
 demonstration in hindsight: nothing but the log is used.
 """
 
@@ -29,7 +29,8 @@ class Demonstrations:
         images: per camera, (N, H, W, 3) uint8.
         proprio: (N, P) float32.
         chunks: what the person did in the H ticks from here, (N, H, A) float32.
-        targets: xyz to the grasp and to the release from here, (N, 6) float32 [m]; NaN once it is past.
+        targets: xyz to the grasp and to the release from here, (N, 6) float32 [m]; NaN once it is past. Where every
+            demonstration begins with a closed hand there is no grasp, and the release or the end is all, (N, 3).
         episode: which episode, (N,).
     """
 
@@ -61,11 +62,14 @@ def load_demonstrations(folders: Sequence[Path], progress: Progress) -> tuple[De
         progress(number + 1, len(episodes), "reading")
     stacked = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     count = [len(part["proprio"]) for part in parts]
+    targets = stacked["targets"].astype(np.float32)
+    if not np.isfinite(targets[:, :3]).any():
+        targets = targets[:, 3:]
     return Demonstrations(
         images={name: stacked[name].astype(np.uint8, copy=False) for name, _, _ in spec.cameras},
         proprio=stacked["proprio"].astype(np.float32),
         chunks=stacked["chunks"].astype(np.float32),
-        targets=stacked["targets"].astype(np.float32),
+        targets=targets,
         episode=np.repeat(np.arange(len(parts)), count),
     ), episodes[0]
 
@@ -89,11 +93,11 @@ def _ticks(episode: Episode) -> dict[str, NDArray[np.generic]]:
 
 
 def _hindsight(position_m: NDArray[np.float64], *, closing: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Offsets (N, 6) to the last grasp and to the release after it; the grasp is unknown once it is past."""
+    """Offsets (N, 6) to the last grasp and to the release after it, or the end; what is past is unknown."""
     shut = np.flatnonzero(closing)
     release = int(shut[-1]) if len(shut) else len(position_m) - 1
     before = np.flatnonzero(~closing[:release])
-    grasp = int(before[-1]) + 1 if len(before) else 0
+    grasp = int(before[-1]) + 1 if len(before) else -1  # -1: it began with the hand closed on something
     targets = np.concatenate([position_m[grasp] - position_m, position_m[release] - position_m], axis=1)
     targets[grasp + 1 :, :3] = np.nan
     targets[release + 1 :, 3:] = np.nan

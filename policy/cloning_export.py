@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from policy.cloning_demonstrations import CHUNK
+from policy.cloning_network import Act, Encode
 from policy.export import Sample, export_bundle
 from policy.learner_checkpoint import load_checkpoint
 from policy.manifest import ActionSpec, CameraCalibration, CameraInput, ProprioInput
-from policy.place_demonstrations import CHUNK
-from policy.place_network import Act, Encode
 from robot.errors import BadInputError
 
 EXECUTE = 4
@@ -27,21 +27,22 @@ def export_checkpoint(path: Path, out: Path) -> dict[str, Any]:
     """
     state = load_checkpoint(path)
     try:
-        export_place(state, out)
+        export_clone(state, out)
         return _training(state)
     except (KeyError, TypeError, RuntimeError) as error:
         what = " ".join(str(error).split())
-        raise BadInputError(f"{path}: no checkpoint of train_base_policy.py place ({what}); name one") from error
+        raise BadInputError(f"{path}: no checkpoint of train_base_policy.py clone ({what}); name one") from error
 
 
-def export_place(state: Mapping[str, Any], out: Path) -> None:
-    """Write the bundle of a training's state (`policy.place_training`) to `out`."""
+def export_clone(state: Mapping[str, Any], out: Path) -> None:
+    """Write the bundle of a training's state (`policy.cloning_training`) to `out`."""
     about = state["about"]
     action = ActionSpec.model_validate_json(_json(about["action"]))
     cameras = [CameraInput(name=name, height=height, width=width) for name, height, width in about["cameras"]]
     mean, std = state["encode"]["proprio_mean"], state["encode"]["proprio_std"]
-    encode = Encode(cameras[0].height, cameras[0].width, mean, std)
-    act = Act(CHUNK, action.size, 1.0 - action.headroom, mean, std)
+    targets = len(state["encode"]["targets.bias"])
+    encode = Encode(cameras[0].height, cameras[0].width, targets, mean, std)
+    act = Act(CHUNK, action.size, targets, 1.0 - action.headroom, mean, std)
     encode.load_state_dict(state["encode"])
     act.load_state_dict(state["act"])
     images, proprio = state["sample_images"], np.asarray(state["sample_proprio"])
