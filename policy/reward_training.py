@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from policy.reward_calibration import fit_log_odds
 from policy.reward_frames import NONE, SUCCESS, LabelledEpisode
 from policy.reward_network import RewardNetwork, as_input
 
@@ -50,7 +51,7 @@ class Trained:
 
     Attributes:
         updates: made until it was best.
-        loss: balanced cross-entropy on the calibration split.
+        loss: cross-entropy on the calibration split once slope and offset are fitted to it.
         frames: that it was trained on.
         positives: of these, showing success.
     """
@@ -110,9 +111,9 @@ def train_reward(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        progress(update, plan.updates, f"training, best {best.loss:.3f}")
+        progress(update, plan.updates, f"training, best {best.loss:.4f}")
         if update % plan.check_every == 0 or update == plan.updates:
-            found = _balanced_loss(logits(network, checked.images, checked.proprio), checked.label.numpy())
+            found = _calibrated_loss(logits(network, checked.images, checked.proprio), checked.label.numpy())
             waited += 1
             if found < best.loss:
                 best = Trained(
@@ -125,7 +126,7 @@ def train_reward(
                 waited = 0
             if waited >= plan.patience:
                 break
-    progress(plan.updates, plan.updates, f"training, best {best.loss:.3f}")
+    progress(plan.updates, plan.updates, f"training, best {best.loss:.4f}")
     return best
 
 
@@ -199,9 +200,14 @@ def _shifted(image: Tensor, most_px: int, rng: np.random.Generator) -> Tensor:
     return image[:, rows][:, :, columns]
 
 
-def _balanced_loss(logit: NDArray[np.float64], label: NDArray[np.float32]) -> float:
-    losses = np.logaddexp(0.0, np.where(label > 0, -logit, logit))
-    return float(np.mean([losses[label > 0].mean(), losses[label == 0].mean()]))
+def _calibrated_loss(logit: NDArray[np.float64], label: NDArray[np.float32]) -> float:
+    """Return the cross-entropy of log-odds that are fitted first, as they are in the end.
+
+    Otherwise training would end as soon as the network is too sure of itself, long before it tells most apart.
+    """
+    slope, offset = fit_log_odds(logit, label.astype(np.int64))
+    fitted = slope * logit + offset
+    return float(np.logaddexp(0.0, np.where(label > 0, -fitted, fitted)).mean())
 
 
 def episode_logits(
