@@ -52,6 +52,7 @@ class ControlLoop:
         self.times = TickTimes()
         self._arm_state = parts.arm.state()
         self._untold = False  # the loop stood still, and the person cannot know yet
+        self._void = False  # an arm verb came meanwhile
         self._fault: str | None = None  # of the loop itself, or what the arm said to a command; until the arm verb
         self._step_s = 0.0  # what the last tick's stages took
         self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(self._arm_state))
@@ -200,14 +201,20 @@ class ControlLoop:
         """True when the arm may move: the person armed it and nothing latched since."""
         return self.state.arbiter.armed and not self.state.filter.latched
 
-    def wait_armed(self) -> bool:
-        """Poll the person until they arm, without moving or recording; False when they quit instead."""
+    def wait_armed(self, ask: Callable[[], None] = lambda: None) -> bool:
+        """Poll the person until they arm, without moving or recording; False when they quit instead.
+
+        `ask` is called when an arm verb did not count, for a stand-in that says it only once.
+        """
         self._deadline_s = self._parts.clock.now_s()
         while not self.armed and HumanEvent.ARM not in self._carried:
             human, state = self._next_tick(arming=True)
             if HumanEvent.QUIT in human.events:
                 return False
             self._carried |= human.events & HumanEvent.ARM
+            if self._void:
+                self._void = False
+                ask()
             if self._parts.watcher:
                 observation = self._parts.synchroniser.observe(self._parts.clock.now_s(), state)
                 self._parts.watcher.waiting(observation, human)
@@ -241,6 +248,7 @@ class ControlLoop:
             self._carried = HumanEvent.NONE
         if self._untold:
             # pressed before anybody was told that the loop had stood still, so it is no answer to that
+            self._void = HumanEvent.ARM in human.events
             human = replace(human, events=human.events & ~HumanEvent.ARM)
             self._untold = False
         self._stopwatch.lap("observe")

@@ -116,8 +116,9 @@ class Run:
             HardwareError: the run cannot go on; the episode is aborted, in `results`, and on disk.
         """
         self.rig.clear()
-        self._ask_to_arm()
-        if not self.loop.wait_armed():
+        if self._done and not self.loop.armed:
+            self._ask_to_arm()
+        if not self.loop.wait_armed(self._ask_to_arm):
             return None
         index = self._next
         if isinstance(self.weights, LearnedWeights):
@@ -187,13 +188,12 @@ class Run:
         """
         if not isinstance(self._human, (SimulatedOperator, ScriptedExpert, Unattended)):
             return
-        if self._done and not self.loop.armed:
-            if self.rig.simulation is None and not self.rig.arm.open_loop:
-                raise HandrailError(
-                    f"run {self.folder.run_id}: the robot latched in episode {self._next - 1} and nobody is there to "
-                    "arm it; look at the robot and start again with a gamepad or the keyboard"
-                )
-            self._human.arm()
+        if self.rig.simulation is None and not self.rig.arm.open_loop:
+            raise HandrailError(
+                f"run {self.folder.run_id}: the robot latched before episode {self._next} and nobody is there to arm "
+                "it; look at the robot and start again with a gamepad or the keyboard"
+            )
+        self._human.arm()
 
     def _take_commits(self, wait_for: int | None) -> None:
         if wait_for is not None:

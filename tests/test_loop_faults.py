@@ -209,6 +209,24 @@ def test_arming_while_a_tick_was_stopped_in_its_middle_is_no_answer_to_that(benc
     assert not bench.loop.armed
 
 
+def test_a_stand_in_is_asked_again_when_its_arm_verb_came_in_a_standstill(bench: LoopBench) -> None:
+    bench.episode(when(t2=says(HumanEvent.STOP)))
+    bench.loop._parts = replace(bench.loop._parts, stall_s=0.3)
+    asked: list[bool] = []
+
+    def ask() -> None:
+        asked.append(bench.loop.armed)
+        bench.person.waits_for = [says(HumanEvent.ARM)]
+
+    bench.arm.takes_s = lambda: 0.45 if len(bench.person.waits_for) == 2 else 0.0
+    bench.person.waits_for = [says(), says(), says(HumanEvent.ARM)]
+    assert bench.loop.wait_armed(ask)
+    assert asked == [False]
+    again = bench.episode(when(t2=says(HumanEvent.SUCCESS)))
+    assert again.outcome is not None
+    assert again.outcome.outcome is Outcome.SUCCESS
+
+
 def test_one_arm_verb_clears_faults_once_and_not_while_it_is_waited_for(bench: LoopBench) -> None:
     cleared: list[int] = []
     clear = bench.arm.clear_fault
