@@ -44,6 +44,7 @@ from policy.episode_schema import EpisodeSpec, Row, seal
 from policy.episode_spool import EpisodeSpool
 from policy.episode_writer import EpisodeWriter
 from policy.learner_episode import of_episode
+from policy.learner_process import REPORT_EVERY_S
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_store import EpisodeStore
 from policy.provenance import collect_provenance
@@ -71,7 +72,8 @@ class Killed:
         after_s: from the last start to the kill [s].
         updates: made when it was killed, as of up to a second before; those that a robot's kill cost are none.
         lost_updates: of them, not in the checkpoint.
-        checkpoint_age_s: at the kill, counted from the learner's start where there was none since [s].
+        checkpoint_age_s: at the kill, counted from when the learner began to learn where there was none since [s].
+        stalled_s: how much longer than asked this script slept before the kill; so long the machine stood still [s].
         version: highest that a robot had accepted.
         version_after: the learner's at its first word after the kill.
         updates_after: likewise.
@@ -82,6 +84,7 @@ class Killed:
     updates: int
     lost_updates: int
     checkpoint_age_s: float
+    stalled_s: float
     version: int
     version_after: int
     updates_after: int
@@ -94,7 +97,7 @@ class Killed:
         checks = {
             "version fell": self.version_after < self.version,
             "updates below the checkpoint": self.updates_after < self.saved_updates,
-            "checkpoint too old": self.checkpoint_age_s > self.checkpoint_every_s + _SAVES_WITHIN_S,
+            "checkpoint too old": self.checkpoint_age_s > self.checkpoint_every_s + _SAVES_WITHIN_S + self.stalled_s,
         }
         return [name for name, wrong in checks.items() if wrong]
 
@@ -109,6 +112,7 @@ class Session:
     robots: int
     learner: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
+    learning_s: float = 0.0
     running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -126,11 +130,13 @@ class Session:
         path.write_text(self.settings.model_dump_json())
         (self.settings.state_dir / "status.json").unlink(missing_ok=True)
         parent = str(os.getpid())
-        command = [sys.executable, "-m", "policy.learner_process", "--settings", str(path), "--parent-pid", parent]
+        command = [sys.executable, "-X", "faulthandler", "-m", "policy.learner_process"]
+        command += ["--settings", str(path), "--parent-pid", parent]
         with (self.folder / "learner.log").open("ab") as log:
             self.learner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         self.started_s = time.monotonic()
         self.wait(lambda: self.status().get("phase", "loading") != "loading", _STARTS_WITHIN_S)
+        self.learning_s = time.monotonic() - REPORT_EVERY_S  # it says so at the end of its first report's time
         return self.status()
 
     def start_robot(self, number: int) -> None:
@@ -154,8 +160,8 @@ class Session:
         names = [path.name for number in range(self.robots) for path in self.run(number).glob("weights/[0-9]*-*")]
         return max((int(name.partition("-")[0]) for name in names), default=0)
 
-    def kill(self, kind: str, number: int) -> Killed:
-        """Kill by SIGKILL, start again what died, and look."""
+    def kill(self, kind: str, number: int, *, stalled_s: float) -> Killed:
+        """Kill by SIGKILL, start again what died, and look; `stalled_s` is for the report."""
         assert self.learner is not None
         before, version = self.status(), self.accepted()
         saved = self.settings.state_dir / "checkpoint.safetensors"
@@ -169,7 +175,7 @@ class Session:
         killed_s, now_s = time.monotonic(), time.time()
         for process in victims[kind]:
             process.wait()
-        age_s = min(now_s - saved.stat().st_mtime, killed_s - self.started_s)
+        age_s = min(now_s - saved.stat().st_mtime, killed_s - self.learning_s)
         saved_updates = updates_in(saved) if kind != "robot" else 0
         after_s = killed_s - self.started_s
         if kind != "robot":
@@ -177,6 +183,8 @@ class Session:
         for place in [number] if kind == "robot" else list(self.running) if kind == "both" else []:
             self.start_robot(place)
         if kind == "robot":
+            spoken = self.settings.state_dir / "status.json"
+            self.wait(lambda: spoken.stat().st_mtime > now_s, _STARTS_WITHIN_S)
             after = self.status()
         return Killed(
             kind=kind,
@@ -184,6 +192,7 @@ class Session:
             updates=before["updates"],
             lost_updates=max(0, before["updates"] - saved_updates) if kind != "robot" else 0,
             checkpoint_age_s=round(age_s, 2) if kind != "robot" else 0.0,
+            stalled_s=round(stalled_s, 2),
             version=version,
             version_after=after["version"],
             updates_after=after["updates"],
@@ -236,8 +245,11 @@ class Session:
             time.sleep(0.02)
 
     def said(self) -> str:
-        """Return the last words of all."""
-        return "\n".join(f"{path.name}: {path.read_text()[-800:]}" for path in sorted(self.folder.glob("*.log")))
+        """Return the last words of all; a learner that hangs says where."""
+        if self.learner is not None and self.learner.poll() is None:
+            self.learner.send_signal(signal.SIGABRT)
+            self.learner.wait()
+        return "\n".join(f"{path.name}: {path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.log")))
 
     def end(self) -> None:
         """End what still runs."""
@@ -296,8 +308,10 @@ def kill_often(
             session.start_robot(number)
         session.wait(lambda: session.status()["updates"] > 0, _STARTS_WITHIN_S)
         for count in range(times * len(KINDS)):
-            time.sleep(rng.uniform(0.05, within_s))
-            kills.append(session.kill(KINDS[count % len(KINDS)], rng.randrange(robots)))
+            pause_s, began_s = rng.uniform(0.05, within_s), time.monotonic()
+            time.sleep(pause_s)
+            stalled_s = time.monotonic() - began_s - pause_s
+            kills.append(session.kill(KINDS[count % len(KINDS)], rng.randrange(robots), stalled_s=stalled_s))
             say(f"{count + 1}/{times * len(KINDS)}: {kills[-1]}")
         left = session.finish()
     finally:
@@ -313,6 +327,7 @@ def kill_often(
         "checkpoint_every_s": checkpoint_every_s,
         **left,
         "lost_updates": _spread([killed.lost_updates for killed in of_learner]),
+        "stalled_s": _spread([killed.stalled_s for killed in kills]),
         "checkpoint_age_s": _spread([killed.checkpoint_age_s for killed in of_learner]),
         "problems": dict(problems),
         "each": [dataclasses.asdict(killed) for killed in kills],

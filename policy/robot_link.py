@@ -206,7 +206,7 @@ class RobotLink:
         return found
 
     def read_ahead(self, budget_s: float) -> None:
-        """Read what is to be sent next from the disk, for about `budget_s`; an episode takes some 10 ms."""
+        """Read what is to be sent next from the disk, for about `budget_s`; an episode takes some 20 ms."""
         until_s = self._now_s() + budget_s
         if any(entry.payload is None for entry in self._outbox.values()):
             self.look()  # it may know episodes by hearsay only
