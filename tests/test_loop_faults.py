@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from policy.episode_header import Outcome
+from robot.arm_state import ArmState
 from teleop.arbiter import HoldReason, Source
 from teleop.human_input import HumanCommand, HumanEvent
 from tests.loop_bench import PERIOD_S, TIMEOUT_S, LoopBench, says, when
@@ -218,7 +219,14 @@ def test_a_stand_in_is_asked_again_when_its_arm_verb_came_in_a_standstill(bench:
         asked.append(bench.loop.armed)
         bench.person.waits_for = [says(HumanEvent.ARM)]
 
-    bench.arm.takes_s = lambda: 0.45 if len(bench.person.waits_for) == 2 else 0.0
+    read = bench.arm.state
+
+    def slow() -> ArmState:
+        if len(bench.person.waits_for) == 2:
+            bench.clock.sleep_until(bench.clock.now_s() + 0.45)
+        return read()
+
+    bench.arm.state = slow  # type: ignore[method-assign]
     bench.person.waits_for = [says(), says(), says(HumanEvent.ARM)]
     assert bench.loop.wait_armed(ask)
     assert asked == [False]
