@@ -10,7 +10,7 @@ from environment import cli
 from tqdm import tqdm
 
 from policy.manifest_file import read_manifest
-from policy.weights_file import newest_weights, read_weights
+from policy.weights_file import final_weights, read_weights
 from policy.wilson import wilson95
 from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
@@ -68,8 +68,8 @@ def _weights(controller: str, path: Path | None, run: Path | None) -> Path | Non
             raise BadInputError("--controller base: takes neither --weights nor --run; say --controller residual")
         return None
     if path is None and run is None:
-        raise BadInputError("--controller residual: has no weights; add --weights FILE, or --run DIR for its newest")
-    return path or newest_weights(run or Path())
+        raise BadInputError("--controller residual: has no weights; add --weights FILE, or --run DIR for those it ended with")
+    return path or final_weights(run or Path())
 
 
 def _parser() -> cli.ScriptParser:
@@ -84,7 +84,7 @@ def _parser() -> cli.ScriptParser:
     )
     parser.add_argument("--controller", choices=["base", "residual"], required=True, help="what drives")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of the residual")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="take the newest weights of this run")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="take the weights that this run ended with")
     parser.add_argument("--episodes", type=cli.count, default=60, metavar="N", help="layouts (default 60)")
     parser.add_argument("--seed", type=cli.seed, default=0, help="of the family of layouts")
     parser.add_argument(

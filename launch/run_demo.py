@@ -55,6 +55,10 @@ def main() -> int:
         f"interventions       {summary['interventions']['first_quarter_per_episode']:.2f} an episode in the first "
         f"quarter, {summary['interventions']['last_quarter_per_episode']:.2f} in the last"
     )
+    if summary["rolled_back"]:
+        print(f"rolled back         {summary['rolled_back']['why']}")
+    for line in summary["advice"]:
+        print(f"corrections         {line}")
     print(f"replayed            {replay['ticks']} ticks, {replay['mismatches']} mismatches")
     print(f"took                {summary['wall_s']:.0f} s, {summary['env_steps']} ticks of training")
     print(f"open                {out / 'report.html'}")

@@ -42,7 +42,7 @@ def main() -> int:
 
         status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
     weights = settings.state_dir / "weights.safetensors"
-    print(status.line())
+    print("\n".join([status.line(), *status.advice]))
     print(f"weights {status.version}: {weights}" if weights.exists() else "no weights yet", flush=True)
     document = dataclasses.asdict(status) | {"state": settings.state_dir, "run_id": settings.run_id}
     cli.write_json(args.json, document | {"weights": weights if weights.exists() else None})
@@ -57,6 +57,7 @@ class _Progress:
             tqdm(total=settings.offline_updates, unit="update", disable=None) if settings.endpoint is None else None
         )
         self._said: tuple[object, ...] = ()
+        self._wanting: tuple[str, ...] = ()
 
     def __enter__(self) -> _Progress:
         return self
@@ -76,6 +77,10 @@ class _Progress:
             where = f"{status.endpoint}, " if status.phase == "loading" else ""
             print(f"{where}{status.line()}", flush=True)
             self._said = news
+        wanting = tuple(line.split(":")[0] for line in status.advice)  # the shares in the lines change all the time
+        if wanting != self._wanting:
+            print("\n".join(status.advice) or "all corrections are within reach", flush=True)
+            self._wanting = wanting
 
 
 def _settings(loaded: LoadedStation, args: argparse.Namespace, *, keys: bool) -> LearnerSettings:

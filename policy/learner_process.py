@@ -172,6 +172,7 @@ class _Loop:
 
     def _status(self, phase: str) -> LearnerStatus:
         training, link = self._training, self._link
+        reach = training.reachability()
         return LearnerStatus(
             endpoint=link.endpoint if link else None,
             pid=os.getpid(),
@@ -191,6 +192,8 @@ class _Loop:
             denied=link.denied if link else 0,
             behind=training.behind,
             figures=training.figures,
+            reach=reach.summary() if reach else None,
+            advice=tuple(reach.lines()) if reach else (),
             problem=self._disk or training.problem or self._problem or (link.problem if link else ""),
         )
 

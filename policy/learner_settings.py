@@ -58,6 +58,7 @@ class LearnerSettings(Strict):
         run_id: named in the weights messages.
         bundle_sha256: content hash of the base policy whose features are learned on.
         feature_size, proprio_size, action_size: F, P and A of that base.
+        action_names: of the action's dimensions, for messages; their numbers when empty.
         endpoint: where robots connect, e.g. tcp://127.0.0.1:5757, `*` for any free port, or ipc://PATH;
             None learns offline, from `episodes` and `demonstrations` alone, and ends.
         seed: of the networks and of what is drawn from the buffer.
@@ -86,6 +87,7 @@ class LearnerSettings(Strict):
     feature_size: Annotated[int, Field(ge=1, le=4096)]
     proprio_size: Annotated[int, Field(ge=0, le=4096)]
     action_size: Annotated[int, Field(ge=1, le=64)]
+    action_names: tuple[str, ...] = ()
     endpoint: str | None = "tcp://127.0.0.1:*"
     seed: Count = 0
     schedule: Annotated[LockStep | FreeRunning, Field(discriminator="mode")] = FreeRunning()
@@ -105,6 +107,12 @@ class LearnerSettings(Strict):
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     niceness: Annotated[int, Field(ge=0, le=19)] = 5
     checkpoint_every_s: Annotated[float, Field(gt=0.0)] = 20.0
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.action_names and len(self.action_names) != self.action_size:
+            raise ValueError(f"action_names are {len(self.action_names)}, action_size is {self.action_size}")
+        return self
 
     def fingerprint(self) -> dict[str, Any]:
         """What a checkpoint depends on: a learner that goes on must have the same."""

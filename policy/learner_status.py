@@ -26,6 +26,8 @@ class LearnerStatus:
         denied: connections of robots whose key may not connect.
         behind: ticks come faster than they can be learned from.
         figures: what the last update told.
+        reach: what the corrections ask of the residual, see `policy.reachability.Reachability.summary`.
+        advice: lines about it for the person; empty when all is within reach.
         problem: the last thing that went wrong, or "".
     """
 
@@ -47,6 +49,8 @@ class LearnerStatus:
     denied: int = 0
     behind: bool = False
     figures: dict[str, float] | None = None
+    reach: dict[str, dict[str, float | int | str | None]] | None = None
+    advice: tuple[str, ...] = ()
     problem: str = ""
 
     def line(self) -> str:

@@ -26,6 +26,7 @@ from policy.learner_episode import EpisodeArrays, Floats
 from policy.learner_history import LearnerHistory
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.learner_store import EpisodeStore, write_whole
+from policy.reachability import Reachability
 from policy.replay_buffer import Batch, ReplayBuffer
 from policy.residual import Dims
 from policy.transitions import transitions
@@ -107,6 +108,8 @@ class Training:
         self.busy_s = 0.0
         self.figures: dict[str, float] = {}
         self.problem = ""
+        self._reach: Reachability | None = None
+        self._reach_of = -1  # changes of the buffer that it was measured at
         self._insists = False  # on the weights given out last, after a rollback
         if self._checkpoint.exists():
             self._resume()
@@ -128,6 +131,22 @@ class Training:
     def guided_size(self) -> int:
         """Transitions that a person showed."""
         return self._buffer.guided_size
+
+    def reachability(self) -> Reachability | None:
+        """Return what the corrections ask of the residual; None where its bounds are not known."""
+        if self._buffer.changes != self._reach_of:
+            self._reach, self._reach_of = self._measure_reach(), self._buffer.changes
+        return self._reach
+
+    def _measure_reach(self) -> Reachability | None:
+        settings, size = self._settings, self._settings.action_size
+        scale = settings.algorithm.get("scale")
+        if not isinstance(scale, list) or len(scale) != size:
+            return None
+        bounds = [float(bound) for bound in scale if isinstance(bound, int | float)]
+        names = settings.action_names or tuple(map(str, range(size)))
+        chooses = settings.algorithm.get("gripper") is not None
+        return Reachability.of(self._buffer.corrections(), names, bounds, gripper=chooses)
 
     @property
     def behind(self) -> bool:

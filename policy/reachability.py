@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -67,40 +68,29 @@ class DimensionReach:
                 return f"{text}, up to {self.wanted:.2f}; {self.advice}"
 
 
-class ReachabilityMeter:
-    """Collects corrections of one action space, episode by episode."""
+@dataclass(frozen=True, kw_only=True)
+class Reachability:
+    """What the corrections of a run or of a learner's episodes ask of the residual, one entry per dimension."""
 
-    def __init__(self, names: Sequence[str], scale: Sequence[float], *, gripper: bool = False) -> None:
-        """Begin with nothing.
+    dimensions: tuple[DimensionReach, ...]
+
+    @classmethod
+    def of(cls, misses: Floats, names: Sequence[str], scale: Sequence[float], *, gripper: bool = False) -> Self:
+        """Measure corrections.
 
         Args:
+            misses: |human - base| on the ticks that a person drove, (N, A), normalised; see `corrections`.
             names: of the action's dimensions, (A,).
             scale: bound of the residual per dimension, (A,), normalised.
             gripper: the residual chooses the gripper's action itself, so that no bound holds there.
         """
-        if len(names) != len(scale):
-            raise ValueError(f"{len(names)} dimensions and {len(scale)} bounds")
-        self._names = tuple(names)
-        free = [gripper and name == "gripper" for name in names]
-        self._scale = tuple(math.inf if chosen else bound for bound, chosen in zip(scale, free, strict=True))
-        self._misses: dict[tuple[str, int], tuple[int, Floats]] = {}
-
-    def add(self, episode: EpisodeArrays) -> None:
-        """Take an episode in, in place of an older revision of it."""
-        run_id, number, revision = episode.key
-        held = self._misses.get((run_id, number))
-        if held is not None and held[0] >= revision:
-            return
-        self._misses[run_id, number] = revision, corrections(episode)
-
-    def dimensions(self) -> list[DimensionReach]:
-        """Return what was found so far, one entry per dimension."""
-        parts = [misses for _, misses in self._misses.values()]
-        misses = np.concatenate(parts) if parts else np.zeros((0, len(self._names)), np.float32)
-        return [self._dimension(i, misses[:, i]) for i in range(len(self._names))]
+        if not len(names) == len(scale) == misses.shape[1]:
+            raise ValueError(f"{len(names)} dimensions, {len(scale)} bounds and corrections of {misses.shape[1]}")
+        bounds = [math.inf if gripper and name == "gripper" else s for name, s in zip(names, scale, strict=True)]
+        return cls(dimensions=tuple(_dimension(names[i], bounds[i], misses[:, i]) for i in range(len(names))))
 
     def summary(self) -> dict[str, dict[str, float | int | str | None]]:
-        """Return the same as JSON by dimension; what is not known is None."""
+        """Return it as JSON by dimension; what is not known is None."""
         return {
             found.name: {
                 "scale": found.scale if math.isfinite(found.scale) else None,
@@ -109,33 +99,36 @@ class ReachabilityMeter:
                 "wanted": round(found.wanted, 4) if found.ticks else None,
                 "advice": str(found.advice),
             }
-            for found in self.dimensions()
+            for found in self.dimensions
         }
 
     def lines(self) -> list[str]:
         """Return one line for each dimension that something has to be done about."""
-        return [found.line() for found in self.dimensions() if found.advice not in (Advice.NONE, Advice.FEW)]
-
-    def _dimension(self, i: int, misses: Floats) -> DimensionReach:
-        name, scale, ticks = self._names[i], self._scale[i], len(misses)
-        beyond = float(np.mean(misses > np.float32(scale))) if ticks else math.nan
-        wanted = float(np.quantile(misses, 1.0 - OUTLIER_SHARE)) if ticks else math.nan
-        if ticks < MIN_TICKS:
-            advice = Advice.FEW
-        elif beyond <= WITHIN_SHARE:
-            advice = Advice.NONE
-        elif name == "gripper":
-            advice = Advice.GRIPPER  # open or closed: no bound below the whole range changes anything
-        elif scale < wanted <= WIDEST_SCALE:
-            advice = Advice.WIDEN
-        else:
-            advice = Advice.PERSON
-        return DimensionReach(name=name, scale=scale, ticks=ticks, beyond=beyond, wanted=wanted, advice=advice)
+        return [found.line() for found in self.dimensions if found.advice not in (Advice.NONE, Advice.FEW)]
 
 
-def corrections(episode: EpisodeArrays) -> Floats:
+def corrections(episodes: Iterable[EpisodeArrays], action_size: int) -> Floats:
     """Return |human - base| (N, A), normalised, on the ticks that a person drove and the base had an action for."""
-    driven = (episode.source == HUMAN) & episode.engaged
-    driven &= np.isfinite(episode.human).all(axis=1) & np.isfinite(episode.base).all(axis=1)
-    found: Floats = np.abs(episode.human[driven] - episode.base[driven])
-    return found
+    parts = [np.zeros((0, action_size), np.float32)]
+    for episode in episodes:
+        driven = (episode.source == HUMAN) & episode.engaged
+        driven &= np.isfinite(episode.human).all(axis=1) & np.isfinite(episode.base).all(axis=1)
+        parts.append(np.abs(episode.human[driven] - episode.base[driven]))
+    return np.concatenate(parts)
+
+
+def _dimension(name: str, scale: float, misses: Floats) -> DimensionReach:
+    ticks = len(misses)
+    beyond = float(np.mean(misses > np.float32(scale))) if ticks else math.nan
+    wanted = float(np.quantile(misses, 1.0 - OUTLIER_SHARE)) if ticks else math.nan
+    if ticks < MIN_TICKS:
+        advice = Advice.FEW
+    elif beyond <= WITHIN_SHARE:
+        advice = Advice.NONE
+    elif name == "gripper":
+        advice = Advice.GRIPPER  # open or closed: no bound below the whole range changes anything
+    elif scale < wanted <= WIDEST_SCALE:
+        advice = Advice.WIDEN
+    else:
+        advice = Advice.PERSON
+    return DimensionReach(name=name, scale=scale, ticks=ticks, beyond=beyond, wanted=wanted, advice=advice)

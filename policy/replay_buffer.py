@@ -175,6 +175,14 @@ class ReplayBuffer:
         self._place(record)
         return taken
 
+    def corrections(self, most: int = 50_000) -> Floats:
+        """Return |human - base| (N, A) of at most `most` transitions that a person drove, see `policy.reachability`."""
+        rows = self._store.values[self._guided.members[: min(most, self.guided_size)]]
+        flags, columns = rows.view(np.bool_), self.layout.columns()
+        driven = flags[:, self.layout.flag("human")] & flags[:, self.layout.flag("engaged")]
+        misses: Floats = np.abs(rows[:, columns["human_action"]] - rows[:, columns["base"]])
+        return misses[driven]
+
     def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int32]:
         """Draw rows (B,) with replacement: half that a person showed, where there are any, and half of everything.
 

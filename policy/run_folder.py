@@ -150,6 +150,10 @@ class RunFolder:
             raise BadInputError(f"{self.path / 'weights'}: {len(found)} files of version {version}, must be one")
         return found[0].name.partition("-")[2]
 
+    def weights_versions(self) -> list[int]:
+        """Return the versions of the weights that the run had in force, ascending."""
+        return sorted({int(path.name.partition("-")[0]) for path in (self.path / "weights").glob("[0-9]*-*")})
+
     def newest_weights(self) -> bytes | None:
         """Return the message of the highest version, None when there is none. Raises BadInputError when changed."""
         found = sorted((self.path / "weights").glob("[0-9]*-*"))

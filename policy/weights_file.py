@@ -49,8 +49,14 @@ def weights_of_version(run: Path, version: int) -> Path:
     return files[0]
 
 
-def newest_weights(run: Path) -> Path:
-    """Return the file with the highest version of a run's folder. Raises BadInputError when there is none."""
+def final_weights(run: Path) -> Path:
+    """Return the file of the weights that a run ended with: those that stayed, else the highest version.
+
+    Raises BadInputError when there is none.
+    """
+    stayed = run / "weights.safetensors"
+    if stayed.exists():
+        return stayed
     files = sorted((RunFolder.open(run).path / "weights").glob("[0-9]*-*"))
     if not files:
         raise BadInputError(f"run {run}: has no weights; name a run that had a learner, or a file with --weights")

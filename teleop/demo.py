@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from policy.episode_header import Outcome
+from policy.episode_reader import latest_revisions
+from policy.manifest_file import read_manifest
 from policy.run_folder import RunFolder
 from robot.clock import Clock, VirtualClock, WallClock
 from robot.config import SimulatedArmConfig
@@ -19,11 +21,13 @@ from teleop.episode_digest import digest_episode
 from teleop.episode_result import EpisodeResult
 from teleop.evaluation import Evaluation, evaluate
 from teleop.evaluation_worker import Line
+from teleop.last_good import MARGIN, Kept, compare, last_good
 from teleop.opening import try_operator
 from teleop.progress import Progress
 from teleop.replay import verify_run
 from teleop.rig import Rig
 from teleop.run_options import OperatorKind
+from teleop.run_reach import run_reachability
 from teleop.station import LoadedStation
 from teleop.statistics import quarter_means
 from teleop.training import TrainingResult, train_online
@@ -82,8 +86,22 @@ def run_demo(
     clock: Clock = WallClock() if real_time or operator in ("gamepad", "keyboard") else VirtualClock()
     training = _train(loaded, clock, out, plan, seed, operator)
     trained = _measure(loaded, "3 base + residual, alone", training.weights, plan, seed)
+    found = compare(trained, base)
+    kept = None if found.not_worse(MARGIN) else _kept(loaded, training, plan, seed)
+    if kept is not None:
+        trained = base
+        if kept.message is not None:
+            trained = _measure(loaded, f"3 base + weights {kept.version}", kept.message, plan, seed)
+    final = training.weights if kept is None else kept.message
     summary = _summary(base, trained, training)
+    summary["against_base"] = compare(trained, base).summary()
+    summary["rolled_back"] = None if kept is None else {"to": kept.version, "why": kept.line(training.version, found)}
+    if final is not None:
+        (out / "weights.safetensors").write_bytes(final)
     summary["replay"] = _verify(training)
+    manifest, _ = read_manifest(loaded.bundle_path)
+    reach = run_reachability(loaded.station, manifest, latest_revisions(training.run.episodes))
+    summary["reachability"], summary["advice"] = (reach.summary(), reach.lines()) if reach else ({}, [])
     summary |= {"seed": seed, "command": command, "operator": operator}
     summary["wall_s"] = round(time.perf_counter() - began_s, 1)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -174,6 +192,22 @@ def _summary(base: Evaluation, trained: Evaluation, training: TrainingResult) ->
             "refused": training.refused,
         },
     }
+
+
+def _kept(loaded: LoadedStation, training: TrainingResult, plan: DemoPlan, seed: int) -> Kept:
+    """Return which weights stay where the last ones are worse than the base.
+
+    They are chosen on layouts of their own, so that the measured ones stay unseen.
+    """
+    with Progress("3 going back to good weights", plan.layouts) as bar:
+
+        def measure(weights: bytes | None) -> Evaluation:
+            bar.step("one more measured")
+            return evaluate(loaded, weights=weights, episodes=plan.layouts, seed=seed, split=Split.SELECTION)
+
+        run = training.run
+        versions = [version for version in run.weights_versions() if 0 < version < training.version]
+        return last_good(versions, lambda version: run.weights(run.weights_sha256(version)), measure)
 
 
 def _verify(training: TrainingResult) -> dict[str, int]:

@@ -18,7 +18,7 @@ Measure = Callable[[bytes | None], Evaluation]
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """Which weights a run ends with.
+    """Which earlier weights a run goes back to.
 
     Attributes:
         version: of the weights; 0 for the base alone.
@@ -30,12 +30,10 @@ class Kept:
     message: bytes | None
     tried: dict[int, PairedDifference]
 
-    def line(self, newest: int) -> str:
-        """Say in one line what became of the newest weights."""
-        if self.version == newest:
-            return f"weights {newest} stay: {_in_words(self.tried[newest])}"
+    def line(self, newest: int, found: PairedDifference) -> str:
+        """Say in one line what became of the `newest` weights, which were `found` worse than the base."""
         kept = f"weights {self.version} ({_in_words(self.tried[self.version])})" if self.version else "the base alone"
-        return f"weights {newest} are worse than the base ({_in_words(self.tried[newest])}); rolled back to {kept}"
+        return f"weights {newest} are worse than the base ({_in_words(found)}); rolled back to {kept}"
 
 
 def last_good(

@@ -82,6 +82,8 @@ def _headline(summary: Mapping[str, Any], rates: Mapping[str, Rate]) -> str:
         parts.append(
             text(f"This run was cut short: {summary['aborted']}. What follows is what it had by then.", "warn")
         )
+    if summary.get("rolled_back"):
+        parts.append(text(f"{summary['rolled_back']['why'].capitalize()}.", "warn"))
     first, last = (_at(summary, "interventions", f"{quarter}_quarter_per_episode") for quarter in ("first", "last"))
     fell = None if first is None or last is None else f"{first:.2f} → {last:.2f}"
     facts = {
@@ -150,7 +152,24 @@ def _learner(summary: Mapping[str, Any]) -> str:
         "weights taken over": _number(_at(summary, "learner", "accepted"), ".0f"),
         "weights refused": _number(_at(summary, "learner", "refused"), ".0f"),
     }
-    return section("Learner", _tiles(facts))
+    return section("Learner", _tiles(facts), *_reachability(summary.get("reachability") or {}))
+
+
+def _reachability(dimensions: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    head = ("dimension", "bound", "corrected ticks", "beyond it", "nine in ten within", "advice")
+    rows = [
+        (
+            name,
+            _number(found["scale"], "g") or "none",
+            _number(found["ticks"], ".0f") or "",
+            _number(found["beyond"], ".0%") or "-",
+            _number(found["wanted"], ".2f") or "-",
+            str(found["advice"]),
+        )
+        for name, found in dimensions.items()
+    ]
+    said = "How far the person's corrections lay beyond what the residual may do, in units of the action's range."
+    return [text(said, "note"), table(rows, head)] if rows else []
 
 
 def _replay(summary: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from teleop.reward_agreement import reward_agreement
 from teleop.reward_watch import RewardWatch
 from teleop.run import Run
 from teleop.run_options import OperatorKind
+from teleop.run_reach import run_reachability
 
 HOW_TO_ARM: dict[OperatorKind, str] = {
     "gamepad": "disarmed: press Start to arm, hold RB to drive, B holds, Back stops",
@@ -82,6 +83,12 @@ def run_summary(run: Run) -> dict[str, object]:
             "withdrawn": weights.withdrawn,
             "lacking": weights.lacking(),
         }
+    reach = run_reachability(
+        run.rig.station, run.rig.bundle.manifest, [read_episode(episode.path) for episode in committed]
+    )
+    if reach is not None:
+        document["reachability"] = reach.summary()
+        document["advice"] = reach.lines()
     if run.rig.reward is not None:
         document["reward_model"] = _reward_model(run.rig.reward, committed)
     return document
@@ -139,6 +146,8 @@ def summary_lines(run: Run, document: dict[str, object]) -> list[str]:
         lines.append(reward["told"])
     if isinstance(run.weights, LearnedWeights) and (lacking := run.weights.lacking()):
         lines.append(lacking)
+    advice = document.get("advice")
+    lines += advice if isinstance(advice, list) else []
     return [*lines, *recording_lines(run, document), f"run: {run.folder.path}"]
 
 

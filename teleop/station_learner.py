@@ -56,6 +56,7 @@ def learner_settings(
         feature_size=manifest.feature_size,
         proprio_size=manifest.proprio_size,
         action_size=manifest.action.size,
+        action_names=manifest.action.dims,
         endpoint=endpoint,
         seed=seed,
         schedule=LockStep(updates_per_episode=learning.updates_per_episode) if lock_step else FreeRunning(),

@@ -31,6 +31,7 @@ class TrainingResult:
     Attributes:
         run: its folder.
         weights: message of the last weights in force.
+        version: of these.
         results: one per episode.
         times: stage times of every tick.
         wall_s: from the first episode to the last weights [s].
@@ -42,6 +43,7 @@ class TrainingResult:
 
     run: RunFolder
     weights: bytes
+    version: int
     results: list[EpisodeResult]
     times: TickTimes
     wall_s: float
@@ -116,6 +118,7 @@ def train_online(
         return TrainingResult(
             run=run.folder,
             weights=weights.message,
+            version=weights.version,
             results=run.results,
             times=run.loop.times,
             wall_s=wall_s,

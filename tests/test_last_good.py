@@ -34,7 +34,7 @@ def test_weights_that_are_better_stay_and_nothing_else_is_measured() -> None:
     kept = last_good([1, 2, 3, 4], name_of, bench.measure)
     assert (kept.version, kept.message) == (4, b"v4")
     assert bench.measured == [None, b"v4"]
-    assert "weights 4 stay: +40 points against the base on 100 layouts" in kept.line(4)
+    assert kept.tried[4].difference == pytest.approx(0.4)
 
 
 def test_weights_that_are_worse_give_way_to_older_ones_that_are_not() -> None:
@@ -42,15 +42,16 @@ def test_weights_that_are_worse_give_way_to_older_ones_that_are_not() -> None:
     kept = last_good([1, 2, 3, 4], name_of, bench.measure)
     assert kept.version == 2
     assert list(kept.tried) == [4, 2]
-    assert "weights 4 are worse than the base (-20 points" in kept.line(4)
-    assert "rolled back to weights 2 (+10 points" in kept.line(4)
+    line = kept.line(5, kept.tried[4])
+    assert line.startswith("weights 5 are worse than the base (-20 points against the base on 100 layouts")
+    assert "rolled back to weights 2 (+10 points" in line
 
 
 def test_the_base_alone_is_the_last_way_back() -> None:
     bench = Bench(wins(0, 50), v3=wins(0, 30), v1=wins(0, 20))
     kept = last_good([1, 2, 3], name_of, bench.measure)
     assert (kept.version, kept.message) == (0, None)
-    assert kept.line(3).endswith("rolled back to the base alone")
+    assert kept.line(3, kept.tried[3]).endswith("rolled back to the base alone")
 
 
 def test_a_run_without_weights_ends_with_the_base() -> None:
