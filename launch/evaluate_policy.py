@@ -68,7 +68,7 @@ def _weights(controller: str, path: Path | None, run: Path | None) -> Path | Non
             raise BadInputError("--controller base: takes neither --weights nor --run; say --controller residual")
         return None
     if path is None and run is None:
-        raise BadInputError("--controller residual: has no weights; add --weights FILE, or --run DIR for those it ended with")
+        raise BadInputError("--controller residual: has no weights; add --weights FILE, or --run DIR for its last")
     return path or final_weights(run or Path())
 
 
