@@ -208,12 +208,12 @@ class ControlLoop:
         """
         self._deadline_s = self._parts.clock.now_s()
         while not self.armed and HumanEvent.ARM not in self._carried:
+            self._void = False
             human, state = self._next_tick(arming=True)
             if HumanEvent.QUIT in human.events:
                 return False
             self._carried |= human.events & HumanEvent.ARM
             if self._void:
-                self._void = False
                 ask()
             if self._parts.watcher:
                 observation = self._parts.synchroniser.observe(self._parts.clock.now_s(), state)
