@@ -43,7 +43,9 @@ class TickTimes:
         return len(self._values) // (3 + len(STAGES))
 
     def _table(self, start: int = 0) -> Array:
-        return np.array(self._values, np.float64).reshape(-1, 3 + len(STAGES))[start:]
+        columns = 3 + len(STAGES)
+        # only what is asked for: an episode's end in a long run is not to cost memory for all of it
+        return np.array(self._values[start * columns :], np.float64).reshape(-1, columns)
 
     def stages_ms(self) -> dict[str, Array]:
         """Stage -> time of each tick, shape (ticks,) [ms]."""
