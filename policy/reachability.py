@@ -16,8 +16,7 @@ import numpy as np
 
 from policy.learner_episode import HUMAN, EpisodeArrays, Floats
 
-WITHIN_SHARE = 0.05  # of the corrections beyond the bound that nobody need care about
-OUTLIER_SHARE = 0.10  # of them that a wider bound is not made for
+OUTLIER_SHARE = 0.10  # of the corrections that no bound is made for
 WIDEST_SCALE = 1.0  # a residual that may reverse the whole base action is no correction of it any more
 MIN_TICKS = 50  # fewer tell nothing
 
@@ -123,7 +122,7 @@ def _dimension(name: str, scale: float, misses: Floats) -> DimensionReach:
     wanted = float(np.quantile(misses, 1.0 - OUTLIER_SHARE)) if ticks else math.nan
     if ticks < MIN_TICKS:
         advice = Advice.FEW
-    elif beyond <= WITHIN_SHARE:
+    elif beyond <= OUTLIER_SHARE:
         advice = Advice.NONE
     elif name == "gripper":
         advice = Advice.GRIPPER  # open or closed: no bound below the whole range changes anything

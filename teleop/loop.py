@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from perception.observation import Verdict
 from policy.episode_header import EpisodeHeader, EpisodeOutcome, LabelSource, Outcome
 from policy.episode_schema import Row
 from robot.arm_state import ArmState
@@ -58,11 +59,18 @@ class ControlLoop:
         self.state = TickState(arbiter=ArbiterState(), filter=parts.pipeline.safety.start(self._arm_state))
         # The state that a run starts in is latched: nothing moves before the person arms.
 
-    def tick(self, index: int, human: HumanCommand, state: ArmState, *, resetting: bool) -> Tick:
-        """Observe, propose, correct, arbitrate, filter, send, record: the way of one tick, start to end."""
+    def tick(
+        self, index: int, human: HumanCommand, state: ArmState, *, resetting: bool, laid_s: float = -math.inf
+    ) -> Tick:
+        """Observe, propose, correct, arbitrate, filter, send, record: the way of one tick, start to end.
+
+        The tick resets, too, while the frames still show the table as it was before it was laid at `laid_s`.
+        """
         parts, watch = self._parts, self._stopwatch
         start_s, due_s = parts.clock.now_s(), self._deadline_s + parts.period_s
         observation = parts.synchroniser.observe(start_s, state)
+        if observation.verdict is Verdict.FRESH:
+            resetting = resetting or min(observation.captured_s.values()) < laid_s
         reset = parts.homing.action(state, self.state.filter) if resetting and parts.homing else None
         noise, gate_forced = parts.exploration.draw(parts.weights.head.scale, active=not resetting)
         inputs = TickInputs(
@@ -111,7 +119,8 @@ class ControlLoop:
         self._row_waits = True
         watch.lap("record")
         oldest_s = float(np.min(list(observation.captured_s.values()) or [math.nan]))  # NaN where one is missing
-        self._step_s = 1e-3 * sum(watch.stages_ms.values())
+        rehearsed = (ms for stage, ms in watch.stages_ms.items() if stage != "reward")
+        self._step_s = 1e-3 * sum(rehearsed)
         self.times.add(watch.stages_ms, missed=missed, late_s=late_s, age_s=end_s - oldest_s)
         return Tick(inputs=inputs, outputs=outputs, after=self.state)
 
@@ -165,13 +174,14 @@ class ControlLoop:
         """Run the ticks of an episode and return how it ended. Raises HardwareError when the run cannot go on."""
         parts = self._parts
         index = began = homing_ticks = 0
+        laid_s = -math.inf
         while True:
             human, state = self._next_tick()
             passed = 1 + self._skipped if result.rows else 0
             index += passed
             if not laid and parts.homing and parts.homing.done(state):
                 lay_table(self._deadline_s)
-                laid = True
+                laid, laid_s = True, self._deadline_s
                 if parts.judge:
                     parts.judge.reset()
             resetting = not laid or settle > 0
@@ -182,7 +192,7 @@ class ControlLoop:
                     self._carried |= human.events & ~_ALL_LABELS  # no tick has heeded them
                     return outcome
             previous = self.state.arbiter.previous
-            tick = self.tick(index, human, state, resetting=resetting)
+            tick = self.tick(index, human, state, resetting=resetting, laid_s=laid_s)
             began = index if resetting or result.ticks == 0 else began
             result.count(tick, previous)
             if parts.watcher:

@@ -285,7 +285,7 @@ def spoilt_messages(bundle_sha256: str) -> dict[int, tuple[bytes, str]]:
     return {
         1: (message(1), ""),
         2: (message(2, dims=Dims(features=5, proprio=4, action=5)), "(shape)"),
-        3: (message(1, seed=3), "(older)"),
+        3: (message(1, seed=3), "they came as version 3 and are another"),
         4: (message(4, nan=True), "(not_finite)"),
         5: (bytes(torn), "(checksum)"),
         6: (message(6, seed=6), ""),

@@ -57,6 +57,17 @@ def test_label_ends_the_episode_on_the_row_that_led_to_it(
     assert bench.recorder.outcomes == [result.outcome]
 
 
+def test_an_episode_begins_once_the_frames_show_the_table_as_it_was_laid(bundle: Path) -> None:
+    with LoopBench(bundle, ("camera.front.latency_s", "0.12"), ("synchroniser.max_age_s", "0.25")) as slow:
+        assert slow.loop.wait_armed()
+        slow.episode(when(t3=says(HumanEvent.SUCCESS)))
+        laid_s = slow.laid_s[-1]
+        free = [tick.inputs for tick in slow.ticks if tick.inputs.reset is None]
+        assert min(min(inputs.observation.captured_s.values()) for inputs in free) >= laid_s
+        late = [tick.inputs for tick in slow.ticks if tick.inputs.reset is not None and tick.inputs.now_s > laid_s]
+        assert len(late) > 1  # one more than where the cameras are quick
+
+
 def test_timeout_is_cut_short_and_no_end(bench: LoopBench) -> None:
     result = bench.episode()
     assert result.outcome is not None

@@ -36,6 +36,14 @@ def test_each_dimension_has_its_share_beyond_the_bound() -> None:
     assert found.lines() == ["x: 25 % of 100 corrected ticks beyond the bound 0.4; widen residual.scale to 0.5"]
 
 
+def test_a_tenth_beyond_the_bound_asks_for_nothing() -> None:
+    misses = np.zeros((100, 3), np.float32)
+    misses[:10, 0] = 0.9
+    assert Reachability.of(misses, NAMES, SCALE).dimensions[0].advice is Advice.NONE
+    misses[:11, 0] = 0.9
+    assert Reachability.of(misses, NAMES, SCALE).dimensions[0].advice is Advice.WIDEN
+
+
 def test_a_wish_that_reverses_the_base_is_no_matter_of_the_bound() -> None:
     found = measured(driven((1.6, 0.0, 0.0)))
     assert found.dimensions[0].advice is Advice.PERSON
