@@ -20,6 +20,7 @@ ODD = EpisodeSpec(
     feature_size=13,
     joint_count=17,
     asynchronous=True,
+    reward_model=True,
 )
 SIZES = {
     "A": 5,
