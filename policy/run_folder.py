@@ -21,7 +21,9 @@ from robot.errors import BadInputError
 
 _KINDS = ("episodes", "bundles", "weights", "stations")
 _REWARDS = "rewards"  # there only in a run with a reward model
+_IN_FORCE = "in_force"  # in weights/: SHA-256 of what drove last; there only in a run that learned
 _EPISODE = re.compile(r"-(\d{6,})\.h5(\.\w+)?$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -34,7 +36,7 @@ class RunInfo(Record):
 
 
 # .<name>.<process id>, as `_write` and `store_bundle` name what they make
-_HALF_MADE = re.compile(r"\.(run\.json|([0-9]+-)?[0-9a-f]{64})\.[0-9]+")
+_HALF_MADE = re.compile(r"\.(run\.json|in_force|([0-9]+-)?[0-9a-f]{64})\.[0-9]+")
 
 
 class RunFolder:
@@ -159,6 +161,34 @@ class RunFolder:
         found = sorted((self.path / "weights").glob("[0-9]*-*"))
         return self.weights(found[-1].name.partition("-")[2]) if found else None
 
+    def note_in_force(self, sha256: str) -> None:
+        """Keep which of the stored weights drive, for when the run goes on. Raises BadInputError."""
+        path = self.path / "weights" / _IN_FORCE
+        try:
+            # no sync, since a tick waits for this: a power cut may leave the weights before, or an empty file
+            _write(path, sha256.encode(), durable=False)
+        except OSError as error:
+            raise _cannot_store(path, error) from None
+
+    def weights_in_force(self) -> bytes | None:
+        """Return the message that drove last, None where nobody noted it.
+
+        It is not that of the highest version after those failed at work, or after a person went back.
+
+        Raises:
+            BadInputError: missing or changed.
+        """
+        path = self.path / "weights" / _IN_FORCE
+        try:
+            sha256 = path.read_text("ascii")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"{path}: cannot be read ({error}); remove it to start from the newest") from None
+        if sha256 and not _SHA256.fullmatch(sha256):
+            raise BadInputError(f"{path}: got {sha256[:80]!r} (allowed a SHA-256); remove it to start from the newest")
+        return self.weights(sha256) if sha256 else None
+
     def store_bundle(self, sha256: str, files: Mapping[str, bytes]) -> None:
         """Keep a bundle's `files` (`Bundle.files`) under its content hash. Raises BadInputError."""
         self._store_files(self.path / "bundles" / sha256, files)
@@ -250,15 +280,17 @@ def _no_room(path: Path, error: OSError) -> BadInputError:
     return BadInputError(f"{path}: cannot hold a run ({error.strerror or error}); name a folder with rights and space")
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is either whole under its name or not there."""
+def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file that is either whole under its name or not there; unless `durable`, a power cut may undo it."""
     making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with making.open("wb") as stream:
             stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         making.rename(path)
     finally:
         making.unlink(missing_ok=True)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)

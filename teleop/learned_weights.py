@@ -63,12 +63,13 @@ class LearnedWeights(WeightsInForce):
         self._earlier = 0  # episodes of the run before this start of it
         first = unpack(self._initial, self._expected)
         ours = first.run_id in self._runs
-        self._seen = first.version if ours else 0  # newest version that was taken over or refused
         last = unpack(newest, self._expected) if newest else first
         self._newest = last.version if last.run_id in self._runs else -1
+        self._seen = max(first.version if ours else 0, self._newest)  # newest version that was taken over or refused
         if ours or not lock_step:
             link.begin_at(first.version, seen=self._newest)
         super().__init__(first.head, first.version, run.store_weights(first.version, self._initial))
+        run.note_in_force(self.sha256)
         self.accepted = self.refused = self.withdrawn = 0
         self._distrusted = False
         self.notice = ""
@@ -125,6 +126,8 @@ class LearnedWeights(WeightsInForce):
         Raises:
             HandrailError: the learner did not deliver in time.
         """
+        if self._distrusted:  # on the last tick of the episode before: what comes now is not what failed
+            self._fall_back()
         if not self._lock_step:
             self._link.look()  # labels that changed meanwhile
             self._link.read_ahead(_READ_S)
@@ -145,6 +148,8 @@ class LearnedWeights(WeightsInForce):
 
     def finish(self, done: int) -> None:
         """Lock-step: wait for the versions that are still to come. Live: for the learner to have all episodes."""
+        if self._distrusted:
+            self._fall_back()
         if self._lock_step and done:
             for version in range(self._seen + 1, self._earlier + done + 1):
                 message = self._link.wait_weights(version, _LEARNER_STALL_S)
@@ -217,5 +222,6 @@ class LearnedWeights(WeightsInForce):
         self.head, self.version = weights.head, weights.version
         self.message = message
         self.sha256 = self._run.store_weights(weights.version, message)
+        self._run.note_in_force(self.sha256)
         self._taken[weights.version] = self.sha256
         self.notice = f"weights {weights.version} in force"

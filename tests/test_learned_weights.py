@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -205,3 +206,80 @@ def test_the_loop_tells_of_a_residual_that_is_no_number_and_only_then(
         bench.episode()
     assert told
     assert set(told) == {9}
+
+
+def test_weights_that_failed_or_were_left_by_hand_do_not_come_back_when_the_run_goes_on(bench: Bench) -> None:
+    for version in (1, 2):
+        bench.give(version)
+        bench.until(lambda version=version: bench.weights.version == version)  # type: ignore[misc]
+    bench.weights.distrust()
+    bench.weights.refresh()
+    newest, last = bench.run.newest_weights(), bench.run.weights_in_force()
+    one, two = (bench.run.weights(bench.run.weights_sha256(version)) for version in (1, 2))
+    assert (last, newest) == (one, two)
+    assert bench.start(start=last, newest=newest).version == 1
+    bench.start(start=newest, newest=newest)
+    assert bench.run.weights_in_force() == newest
+    bench.start(start=last, newest=newest)  # by hand
+    assert bench.run.weights_in_force() == last
+
+
+class LockStepLink:
+    """Answers each question for weights; remembers what it was told."""
+
+    def __init__(self, messages: dict[int, bytes]) -> None:
+        self.messages, self.told = messages, list[tuple[object, ...]]()
+
+    def begin_at(self, version: int, *, seen: int | None = None) -> None:
+        self.told.append(("begin", version, seen))
+
+    def send_episode(self, episode: EpisodeArrays) -> None:
+        pass
+
+    def look(self) -> list[EpisodeKey]:
+        return []
+
+    def wait_weights(self, version: int, timeout_s: float) -> bytes | None:
+        return self.messages.get(version)
+
+    def answer(self, version: int, *, accepted: bool, reason: str = "") -> None:
+        self.told.append((version, accepted))
+
+    def withdraw(self, version: int, *, back_to: int, reason: str) -> None:
+        self.told.append(("withdrawn", version, back_to))
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_lock_step_withdraws_what_failed_and_not_what_comes_next(bench: Bench, ends: bool) -> None:
+    messages = {1: bench.message(1, fragile_tensors()), 2: bench.message(2)}
+    link, folder = LockStepLink(messages), bench.run
+    spool = EpisodeSpool(folder.episodes, folder.run_id)
+    weights = LearnedWeights(
+        cast("RobotLink", link), folder, Expected.of(bench.bundle.manifest, LIMITS), spool=spool,
+        lock_step=True, start=None, runs=(folder.run_id, LEARNER_RUN),
+    )  # fmt: skip
+    weights.after_episode(episode(folder.run_id))
+    weights.before_episode(2)
+    assert weights.version == 1
+    weights.distrust()  # on the last tick
+    if ends:
+        weights.finish(2)
+    else:
+        weights.before_episode(3)
+        weights.refresh()
+    assert weights.version == 2
+    assert link.told[-3:] == [(1, True), ("withdrawn", 1, 0), (2, True)]
+
+
+def test_lock_step_goes_on_from_older_weights_without_waiting_for_those_that_failed(bench: Bench) -> None:
+    link, folder = LockStepLink({3: bench.message(3)}), bench.run
+    spool = EpisodeSpool(folder.episodes, folder.run_id)
+    weights = LearnedWeights(
+        cast("RobotLink", link), folder, Expected.of(bench.bundle.manifest, LIMITS), spool=spool,
+        lock_step=True, start=bench.message(1), newest=bench.message(2), runs=(folder.run_id, LEARNER_RUN),
+    )  # fmt: skip
+    weights.after_episode(episode(folder.run_id))
+    weights.before_episode(3)
+    assert (weights.version, link.told) == (1, [("begin", 1, 2)])
+    weights.before_episode(4)
+    assert weights.version == 3

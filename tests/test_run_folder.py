@@ -121,3 +121,19 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(BadInputError, match=r"run\.json: RunInfo is wrong at run_id"):
         RunFolder.open(tmp_path)
+
+
+def test_a_run_knows_which_weights_drove_last_also_where_they_are_not_the_newest(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "demo", PROVENANCE)
+    older, newer = run.store_weights(1, b"older"), run.store_weights(2, b"newer")
+    assert run.weights_in_force() is None
+    for sha256, message in ((newer, b"newer"), (older, b"older")):
+        run.note_in_force(sha256)
+        assert RunFolder.open(run.path).weights_in_force() == message
+    assert (run.newest_weights(), run.weights_versions()) == (b"newer", [1, 2])
+    note = run.path / "weights" / "in_force"
+    note.write_text("")  # as a power cut may leave it
+    assert run.weights_in_force() is None
+    note.write_text("../run.json")
+    with pytest.raises(BadInputError, match=r"in_force: got '\.\./run\.json' \(allowed a SHA-256\); remove it"):
+        run.weights_in_force()
