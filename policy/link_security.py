@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ from zmq.auth.thread import ThreadAuthenticator
 
 from robot.errors import BadInputError
 
+_IPC_BYTES = 107  # of a path, as the kernel allows
+_HOST = re.compile(r"\*|[\w.:%-]+|\[[\w.:%-]+\]")
 HANDSHAKE_MS = 5000  # who has not shown a key by then is cut off, so that silent strangers do not pile up
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 2000, 10_000  # a peer whose cable was pulled is gone after the latter
 
@@ -62,16 +65,24 @@ class RobotKeys:
     learner: bytes
 
 
-def check_endpoint(endpoint: str, *, keys: bool) -> None:
+def check_endpoint(endpoint: str, *, keys: bool, robot: bool = False) -> None:
     """Raise BadInputError when `endpoint` is no address, or leaves this machine without `keys`.
+
+    A `robot` connects to one port of one machine; a learner may leave open where it listens.
 
     What arrives here is trained on and moves an arm, so nobody on the network may send it unasked.
     """
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc" and rest:
+        if len(rest.encode()) > _IPC_BYTES:
+            raise BadInputError(
+                f"learner endpoint: the path of {endpoint!r} has {len(rest.encode())} bytes (allowed {_IPC_BYTES}); "
+                "give a shorter one"
+            )
         return
     host, _, port = rest.rpartition(":")
-    if scheme != "tcp" or not host or not (port == "*" or (port.isdecimal() and int(port) < 65536)):
+    number = int(port) if port.isascii() and port.isdecimal() else 0 if port == "*" else -1
+    if scheme != "tcp" or not _HOST.fullmatch(host) or not 0 <= number < 65536:
         raise BadInputError(
             f"learner endpoint: got {endpoint!r} (allowed tcp://ADDRESS:PORT or ipc://PATH), e.g. tcp://127.0.0.1:5757"
         )
@@ -80,6 +91,11 @@ def check_endpoint(endpoint: str, *, keys: bool) -> None:
             f"learner endpoint: {endpoint!r} leaves this machine without CURVE keys "
             "(allowed without keys: 127.0.0.1, ::1, ipc); use a loopback address, or make keys with "
             "launch/make_keys.py and give them with --keys"
+        )
+    if robot and (host == "*" or not number):
+        raise BadInputError(
+            f"learner endpoint: got {endpoint!r} (allowed for a robot: one address and its port, 1 to 65535); give the "
+            "one that the learner says it listens at"
         )
 
 

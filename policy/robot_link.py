@@ -112,7 +112,7 @@ class RobotLink:
         Raises:
             BadInputError: `endpoint` is no address, or is on another machine without `keys`.
         """
-        check_endpoint(endpoint, keys=keys is not None)
+        check_endpoint(endpoint, keys=keys is not None, robot=True)
         self._endpoint, self._run_id, self._keys, self._now_s = endpoint, run_id, keys, now_s
         self._spool, self._max_outbox_bytes = spool, max_outbox_bytes
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -143,7 +143,13 @@ class RobotLink:
         if self._keys is not None:
             secure_robot(self._socket, self._keys)
         self._monitor = self._socket.get_monitor_socket(_REFUSALS)
-        self._socket.connect(self._endpoint)
+        try:
+            self._socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            self.__exit__(None, None, None)
+            raise BadInputError(
+                f"learner endpoint: {self._endpoint} is no address to connect to ({error}); give the learner's own"
+            ) from None
         return self
 
     def __exit__(
@@ -185,7 +191,11 @@ class RobotLink:
         number, revision = episode.key.episode, episode.key.revision
         if self._spool is not None:
             self._mine[number] = max(revision, self._mine.get(number, -1))
+        held = self._outbox.get(number)
         if self._known.get(number, -1) >= revision:
+            return
+        # a label that was corrected at once may be found on the disk before the commit is handed over
+        if held is not None and (held.revision > revision or (held.revision == revision and held.payload is not None)):
             return
         self._outbox[number] = _Outgoing(revision)
         self._load(number, episode)

@@ -69,7 +69,7 @@ def check_options(loaded: LoadedStation, options: RunOptions, clock: Clock) -> N
             raise BadInputError(f"{where}: learner 'own' needs an arm that moves, not a recording")
         check_learnable(loaded)
     elif options.learner is not None:
-        check_endpoint(options.learner, keys=options.keys is not None)
+        check_endpoint(options.learner, keys=options.keys is not None, robot=True)
     if options.keys is not None:
         robot_keys(options.keys)
     if options.learner is not None and clock.virtual and options.resume and options.weights is not None:
@@ -152,7 +152,8 @@ def open_weights(
     if options.learner is None:
         return fixed_weights(expected, folder, options.weights)
     newest = folder.newest_weights() if options.resume else None
-    start = options.weights or newest
+    # those of the highest version may have failed at work, or a person went back from them
+    start = options.weights or (folder.weights_in_force() if options.resume else None) or newest
     endpoint = options.learner
     if endpoint == OWN_LEARNER:
         endpoint = _start_learner(stack, rig, folder, options)

@@ -256,6 +256,15 @@ def test_endpoint_that_is_none_leaves_no_folder(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://bad host:5"])
+def test_an_endpoint_that_a_robot_cannot_connect_to_leaves_no_folder(
+    scripts: Scripts, bundle: Path, tmp_path: Path, endpoint: str
+) -> None:
+    words = ["--policy.bundle", bundle, "--learner", endpoint, "--out", tmp_path / "new"]
+    assert f"learner endpoint: got {endpoint!r} (allowed " in scripts.refused("run_robot", STATION, *words)
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("script", ["run_robot", "evaluate_policy"])
 def test_seed_below_zero(scripts: Scripts, script: str) -> None:
     more = ["--controller", "base"] if script == "evaluate_policy" else []

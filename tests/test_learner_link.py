@@ -248,3 +248,39 @@ def test_with_keys_only_known_robots_are_heard(stack: ExitStack) -> None:
     assert [received.episode.key.episode for received in got] == [2]
     assert not other.status.connected
     assert not plain.status.connected
+
+
+def test_a_commit_that_is_handed_over_late_does_not_replace_its_corrected_label(stack: ExitStack) -> None:
+    learner = stack.enter_context(LearnerLink(ANYWHERE))
+    robot = stack.enter_context(robot_at(learner.endpoint))
+    old = made_up(1)
+    robot.send_episode(replace(old, key=old.key._replace(revision=1)))
+    robot.send_episode(old)
+    got = together(learner, robot, lambda: robot.status.stored == 1)
+    assert [received.episode.key.revision for received in got] == [1]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://127.0.0.1:*",
+        "tcp://127.0.0.1:0",
+        "tcp://bad host:5",
+        "tcp://*:5757",
+        f"ipc:///tmp/{'x' * 110}",
+        "tcp://:5",
+    ],
+)
+def test_an_address_that_no_robot_can_connect_to_is_one_line(endpoint: str) -> None:
+    with pytest.raises(BadInputError, match=r"^learner endpoint: .*\(allowed ") as told:
+        RobotLink(endpoint, run_id="run-1", keys=RobotKeys(public=b"", secret=b"", learner=b""))
+    assert "\n" not in str(told.value)
+
+
+def test_an_address_that_only_the_socket_refuses_is_one_line_too() -> None:
+    keys = RobotKeys(**dict.fromkeys(("public", "secret", "learner"), zmq.curve_keypair()[0]))
+    with (
+        pytest.raises(BadInputError, match=r"^learner endpoint: tcp://-:5 is no address to connect to"),
+        RobotLink("tcp://-:5", run_id="run-1", keys=keys),
+    ):
+        pass
