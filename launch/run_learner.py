@@ -17,7 +17,7 @@ from policy.learner_settings import LearnerSettings
 from policy.learner_status import LearnerStatus, StatusFile
 from policy.link_keys import learner_keys
 from policy.link_security import check_endpoint
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HandrailError
 from teleop.station import LoadedStation
 from teleop.station_learner import learner_settings
 
@@ -40,7 +40,14 @@ def main() -> int:
             write(status)
             progress(status)
 
-        status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
+        try:
+            status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
+        except BrokenPipeError:  # nobody reads what we say
+            raise
+        except OSError as error:
+            raise HandrailError(
+                f"learner: {error}; free some space in {settings.state_dir} and start it again"
+            ) from error
     weights = settings.state_dir / "weights.safetensors"
     print("\n".join([status.line(), *status.advice]))
     print(f"weights {status.version}: {weights}" if weights.exists() else "no weights yet", flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,11 +78,15 @@ class StatusFile:
         self._path, self._said = path, not announce
 
     def __call__(self, status: LearnerStatus) -> None:
-        """Replace the file; after a crash of the machine it may be an older one."""
+        """Replace the file; after a crash of the machine, or where the disk is full, it may be an older one."""
         text = json.dumps(asdict(status))
         temporary = self._path.with_name(self._path.name + ".writing")
-        temporary.write_text(text)
-        temporary.replace(self._path)
+        try:
+            temporary.write_text(text)
+            temporary.replace(self._path)
+        except OSError:  # learning goes on without it; the next one may find room
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)  # what is half written takes room that others need
         if not self._said:
             print(text, flush=True)  # and no more, for nobody may be reading the pipe
             self._said = True
