@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -129,14 +130,16 @@ def revoke(folder: Path, names: list[str]) -> list[Path]:
     _refuse_bad_names(names)
     known = robots_in(folder)
     for name in names:
-        if name not in known:
+        # only one of the two is there after a crash between them
+        if not (_allowed(folder, name).exists() or _of_keys(folder / name)):
             there = ", ".join(sorted(known)) or "none"
             raise BadInputError(f"{folder}: robot {name!r} has no keys here (there are: {there}); check the name")
     gone = []
     for name in names:
-        _allowed(folder, name).unlink()
-        gone.append(_allowed(folder, name))
-        if (folder / name / KEY).exists():
+        if _allowed(folder, name).exists():
+            _allowed(folder, name).unlink(missing_ok=True)
+            gone.append(_allowed(folder, name))
+        if _of_keys(folder / name):
             shutil.rmtree(folder / name)
             gone.append(folder / name)
     return gone
@@ -184,6 +187,13 @@ def _refuse_bad_names(names: list[str]) -> None:
         raise BadInputError(f"robot names {', '.join(names)}: one is there twice; name each once")
 
 
+def _of_keys(folder: Path) -> bool:
+    """Tell whether `folder` is a robot's, whole or half made, and not another that a person put there."""
+    if not folder.is_dir():
+        return False
+    return (folder / KEY).exists() or all(path.name.startswith(f".{KEY}.") for path in folder.iterdir())
+
+
 def _allowed(folder: Path, name: str) -> Path:
     return folder / LEARNER / ROBOTS / f"{name}.json"
 
@@ -229,7 +239,7 @@ def _read(path: Path, kind: type[K], *, secret: bool = False) -> K:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the top"
         raise BadInputError(f"{path}: no keys of a {_ROLES[kind]} (at {where}: {first['msg']}); name others") from None
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, struct.error):  # the last one where the text stands for too large a number
         raise BadInputError(f"{path}: a key in it is no Z85 text; copy the file again or make new keys") from None
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -336,3 +337,31 @@ def test_going_back_where_there_is_nothing_to_go_back_to_is_one_line(scripts: Sc
     assert "add --out RUN --resume" in scripts.refused("run_robot", STATION, "--weights", "4")
     lost = ("run_robot", STATION, "--weights", "4", "--out", tmp_path / "none", "--resume")
     assert "no run here" in scripts.refused(*lost)
+
+
+@pytest.mark.parametrize("key", ["#" * 40, "\u00e9" * 40, "~" * 40])
+def test_a_mistyped_key_keeps_out_its_robot_alone(keys: Path, key: str) -> None:
+    (keys / "learner" / "robots" / "left.json").write_text(json.dumps({"public": key}))
+    assert list(robots_in(keys)) == ["right"]
+    assert revoke(keys, ["left"]) == [keys / "learner" / "robots" / "left.json", keys / "left"]
+
+
+@pytest.mark.parametrize("missing", ["allowed", "key", "folder"])
+def test_a_half_made_robot_can_be_revoked_and_made_again(keys: Path, missing: str) -> None:
+    if missing == "folder":
+        shutil.rmtree(keys / "left")
+    else:
+        (keys / "learner" / "robots" / "left.json").unlink()
+    if missing == "key":
+        (keys / "left" / "key.json").rename(keys / "left" / ".key.json.1")
+    revoke(keys, ["left"])
+    make_keys(keys, ["left"])
+    assert sorted(robots_in(keys)) == ["left", "right"]
+
+
+def test_a_folder_of_other_things_among_the_keys_is_not_revoked(keys: Path) -> None:
+    (keys / "notes").mkdir()
+    (keys / "notes" / "mine").write_text("x")
+    with pytest.raises(BadInputError, match="'notes' has no keys here"):
+        revoke(keys, ["notes"])
+    assert (keys / "notes" / "mine").exists()
