@@ -268,7 +268,7 @@ class ReplayBuffer:
     def _leave_folder(self, error: OSError) -> None:
         """Go on in memory alone: what is learned does not wait for a disk that is full."""
         self.problem = f"replay rows are no longer kept for the next start ({error.strerror}); free some space"
-        self._store.leave_file()
+        self._store.leave_file(self._used)
         if self._log is not None:
             self._log.close()
             self._log = None

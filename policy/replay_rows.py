@@ -92,26 +92,27 @@ class RowStore:
             os.posix_fallocate(self._file, self._space, _AHEAD_BYTES)
             self._space += _AHEAD_BYTES
 
-    def leave_file(self) -> None:
-        """Go on in memory alone; the file stays as it is from now on."""
+    def leave_file(self, used: int) -> None:
+        """Go on in memory alone with the first `used` rows; the file stays as it is from now on."""
         if self._file >= 0:
             self._closing()
             self._file = -1
-            self._reserve(len(self.values))
+            # the others were only reserved, and copied they would take memory
+            self._reserve(len(self.values), used)
 
     def sync(self) -> None:
         """Bring everything to the disk. Raises OSError when it is failing."""
         if self._file >= 0:
             os.fsync(self._file)  # pages that were written through the map as well
 
-    def _reserve(self, capacity: int) -> None:
-        """Make room for `capacity` rows, keeping those that are there."""
+    def _reserve(self, capacity: int, used: int | None = None) -> None:
+        """Make room for `capacity` rows, keeping the first `used` that are there (None: all)."""
         size = capacity * self.row_bytes
         if self._file >= 0:
             os.ftruncate(self._file, max(size, os.fstat(self._file).st_size))
             self.values = np.frombuffer(mmap.mmap(self._file, size), np.float32).reshape(capacity, self._width)
             return
-        before, self.values = self.values, np.empty((capacity, self._width), np.float32)
+        before, self.values = self.values[:used], np.empty((capacity, self._width), np.float32)
         self.values[: len(before)] = before
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from policy.learner_episode import EpisodeKey
 from policy.replay_buffer import Batch, ReplayBuffer
-from policy.replay_rows import RowIndex
+from policy.replay_rows import RowIndex, RowStore
 from policy.transitions import Transitions
 
 
@@ -350,3 +350,19 @@ def test_index_holds_what_was_added_and_not_removed(sizes: list[int], seed: int)
         if rng.random() < 0.5:
             index.remove(held.pop(int(rng.integers(len(held)))))
         assert sorted(index.members.tolist()) == sorted(np.concatenate([*held, np.zeros(0, np.int32)]).tolist())
+
+
+def test_rows_that_were_only_reserved_take_no_memory_when_the_file_is_left(tmp_path: Path) -> None:
+    width, capacity = 250, 100_000  # 100 MB
+    store = RowStore(width, capacity, tmp_path / "rows")
+    store.provide(10)
+    store.values[:10] = np.arange(10, dtype=np.float32)[:, None]
+    before = resident_bytes()
+    store.leave_file(10)
+    assert resident_bytes() - before < 20_000_000
+    assert store.values.shape == (capacity, width)
+    np.testing.assert_array_equal(store.values[:10, 0], np.arange(10))
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
