@@ -7,6 +7,7 @@ over all that was learned, the first one always.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ KEPT_WEIGHTS = 200
 KEPT_STATES = 12
 MAX_BYTES = 1 << 30  # of weights, and of states; large networks are kept less often
 LEAST_KEPT = 4
+_NAME = re.compile(r"(weights|state)-(\d{8,})\.safetensors")
 
 
 class LearnerHistory:
@@ -86,7 +88,8 @@ class LearnerHistory:
         return self._path("state", states[-1])
 
     def _numbers(self, kind: str) -> list[int]:
-        return sorted(int(path.name.split("-")[1].split(".")[0]) for path in self._folder.glob(f"{kind}-*.safetensors"))
+        found = (_NAME.fullmatch(path.name) for path in self._folder.glob(f"{kind}-*.safetensors"))
+        return sorted(int(match[2]) for match in found if match)  # a copy that a person laid there is none of ours
 
     def _path(self, kind: str, version: int) -> Path:
         return self._folder / f"{kind}-{version:08d}.safetensors"

@@ -7,7 +7,10 @@ and the order is part of the learner's state: fed again in this order, the repla
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from policy.episode_file import sync
 from policy.learner_episode import EpisodeArrays, EpisodeKey
@@ -25,12 +28,33 @@ _NAME = re.compile(r"(\d{8})-(.+)-(\d{6,})-r(\d+)\.msgpack")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` at once: a crash at any moment leaves the old content or the new."""
+    """Replace `path` at once: a crash at any moment leaves the old content or the new.
+
+    Raises:
+        OSError: the disk is full or failing; the old content is there, or the new.
+    """
     temporary = path.with_name(path.name + ".writing")
     temporary.write_bytes(data)
     sync(temporary)
     temporary.replace(path)
     sync(path.parent)
+
+
+def sound_message(episode: EpisodeArrays) -> bytes:
+    """Return the message of `episode`, as `EpisodeStore.load` can read it back.
+
+    Raises:
+        MalformedMessageError: it breaks a bound of the wire, or has no ticks.
+    """
+    try:
+        payload = pack(episode_message(episode))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise MalformedMessageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    message = unpack_robot(payload)
+    assert isinstance(message, EpisodeMessage), "it was made as one"
+    episode_arrays(message)
+    return payload
 
 
 class EpisodeStore:
@@ -89,7 +113,14 @@ class EpisodeStore:
         """
         key = episode.key
         name = f"{len(self._paths):08d}-{key.run_id}-{key.episode:06d}-r{key.revision}.msgpack"
-        write_whole(self._folder / name, payload if payload is not None else pack(episode_message(episode)))
+        data = payload if payload is not None else pack(episode_message(episode))
+        try:
+            write_whole(self._folder / name, data)
+        except OSError:
+            with suppress(OSError):
+                # the rename may have been made: the next episode gets this number, which may not be there twice
+                (self._folder / name).unlink(missing_ok=True)
+            raise
         self._note(self._folder / name, key)
         return len(self._paths) - 1
 

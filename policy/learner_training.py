@@ -10,7 +10,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,14 +18,15 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from policy import learner_episode, replay_rows, weights
+from policy import learner_episode, replay_buffer, replay_rows, weights
 from policy import transitions as transition_rules
 from policy.batch_prefetch import BatchPrefetch
 from policy.episode_reader import latest_revisions
 from policy.learner_episode import EpisodeArrays, Floats
 from policy.learner_history import LearnerHistory
+from policy.learner_messages import MalformedMessageError
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
-from policy.learner_store import EpisodeStore, write_whole
+from policy.learner_store import EpisodeStore, sound_message, write_whole
 from policy.reachability import Reachability
 from policy.replay_buffer import Batch, ReplayBuffer
 from policy.residual import Dims
@@ -33,7 +34,7 @@ from policy.transitions import transitions
 from policy.weights_header import WeightsRefused, read_header
 from robot.errors import BadInputError, HandrailError
 
-_CURSORS = ("_taken", "_owed", "_live_ticks", "_published_at", "updates", "version")
+_CURSORS = ("_taken", "_owed", "_offline", "_live_ticks", "_published_at", "_insists", "updates", "version")
 UPDATES_TOGETHER = 50  # between two looks at the link
 EPOCH_UTC = "1970-01-01T00:00:00+00:00"
 
@@ -101,6 +102,7 @@ class Training:
         self._together = updates_over(self._buffer) if updates_over is not None else None
         self._taken = 0  # stored episodes that are in the buffer
         self._owed = 0  # updates to make before anything else
+        self._offline = 0  # updates on the episodes to start from, beside those that live ticks allow
         self._live_ticks = 0
         self._published_at = 0  # updates when weights were published last
         self.message = b""  # the weights published last
@@ -154,7 +156,7 @@ class Training:
         schedule = self._settings.schedule
         if isinstance(schedule, LockStep):
             return self._taken < len(self._store)
-        return self.updates < schedule.min_updates_per_tick * self._live_ticks
+        return max(self.updates - self._offline, 0) < schedule.min_updates_per_tick * self._live_ticks
 
     def accept(self, episode: EpisodeArrays, payload: bytes | None = None) -> Literal["stored", "known"]:
         """Bring an episode to the disk, to be learned from soon.
@@ -165,6 +167,15 @@ class Training:
         """
         if self._store.knows(episode.key):
             return "known"
+        self._store.add(episode, self._checked(episode, payload))
+        return "stored"
+
+    def _checked(self, episode: EpisodeArrays, payload: bytes | None = None) -> bytes:
+        """Return the message of `episode` to be stored; what came as a `payload` was checked as one on arrival.
+
+        Raises:
+            BadInputError: it cannot be learned from, or not be read back.
+        """
         found = (episode.features.shape[1], episode.proprio.shape[1], episode.base.shape[1])
         wanted = (self._dims.features, self._dims.proprio, self._dims.action)
         if found != wanted:
@@ -173,8 +184,11 @@ class Training:
                 f"sizes {found} (allowed {wanted}); start the learner with the robot's bundle"
             )
         transitions(episode, n_step=1, discount=self._settings.discount)  # refuses what may not be learned from
-        self._store.add(episode, payload)
-        return "stored"
+        try:
+            return sound_message(episode) if payload is None else payload
+        except MalformedMessageError as error:
+            where = f"run {episode.key.run_id} episode {episode.key.episode}"
+            raise BadInputError(f"{where}: cannot be learned from ({error}); leave it out") from error
 
     def newest_revision(self, run_id: str, episode: int) -> int:
         """Return the newest revision of an episode that is stored, -1 when there is none."""
@@ -226,8 +240,8 @@ class Training:
     def roll_back(self, version: int) -> None:
         """Give out the weights of `version` once more, as a new version, and learn on from the state that led to them.
 
-        That state is the newest kept one of at most `version`. What was learned since is forgotten; the episodes are
-        not, so the updates on them are made anew, with the labels that they have by now.
+        That state is the newest kept one that is no later than those weights. What was learned since is forgotten; the
+        episodes are not, so the updates on them are made anew, with the labels that they have by now.
 
         Raises:
             BadInputError: the schedule is lock-step, which knows one version per episode; or they are not kept.
@@ -238,12 +252,21 @@ class Training:
         self._ahead.halt()
         while self._taken < len(self._store):
             self._take()
-        state = self._load(self._history.state_before(version))
+        state = self._state_before(version)
         self._learner.load_state_dict(state["learner"])
         self._rng.bit_generator.state = state["rng"]
         self.updates, self._owed, self._insists = state["cursors"]["updates"], 0, True
-        self._give_out(self.version + 1, tensors)
-        self.save()
+        self._take_as_given_out(self.version + 1, self._packed(self.version + 1, tensors))
+        self.save()  # first: after a kill in between, robots get these weights, and not those that led away from them
+        self._write_weights()
+
+    def _state_before(self, version: int) -> dict[str, Any]:
+        """Return the newest kept state that had learned no more than the weights of `version`."""
+        state = self._load(self._history.state_before(version))
+        cursors = state["cursors"]
+        if cursors["version"] == version and cursors["updates"] > cursors["_published_at"]:  # saved a while after
+            state = self._load(self._history.state_before(version - 1))
+        return state
 
     @property
     def ready(self) -> bool:
@@ -251,7 +274,7 @@ class Training:
         return self._buffer.size >= self._settings.min_transitions
 
     def _step_freely(self, schedule: FreeRunning, newer_than: int) -> bool:
-        room = math.ceil(schedule.max_updates_per_tick * self._live_ticks) - self.updates
+        room = math.ceil(schedule.max_updates_per_tick * self._live_ticks) + self._offline - self.updates
         allowed = self.ready and room > 0
         if allowed:
             self._update(room)
@@ -305,7 +328,13 @@ class Training:
 
     def _give_out(self, version: int, tensors: Mapping[str, Floats]) -> None:
         """Make the weights message of `version`. On the disk first: no version is ever given out twice."""
-        message = weights.pack(
+        message = self._packed(version, tensors)
+        self._history.keep_weights(version, message)
+        write_whole(self._weights, message)
+        self._take_as_given_out(version, message)
+
+    def _packed(self, version: int, tensors: Mapping[str, Floats]) -> bytes:
+        return weights.pack(
             version=version,
             run_id=self._settings.run_id,
             bundle_sha256=self._settings.bundle_sha256,
@@ -314,9 +343,13 @@ class Training:
             # a lock-step run gives the same bytes each time
             created_utc=EPOCH_UTC if isinstance(self._settings.schedule, LockStep) else None,
         )
-        self._history.keep_weights(version, message)
-        write_whole(self._weights, message)
+
+    def _take_as_given_out(self, version: int, message: bytes) -> None:
         self.message, self.version, self._published_at = message, version, self.updates
+
+    def _write_weights(self) -> None:
+        self._history.keep_weights(self.version, self.message)
+        write_whole(self._weights, self.message)
 
     def _given_out(self, message: bytes) -> dict[str, Floats]:
         """Return what is in a weights message of this learner. Raises BadInputError when it is damaged."""
@@ -347,6 +380,8 @@ class Training:
         newest = max(self._history.versions, default=0)
         if not isinstance(self._settings.schedule, LockStep) and newest > self.version:
             self.version, self.message = newest, self._history.weights(newest)
+        elif self._insists and newest < self.version:
+            self._write_weights()  # killed within a rollback
 
     def _finite_tensors(self) -> dict[str, Floats]:
         tensors = self._learner.tensors()
@@ -360,12 +395,11 @@ class Training:
 
     def _start(self) -> None:
         self._buffer.clear()
-        folders = [(folder, True) for folder in self._settings.demonstrations]
-        folders += [(folder, False) for folder in self._settings.episodes]
-        for folder, demonstration in folders:
-            for episode in latest_revisions(folder):
-                self.accept(learner_episode.of_episode(episode, demonstration=demonstration))
-        if folders or self._settings.endpoint is None:
+        for episode in self._to_start_from():
+            self._checked(episode)  # all of them first: what is stored stays, though its folder is named no more
+        for episode in self._to_start_from():
+            self.accept(episode)
+        if self._settings.demonstrations or self._settings.episodes or self._settings.endpoint is None:
             while self._taken < len(self._store):
                 self._take()
         # else: what is stored already came live to a learner whose checkpoint is gone, and is learned once more
@@ -375,8 +409,18 @@ class Training:
                 f"learner: the episodes to start from give {self._buffer.size} transitions "
                 f"(min_transitions {self._settings.min_transitions}); name more or lower learner.min_transitions"
             )
-        self._owed = self._settings.offline_updates
+        self._owed = self._offline = self._settings.offline_updates
         self.save()  # from here on, what is stored beyond `_taken` came live
+
+    def _to_start_from(self) -> Iterator[EpisodeArrays]:
+        """Yield the episodes in the folders of the settings, without those that ended before their first tick."""
+        folders = [(folder, True) for folder in self._settings.demonstrations]
+        folders += [(folder, False) for folder in self._settings.episodes]
+        for folder, demonstration in folders:
+            for recorded in latest_revisions(folder):
+                episode = learner_episode.of_episode(recorded, demonstration=demonstration)
+                if len(episode.source):
+                    yield episode
 
     def _resume(self) -> None:
         state = self._load(self._checkpoint)
@@ -394,7 +438,8 @@ class Training:
         while self._taken < wanted:
             self._take()
         for name in _CURSORS:
-            setattr(self, name, state["cursors"][name])
+            if name in state["cursors"]:  # an older release wrote fewer
+                setattr(self, name, state["cursors"][name])
         self._learner.load_state_dict(state["learner"])
         self._rng.bit_generator.state = state["rng"]
         self.message = state["message"].tobytes()
@@ -416,7 +461,7 @@ class Training:
 def _conditions(settings: LearnerSettings) -> dict[str, Any]:
     """What the rows of an episode depend on beside the episode: settings, and the code that makes them."""
     code = hashlib.sha256()
-    for module in (transition_rules, learner_episode, replay_rows):
+    for module in (transition_rules, learner_episode, replay_rows, replay_buffer):
         assert module.__file__ is not None, "modules of our own lie in files"
         code.update(Path(module.__file__).read_bytes())
     chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks"})

@@ -152,3 +152,48 @@ def test_a_handful_of_states_is_kept_and_the_first_one_always(tmp_path: Path) ->
     for version in (0, 38, 39):
         kept = history.state_before(version)
         assert int(kept.read_text()) == max(state for state in states if state <= version)
+
+
+def test_a_state_that_was_saved_a_while_after_the_weights_is_not_gone_back_to(tmp_path: Path) -> None:
+    learner = free(tmp_path)
+    learner.accept(made_up(0))
+    while learner.version < 1:
+        learner.step()
+    learner.step()
+    learner.save()
+    assert (learner.version, learner.updates) == (1, 5)
+    drain(learner)
+    learner.roll_back(1)
+    assert learner.updates == 0
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_kill_within_a_rollback_leaves_all_of_it_or_nothing(
+    learned: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    learner = free(learned)
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_write_weights" if written else "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            learner.roll_back(2)
+    again = free(learned)
+    if not written:
+        assert (again.version, again.updates) == (9, 36)
+        return
+    assert (again.version, again.updates) == (10, 0)
+    assert same(again.message, LearnerHistory(learned).weights(2))
+    assert LearnerHistory(learned).weights(10) == (learned / "weights.safetensors").read_bytes() == again.message
+    again.step(newer_than=50)  # it still insists on them
+    assert again.version == 51
+    assert same(again.message, LearnerHistory(learned).weights(2))
+
+
+def test_files_that_a_person_laid_into_the_history_are_not_counted(learned: Path) -> None:
+    for name in ("weights-best.safetensors", "state-00000003-copy.safetensors"):
+        (learned / "history" / name).write_bytes(b"")
+    kept = LearnerHistory(learned)
+    assert kept.versions == list(range(1, 10))
+    assert kept.states == [0, 3, 6, 9]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from policy.episode_header import Outcome
+from policy.learner_episode import EpisodeArrays
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep, load_settings
 from policy.learner_store import EpisodeStore
 from policy.learner_training import Training
@@ -266,3 +267,67 @@ def test_settings_file_errors_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(BadInputError, match=f"wrong at {text}: ") as caught:
             load_settings(path)
         assert "\n" not in str(caught.value)
+
+
+def start_from(monkeypatch: pytest.MonkeyPatch, *episodes: EpisodeArrays) -> None:
+    monkeypatch.setattr("policy.learner_training.latest_revisions", lambda folder: episodes)
+    monkeypatch.setattr("policy.learner_episode.of_episode", lambda episode, demonstration: episode)
+
+
+def test_an_episode_that_could_not_be_read_back_is_refused_before_anything_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beyond = made_up(1)
+    beyond.proprio[0, 0] = 2e6
+    start_from(monkeypatch, made_up(0), beyond)
+    with pytest.raises(BadInputError, match=r"episode 1: cannot be learned from .*proprio"):
+        training(tmp_path, episodes=(tmp_path,))
+    assert len(EpisodeStore(tmp_path / "episodes")) == 0
+    start_from(monkeypatch, made_up(0))
+    assert training(tmp_path, episodes=(tmp_path,)).episodes == 1
+
+
+def test_an_episode_without_ticks_is_left_out_of_what_is_started_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_from(monkeypatch, made_up(0, ticks=0), made_up(1))
+    assert training(tmp_path, episodes=(tmp_path,)).episodes == 1
+    with pytest.raises(BadInputError, match="episode has no ticks"):
+        training(tmp_path).accept(made_up(2, ticks=0))
+
+
+def test_offline_updates_take_nothing_from_those_that_live_ticks_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_from(monkeypatch, made_up(0))
+    schedule = FreeRunning(min_updates_per_tick=1.0, max_updates_per_tick=2.0)
+    learner = training(tmp_path, schedule=schedule, episodes=(tmp_path,), offline_updates=100)
+    assert not learner.behind
+    drain(learner)
+    assert learner.updates == 100
+    learner.accept(made_up(1))
+    learner.step()
+    assert learner.behind
+    learner.save()
+    again = training(tmp_path, schedule=schedule)
+    drain(again)
+    assert again.updates == 100 + 2 * 12
+    assert not again.behind
+
+
+def test_a_number_is_never_used_twice_where_the_disk_failed_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path) -> None:
+        if path.is_dir():
+            raise OSError(5, "Input/output error")
+
+    store = EpisodeStore(tmp_path / "episodes")
+    with monkeypatch.context() as patch:
+        patch.setattr("policy.learner_store.sync", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            store.add(made_up(0))
+    store.add(made_up(1))
+    again = EpisodeStore(tmp_path / "episodes")
+    assert len(again) == 1
+    assert again.load(0).key.episode == 1
