@@ -6,8 +6,10 @@ from policy.episode_schema import STAGES, EpisodeSpec, Row
 from robot.command import Hold
 from teleop.human_input import HumanEvent
 from teleop.rig import episode_spec
+from teleop.station import load_station
 from teleop.tick import TickInputs, TickOutputs, TickState
 from teleop.tick_row import OUTPUT_FIELDS, fill_outputs, fill_row, read_inputs, read_state, views
+from tests.replay_run import STATION
 from tests.tick_bench import Bench, head
 
 
@@ -18,7 +20,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="module")
 def spec(bench: Bench) -> EpisodeSpec:
-    return episode_spec(bench.bundle, 7)
+    return episode_spec(bench.bundle, 7, load_station(STATION).station)
 
 
 def written(spec: EpisodeSpec, inputs: TickInputs, outputs: TickOutputs, after: TickState, **times: object) -> Row:
