@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from environment import cli
@@ -11,18 +13,20 @@ from environment import cli
 from tqdm import tqdm
 
 from policy.reward_frames import label_episodes, split_episodes
-from policy.reward_manifest import RewardCalibration
+from policy.reward_manifest import MAX_DEBOUNCE_TICKS, RewardCalibration
 from policy.reward_marks import read_marks
 from policy.reward_model import load_reward_model
 from policy.reward_writer import check_reward_target
+from robot.errors import BadInputError
 from teleop.reward_plot import draw_calibration, words
 
 
 def main() -> int:
     """Label, split, train, choose the threshold, report, export."""
     args = _parser().read()
-    plot = args.plot or args.out.with_name(f"{args.out.name}.png")
     check_reward_target(args.out)  # before minutes of work, and not after them
+    plot = args.plot or args.out.with_name(f"{args.out.name}.png")
+    _check_options(args.camera, args.proprio, args.out, plot)
     cli.check_writable(args.out.with_name(f"{args.out.name}.partial"), "--out")  # it is made beside, then renamed
     cli.check_writable(plot, "--plot")
     folders = [cli.episodes_folder(folder) for folder in args.episodes]
@@ -81,6 +85,16 @@ def main() -> int:
         },
     )
     return cli.OK
+
+
+def _check_options(cameras: Sequence[str], proprio: Sequence[str], out: Path, plot: Path) -> None:
+    """Raise BadInputError for options that do not go together."""
+    for option, names in (("--camera", cameras), ("--proprio", proprio)):
+        for name, times in Counter(names).items():
+            if times > 1:
+                raise BadInputError(f"{option} {name}: named {times} times; name it once")
+    if out.resolve() in (plot.resolve(), *plot.resolve().parents):
+        raise BadInputError(f"--plot {plot}: is --out, a folder, or in it; name a file beside it")
 
 
 def _report(found: RewardCalibration) -> list[str]:
@@ -146,7 +160,7 @@ def _parser() -> cli.ScriptParser:
         "--false-positives", type=_share, default=0.05, metavar="RATE", help="that the threshold allows (default 0.05)"
     )
     parser.add_argument("--per", choices=["episode", "frame"], default="episode", help="whose rate (default episode)")
-    parser.add_argument("--debounce", type=cli.count, default=3, metavar="TICKS", help="in a row (default 3)")
+    parser.add_argument("--debounce", type=_ticks, default=3, metavar="TICKS", help="in a row (default 3)")
     parser.add_argument(
         "--updates", type=cli.count, default=800, metavar="N", help="gradient steps at most (default 800)"
     )
@@ -154,6 +168,13 @@ def _parser() -> cli.ScriptParser:
     parser.add_argument("--threads", type=cli.count, default=1, help="of torch (default 1)")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="of the report (default FOLDER.png)")
     return parser
+
+
+def _ticks(text: str) -> int:
+    number = cli.count(text)
+    if number > MAX_DEBOUNCE_TICKS:
+        raise ArgumentTypeError(f"got {text!r} (allowed 1 to {MAX_DEBOUNCE_TICKS}, a whole number)")
+    return number
 
 
 def _seconds(text: str) -> float:

@@ -20,7 +20,8 @@ _MAX_BYTES = 1 << 20
 Count = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Threshold = Annotated[float, Field(gt=0.0, lt=1.0)]
-DebounceTicks = Annotated[int, Field(ge=1, le=200)]
+MAX_DEBOUNCE_TICKS = 200
+DebounceTicks = Annotated[int, Field(ge=1, le=MAX_DEBOUNCE_TICKS)]
 
 
 class Rate(Strict):

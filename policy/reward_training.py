@@ -95,7 +95,8 @@ def train_reward(
     mean, std = torch.from_numpy(values.mean(0)), torch.from_numpy(values.std(0).clip(1e-3))
     network = RewardNetwork([(image.shape[1], image.shape[2]) for image in frames.images], mean, std)
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=plan.updates, pct_start=0.1)
+    up = 0.1 if plan.updates > 10 else 0.05  # of ten updates a tenth is one, by which torch would divide less one
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, plan.rate, total_steps=plan.updates, pct_start=up)
     best = Trained(
         network=network, updates=0, loss=np.inf, frames=len(frames.label), positives=int((frames.label > 0).sum())
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +20,15 @@ from policy.reward_model import load_reward_model
 from robot.errors import BadInputError
 
 _GRAPH = "reward.onnx"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def check_reward_target(folder: Path) -> None:
-    """Raise BadInputError when a reward model written to `folder` would take the place of something else."""
+    """Raise BadInputError when `folder` has no name for it, or would then take the place of something else."""
+    if not _NAME.fullmatch(folder.name):
+        raise BadInputError(
+            f"{folder}: {folder.name!r} is no name for a reward model; use letters, digits, '_', '-' and '.'"
+        )
     is_one = (folder / REWARD_MANIFEST_FILE).is_file()
     if folder.exists() and not is_one and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInputError(f"{folder}: holds something else than a reward model; name a new or an empty folder")

@@ -87,6 +87,16 @@ def test_it_sees_the_cameras_and_the_proprioception_that_it_is_given(
     assert [(entry.key, entry.size) for entry in manifest.proprio] == [("tcp_position_m", 3)]
 
 
+@pytest.mark.parametrize("updates", ["1", "10"])
+def test_a_training_may_be_as_short_as_one_likes(
+    scripts: Scripts, episodes: Path, tmp_path: Path, updates: str
+) -> None:
+    out = tmp_path / "reward"
+    done = scripts("train_reward_model", episodes, "--out", out, "--camera", "wrist", "--updates", updates)
+    assert done.code == 0, done.errors
+    assert load_reward_model(out, provider="cpu").sha256
+
+
 def test_help_shows_examples(scripts: Scripts) -> None:
     done = scripts("train_reward_model", "--help")
     assert done.code == 0
@@ -112,11 +122,19 @@ def test_too_few_episodes_are_refused(scripts: Scripts, tmp_path: Path) -> None:
         (("--proprio", "mood"), "--proprio mood: the episodes have none"),
         (("--positive-s", "0"), "argument --positive-s: got '0' (allowed 0.01 to 60)"),
         (("--false-positives", "2"), "argument --false-positives: got '2' (allowed 0 to 1)"),
+        (("--debounce", "201"), "argument --debounce: got '201' (allowed 1 to 200, a whole number)"),
+        (("--camera", "wrist", "--camera", "wrist"), "--camera wrist: named 2 times; name it once"),
+        (("--proprio", "tcp_position_m") * 2, "--proprio tcp_position_m: named 2 times; name it once"),
+        (("--out", "."), ".: '' is no name for a reward model"),
+        (("--out", "runs/my model"), "'my model' is no name for a reward model"),
+        (("--plot", "{out}"), "reward: is --out, a folder, or in it; name a file beside it"),
         (("--frames", "nowhere.csv"), "nowhere.csv: cannot be read"),
     ],
 )
 def test_bad_options_are_one_line(
     scripts: Scripts, episodes: Path, tmp_path: Path, options: tuple[str, ...], told: str
 ) -> None:
-    assert told in scripts.refused("train_reward_model", episodes, "--out", tmp_path / "reward", *options)
+    out = tmp_path / "reward"
+    more = [option.format(out=out) for option in options]
+    assert told in scripts.refused("train_reward_model", episodes, "--out", out, *more)
     assert not (tmp_path / "reward").exists()
