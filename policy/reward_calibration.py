@@ -29,17 +29,19 @@ class Judged:
         success: how it ended; None where only single frames are known.
         label: what each frame shows (`policy.reward_frames`), (N,).
         probability: of success, (N,).
+        repeated: which of them have the pictures of the tick before, (N,); none when left out.
         name: for whoever wants to look at it.
     """
 
     success: bool | None
     label: NDArray[np.int64]
     probability: Floats
+    repeated: NDArray[np.bool_] | None = None
     name: str = field(default="")
 
     def first_fired(self, rule: RewardRule) -> int | None:
         """Return the place of the frame on which it fires first, None where it never does."""
-        return rule.first_fired(self.probability.astype(np.float32))
+        return rule.first_fired(self.probability.astype(np.float32), self.repeated)
 
 
 def fit_log_odds(logit: Floats, label: NDArray[np.int64]) -> tuple[float, float]:
@@ -164,10 +166,14 @@ def rate(count: int, of: int) -> Rate:
 
 def _turning_points(episode: Judged, debounce_ticks: int) -> Floats:
     """Return the thresholds at which it changes whether the episode fires, before its success and at all."""
-    if len(episode.probability) < debounce_ticks:
+    stale = episode.repeated
+    new = np.arange(len(episode.probability)) if stale is None else np.flatnonzero(~stale)
+    ends = new[debounce_ticks - 1 :]
+    if not len(ends):
         return np.zeros(0)
-    least: Floats = np.lib.stride_tricks.sliding_window_view(episode.probability, debounce_ticks).min(axis=1)
-    other = least[episode.label[debounce_ticks - 1 :] == NONE]
+    spans = zip(new.tolist(), ends.tolist(), strict=False)  # each with so many new pictures, and the repeated between
+    least = np.array([episode.probability[first : last + 1].min() for first, last in spans])
+    other = least[episode.label[ends] == NONE]
     return np.array([least.max(), other.max(initial=0.0)])
 
 

@@ -52,6 +52,14 @@ class LabelledEpisode:
         header = self.episode.header
         return json.dumps(header.layout, sort_keys=True) if header.layout else f"{header.run_id} {header.episode}"
 
+    def repeated(self, cameras: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which of `rows` have the pictures of the tick before, from all of `cameras`, (N,)."""
+        names = [name for name, _, _ in self.episode.header.spec.cameras]
+        ids = self.episode.array("tick/frame_id").astype(np.int64)[:, [names.index(name) for name in cameras]]
+        same = np.zeros(len(ids), np.bool_)
+        same[1:] = (ids[1:] == ids[:-1]).all(axis=1)
+        return same[self.rows]
+
     def inputs(
         self, cameras: Sequence[str], proprio: Sequence[str], places: Ints | None = None
     ) -> tuple[dict[str, NDArray[np.uint8]], NDArray[np.float32]]:

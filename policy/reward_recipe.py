@@ -92,13 +92,13 @@ def make_reward_model(
     logit = list(episode_logits(trained.network, splits.calibration, names, keys))
     label = np.concatenate([episode.label for episode in splits.calibration])
     slope, offset = fit_log_odds(np.concatenate(logit)[label >= NONE], label[label >= NONE])
-    chosen = _judged(splits.calibration, logit, slope, offset)
+    chosen = _judged(splits.calibration, names, logit, slope, offset)
     threshold = choose_threshold(
         chosen, debounce_ticks=options.debounce_ticks, allowed=options.allowed, per=options.per
     )
     rule = RewardRule(threshold=threshold, debounce_ticks=options.debounce_ticks)
     unseen = episode_logits(trained.network, splits.held_out, names, keys)
-    held_out = _judged(splits.held_out, list(unseen), slope, offset)
+    held_out = _judged(splits.held_out, names, list(unseen), slope, offset)
     calibration = calibration_report(
         held_out, rule, allowed=options.allowed, per=options.per, positive_s=options.positive_s
     )
@@ -134,13 +134,18 @@ def _inputs(episode: LabelledEpisode, options: RewardOptions) -> tuple[list[Came
 
 
 def _judged(
-    episodes: Sequence[LabelledEpisode], logit: Sequence[np.ndarray], slope: float, offset: float
+    episodes: Sequence[LabelledEpisode],
+    cameras: Sequence[str],
+    logit: Sequence[np.ndarray],
+    slope: float,
+    offset: float,
 ) -> list[Judged]:
     return [
         Judged(
             success=episode.success,
             label=episode.label,
             probability=1.0 / (1.0 + np.exp(-(slope * found + offset))),
+            repeated=episode.repeated(cameras),
             name=episode.episode.path.name,
         )
         for episode, found in zip(episodes, logit, strict=True)

@@ -25,20 +25,31 @@ class RewardRule:
     threshold: float
     debounce_ticks: int
 
-    def streak(self, before: int, answer: RewardAnswer, probability: float) -> int:
-        """Return how many ticks in a row there are now; a tick without a usable answer begins anew."""
-        return before + 1 if answer is RewardAnswer.GIVEN and probability >= self.threshold else 0
+    def streak(self, before: int, answer: RewardAnswer, probability: float, *, repeated: bool = False) -> int:
+        """Return how many ticks in a row there are now; a tick without a usable answer begins anew.
+
+        One with the pictures of the tick before (`repeated`) is no new evidence and adds nothing.
+        """
+        if answer is not RewardAnswer.GIVEN or not probability >= self.threshold:
+            return 0
+        return before if repeated else before + 1
 
     def fired(self, streak: int) -> bool:
         """Return whether that many ticks in a row are a success."""
         return streak >= self.debounce_ticks
 
-    def first_fired(self, probability: NDArray[np.float32]) -> int | None:
-        """Return the place in (T,) probabilities where it fires first; NaN stands for a tick without an answer."""
+    def first_fired(self, probability: NDArray[np.float32], repeated: NDArray[np.bool_] | None = None) -> int | None:
+        """Return the place in (T,) probabilities where it fires first; NaN stands for a tick without an answer.
+
+        Args:
+            probability: of success.
+            repeated: which ticks have the pictures of the tick before, (T,); none when left out.
+        """
         streak = 0
+        stale = [False] * len(probability) if repeated is None else repeated.tolist()
         for place, value in enumerate(probability.tolist()):
             answer = RewardAnswer.NOT_ASKED if np.isnan(value) else RewardAnswer.GIVEN
-            streak = self.streak(streak, answer, value)
+            streak = self.streak(streak, answer, value, repeated=stale[place])
             if self.fired(streak):
                 return place
         return None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from perception.observation import Observation
 from policy.episode_header import EpisodeOutcome, LabelSource, Outcome
 from policy.episode_schema import Row
 from policy.reward_rule import RewardAnswer
@@ -26,11 +27,12 @@ class LoggedReward:
     def __init__(self, watch: RewardWatch) -> None:
         self._watch = watch
         self._streak: int | None = 0  # None: the row before is lost
+        self._before: Observation | None = None  # of the row before
         self._fired_at: int | None = None  # the row before fired, and nothing kept the loop from heeding it
 
     def restart(self) -> None:
         """Rows before the next one are lost."""
-        self._streak = self._fired_at = None
+        self._streak = self._fired_at = self._before = None
 
     def findings(self, row: Row, inputs: TickInputs) -> Iterator[Finding]:
         """Yield what the model does not say once more, and a verdict that was not heeded."""
@@ -44,11 +46,15 @@ class LoggedReward:
             )
         logged = RewardAnswer(int(row["tick/reward_answer"]))
         # where the row before is lost, the one that this tick adds to or ends
-        before = max(0, int(row["tick/reward_streak"]) - 1) if self._streak is None else self._streak
-        self._watch.reset(before)
+        if self._streak is None:
+            streak = int(row["tick/reward_streak"])
+            # a streak of 0 may be one that its old pictures did not begin
+            self._watch.reset(max(0, streak - 1), inputs.observation if streak == 0 else None)
+        else:
+            self._watch.reset(self._streak, self._before)
         said = self._watch.see(inputs, failed=logged is RewardAnswer.FAILED)
         yield from _compared(row, said, tick)
-        self._streak = int(row["tick/reward_streak"])
+        self._streak, self._before = int(row["tick/reward_streak"]), inputs.observation
         heeded = self._watch.judges and inputs.reset is None and not _stopped(row)
         self._fired_at = tick if heeded and self._watch.rule.fired(self._streak) else None
 

@@ -1,7 +1,7 @@
 """The reward model at work: asked once a tick after the command is on its way, debounced, logged, and heard at the end.
 
-What it says on a tick depends on that tick's logged inputs and the streak before it alone, so that a replay recomputes
-it bit for bit.
+What it says on a tick depends on that tick's logged inputs, the streak before it and which pictures the tick before had
+alone, so that a replay recomputes it bit for bit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from perception.observation import Verdict
+from perception.observation import Observation, Verdict
 from policy.episode_schema import EpisodeSpec
 from policy.manifest import Manifest
 from policy.onnx_session import PolicyError
@@ -36,7 +36,8 @@ class RewardTick:
     Attributes:
         answer: whether it was asked and gave something that can be used.
         probability: as the graph gave it; NaN where it was not asked or raised.
-        streak: ticks in a row over the threshold, this one included.
+        streak: ticks in a row over the threshold, this one included; those with the pictures of the tick before do
+            not count.
         took_ms: what asking it took; NaN on a virtual clock, since the log must not depend on the machine's speed.
     """
 
@@ -63,13 +64,16 @@ class RewardWatch:
         self.model, self.rule, self.judges = model, rule, judges
         self._columns = proprio_columns(model.manifest, dict(spec.proprio))
         self._timed = timed
+        self._cameras = tuple(camera.name for camera in model.manifest.cameras)
         self._streak = 0
+        self._shown: tuple[int, ...] | None = None  # frame ids of the tick before
         self._unusable = self._failed = self._told = 0
         self._failure = ""
 
-    def reset(self, streak: int = 0) -> None:
-        """Begin an episode, or go on after a tick whose streak is known."""
+    def reset(self, streak: int = 0, before: Observation | None = None) -> None:
+        """Begin an episode, or go on after a tick whose streak and observation are known."""
         self._streak = streak
+        self._shown = None if before is None else self._pictures(before)
 
     @property
     def fired(self) -> bool:
@@ -83,9 +87,14 @@ class RewardWatch:
         # homing shows the last episode's scene; untrusted frames show another moment; a late loop has no time for it
         if inputs.reset is None and inputs.observation.verdict is Verdict.FRESH and not inputs.overrun:
             answer, probability = (RewardAnswer.FAILED, math.nan) if failed else self._ask(inputs)
-        self._streak = self.rule.streak(self._streak, answer, probability)
+        shown = self._pictures(inputs.observation)
+        self._streak = self.rule.streak(self._streak, answer, probability, repeated=shown == self._shown)
+        self._shown = shown
         took_ms = 1e3 * (time.perf_counter() - began_s) if self._timed else math.nan
         return RewardTick(answer=answer, probability=probability, streak=self._streak, took_ms=took_ms)
+
+    def _pictures(self, look: Observation) -> tuple[int, ...]:
+        return tuple(look.frame_ids[name] for name in self._cameras)
 
     def _ask(self, inputs: TickInputs) -> tuple[RewardAnswer, float]:
         look = inputs.observation

@@ -53,6 +53,7 @@ def make_episode(
     for tick, row in enumerate(make_rows(TICKS, made.spec, seed=episode)):
         row["tick/start_s"] = 100.0 + 0.05 * tick
         row["tick/reset"] = 0.0 if tick < RESET_TICKS else np.nan
+        row["tick/frame_id"] = tick
         row["tick/verdict"] = row["tick/overrun"] = 0
         for camera in ("front", "wrist"):
             row[f"obs/{camera}_image"] = rng.integers(60, 120, (16, 18, 3), np.uint8)

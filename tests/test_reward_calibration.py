@@ -126,3 +126,17 @@ def test_the_report_counts_frames_by_hand() -> None:
     assert (frame.false_positives.count, frame.false_positives.of) == (1, 2)
     assert frame.brier == pytest.approx((0.04 + 0.64 + 0.36 + 0.01) / 4)
     assert (report.episodes, report.successes) == (1, 1)
+
+
+def test_old_pictures_neither_fire_nor_move_the_threshold() -> None:
+    label = np.full(4, NONE)
+    probability, stale = np.array([0.9, 0.8, 0.2, 0.3]), np.array([False, True, False, False])
+    rule = RewardRule(threshold=0.5, debounce_ticks=2)
+    assert Judged(success=False, label=label, probability=probability).first_fired(rule) == 1
+    seen_twice = Judged(success=False, label=label, probability=probability, repeated=stale)
+    assert seen_twice.first_fired(rule) is None
+    other = Judged(success=True, label=np.full(4, SUCCESS), probability=np.full(4, 0.6))
+    chosen = choose_threshold([seen_twice, other], debounce_ticks=2, allowed=0.0, per="episode")
+    assert 0.2 < chosen < 0.6
+    sure = Judged(success=False, label=label, probability=probability)
+    assert choose_threshold([sure, other], debounce_ticks=2, allowed=0.0, per="episode") > 0.8

@@ -26,6 +26,17 @@ def test_a_tick_without_a_usable_answer_begins_anew() -> None:
     assert RULE.streak(7, RewardAnswer.GIVEN, 0.49) == 0
 
 
+def test_pictures_that_are_seen_again_are_no_new_evidence() -> None:
+    assert RULE.streak(2, RewardAnswer.GIVEN, 0.9, repeated=True) == 2
+    assert RULE.streak(2, RewardAnswer.GIVEN, 0.4, repeated=True) == 0
+    assert RULE.streak(2, RewardAnswer.FAILED, 0.9, repeated=True) == 0
+    over, again = np.full(6, 0.9, np.float32), np.array([False, True, True, False, True, False])
+    assert RULE.first_fired(over) == 2
+    assert RULE.first_fired(over, again) == 5
+    over[4] = 0.1
+    assert RULE.first_fired(over, again) is None
+
+
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_only_numbers_from_zero_to_one_are_probabilities(value: float) -> None:
     assert usable(value) == (np.isfinite(value) and 0.0 <= value <= 1.0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -157,6 +158,25 @@ def test_frames_that_may_not_be_trusted_are_not_judged(bundle: Path, tmp_path: P
     assert not all(trusted)
     assert [int(row["tick/reward_answer"]) == RewardAnswer.GIVEN for row in rows] == trusted
     assert all(int(row["tick/reward_streak"]) == 0 for row, fresh in zip(rows, trusted, strict=True) if not fresh)
+
+
+def test_a_picture_that_is_seen_again_is_no_new_evidence(bundle: Path, tmp_path: Path) -> None:
+    again = ("camera.front.drop_rate", "0.4"), ("synchroniser.max_repeats", "3")
+    with bench(bundle, always(tmp_path), *again, ("reward.debounce_ticks", "50")) as loop:
+        loop.episode()
+        rows = loop.recorder.rows
+    front, streaks, repeats = 0, [], 0
+    streak = 0
+    for before, row in itertools.pairwise(rows):
+        if not np.isnan(row["tick/reset"]).all():
+            continue
+        repeated = int(row["tick/frame_id"][front]) == int(before["tick/frame_id"][front])
+        given = int(row["tick/reward_answer"]) == RewardAnswer.GIVEN
+        repeats += repeated and given
+        streak = streak + (not repeated) if given else 0
+        streaks.append(int(row["tick/reward_streak"]) == streak)
+    assert repeats
+    assert all(streaks)
 
 
 def test_a_model_of_other_cameras_is_refused_before_anything_opens(bundle: Path, tmp_path: Path) -> None:
