@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from policy.episode_reader import latest_revisions
+from policy.run_folder import RunFolder
 from robot.clock import VirtualClock
 from robot.errors import BadInputError
 from teleop.replay import verify_run
@@ -56,6 +57,8 @@ def robot_was_killed_before_it_took_the_last_weights(run: Path) -> None:
     for version in (2, 3):
         (newest,) = (run / "weights").glob(f"{version:08d}-*")
         newest.unlink()
+    folder = RunFolder.open(run)
+    folder.note_in_force(folder.weights_sha256(1))
 
 
 def learner_lost_its_last_episode_and_its_checkpoint(run: Path) -> None:
