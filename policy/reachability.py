@@ -18,6 +18,8 @@ from policy.learner_episode import HUMAN, EpisodeArrays, Floats
 
 OUTLIER_SHARE = 0.10  # of the corrections that no bound is made for
 WIDEST_SCALE = 1.0  # a residual that may reverse the whole base action is no correction of it any more
+MEANT = 0.05  # a smaller difference from the base is no wish, whatever the bound
+GRIPPER_MEANT = 1.0  # between the base's action and a person's open or close: beyond it they are on different sides
 MIN_TICKS = 50  # fewer tell nothing
 
 
@@ -118,7 +120,8 @@ def corrections(episodes: Iterable[EpisodeArrays], action_size: int) -> Floats:
 
 def _dimension(name: str, scale: float, misses: Floats) -> DimensionReach:
     ticks = len(misses)
-    beyond = float(np.mean(misses > np.float32(scale))) if ticks else math.nan
+    least = max(scale, GRIPPER_MEANT if name == "gripper" else MEANT)
+    beyond = float(np.mean(misses > np.float32(least))) if ticks else math.nan
     wanted = float(np.quantile(misses, 1.0 - OUTLIER_SHARE)) if ticks else math.nan
     if ticks < MIN_TICKS:
         advice = Advice.FEW

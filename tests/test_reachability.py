@@ -57,6 +57,14 @@ def test_a_gripper_that_the_person_works_otherwise_needs_the_discrete_head() -> 
     assert measured(episode, gripper=True).dimensions[2].beyond == 0.0
 
 
+def test_small_differences_where_the_base_has_a_dimension_to_itself_are_no_wish() -> None:
+    misses = np.tile(np.array([0.0, 0.0, 0.3], np.float32), (100, 1))  # a base that all but closes, a person who closes
+    misses[:, 1] = 0.04
+    found = Reachability.of(misses, NAMES, (0.4, 0.0, 0.0))
+    assert [dimension.beyond for dimension in found.dimensions] == [0.0, 0.0, 0.0]
+    assert found.lines() == []
+
+
 def test_only_ticks_that_a_person_drove_beside_a_base_action_count() -> None:
     episode = driven((0.9, 0.9, 0.0), ticks=200)
     episode.source[:100] = POLICY
