@@ -7,7 +7,6 @@ come from a remote policy has no `act.onnx`.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.proprioception import KEYS
-from policy.manifest import EntryPoint, Manifest
-from policy.manifest_file import MANIFEST_FILE, read_manifest
+from policy.manifest import Manifest
+from policy.manifest_file import BUNDLE, MANIFEST_FILE, read_manifest
+from policy.model_folder import listed, read_graph
 from policy.onnx_session import OnnxSession, PolicyError, Provider, TensorSpec
 from robot.command import CommandKind
 from robot.errors import BadInputError
@@ -111,7 +111,10 @@ class Bundle:
         if manifest.content_sha256 != self.sha256:
             raise BadInputError(f"bundle {self.folder}: {MANIFEST_FILE} changed since it was loaded; start again")
         entries = (manifest.encode, manifest.act)
-        return {MANIFEST_FILE: raw, **{entry.file: _read_graph(self.folder, entry) for entry in entries if entry}}
+        return {
+            MANIFEST_FILE: raw,
+            **{entry.file: read_graph(BUNDLE, self.folder, entry) for entry in entries if entry},
+        }
 
 
 def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1) -> Bundle:
@@ -129,7 +132,7 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
     features: TensorSpec = ((1, manifest.feature_size), np.float32)
     chunk: TensorSpec = ((1, manifest.chunk_length, manifest.action.size), np.float32)
     encode = OnnxSession(
-        _read_graph(folder, manifest.encode),
+        read_graph(BUNDLE, folder, manifest.encode),
         f"bundle {folder}: {manifest.encode.file}",
         inputs={**images, "proprio": proprio},
         outputs={"features": features},
@@ -139,7 +142,7 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
     if manifest.act is None:
         return Bundle(folder, manifest, encode, None)
     act = OnnxSession(
-        _read_graph(folder, manifest.act),
+        read_graph(BUNDLE, folder, manifest.act),
         f"bundle {folder}: {manifest.act.file}",
         inputs={"features": features, "proprio": proprio},
         outputs={"chunk": chunk},
@@ -168,7 +171,7 @@ def misfits(
         size = cameras.get(camera.name)
         if size is None:
             lines.append(
-                f"{what} needs camera '{camera.name}', which {station} lacks (it has {_names(cameras)}); "
+                f"{what} needs camera '{camera.name}', which {station} lacks (it has {listed(cameras)}); "
                 "name a camera so or use a bundle trained with its cameras"
             )
         elif size != (camera.height, camera.width):
@@ -184,7 +187,7 @@ def misfits(
     for entry in manifest.proprio:
         if entry.key not in KEYS:
             lines.append(
-                f"{what} needs proprio '{entry.key}', which is unknown (allowed {_names(KEYS)}); export it anew"
+                f"{what} needs proprio '{entry.key}', which is unknown (allowed {listed(KEYS)}); export it anew"
             )
             continue
         size_or_joints = KEYS[entry.key][0]
@@ -206,23 +209,3 @@ def check_fits(
     """Raise BadInputError with the first of `misfits`, if there is one; same arguments."""
     for line in misfits(bundle, cameras=cameras, rate_hz=rate_hz, joint_count=joint_count, station=station):
         raise BadInputError(line)
-
-
-def _read_graph(folder: Path, entry: EntryPoint) -> bytes:
-    try:
-        model = (folder / entry.file).read_bytes()
-    except OSError as error:
-        raise BadInputError(
-            f"bundle {folder}: cannot read {entry.file} ({error.strerror}); copy the whole folder again"
-        ) from error
-    got = hashlib.sha256(model).hexdigest()
-    if got != entry.sha256:
-        raise BadInputError(
-            f"bundle {folder}: {entry.file} was changed or damaged (SHA-256 is {got[:12]}, the manifest says "
-            f"{entry.sha256[:12]}); copy the bundle again or export it again"
-        )
-    return model
-
-
-def _names(names: Mapping[str, object]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "none"

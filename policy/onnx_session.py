@@ -70,6 +70,7 @@ class OnnxSession:
         outputs: Mapping[str, TensorSpec],
         provider: Provider = "auto",
         threads: int = 1,
+        again: str = "export the policy again",
     ) -> None:
         """Load the graph and compare it with what is expected of it.
 
@@ -80,6 +81,7 @@ class OnnxSession:
             outputs: name to (shape, dtype) of every output.
             provider: `auto` takes CUDA where it works and the CPU elsewhere.
             threads: threads inside one operator; 1 keeps results equal bit for bit and the other cores free.
+            again: what to do about a graph that is not as expected, for messages.
 
         Raises:
             BadInputError: not a graph, needs a second file, other inputs or outputs, CUDA asked for but absent.
@@ -96,8 +98,8 @@ class OnnxSession:
             raise BadInputError(f"{where}: not a usable ONNX graph ({_first_line(error)}); export it again") from error
         self.provider: str = self._session.get_providers()[0]
         self._where = where
-        _compare(where, "input", inputs, self._session.get_inputs())
-        _compare(where, "output", outputs, self._session.get_outputs())
+        _compare(where, "input", inputs, self._session.get_inputs(), again)
+        _compare(where, "output", outputs, self._session.get_outputs(), again)
         self._binding = self._session.io_binding()
         self._inputs = {name: np.zeros(shape, dtype) for name, (shape, dtype) in inputs.items()}
         self._outputs = {name: np.zeros(shape, dtype) for name, (shape, dtype) in outputs.items()}
@@ -168,21 +170,19 @@ def _providers(cuda: bool) -> list[Any]:
     ]
 
 
-def _compare(where: str, kind: str, expected: Mapping[str, TensorSpec], nodes: list[Any]) -> None:
+def _compare(where: str, kind: str, expected: Mapping[str, TensorSpec], nodes: list[Any], again: str) -> None:
     """Raise BadInputError unless the graph's inputs or outputs are exactly the expected ones."""
     got = {node.name: (tuple(node.shape), node.type) for node in nodes}
     for name in expected.keys() - got.keys():
-        raise BadInputError(f"{where}: {kind} '{name}' is missing (it has {sorted(got)}); export the policy again")
+        raise BadInputError(f"{where}: {kind} '{name}' is missing (it has {sorted(got)}); {again}")
     for name in got.keys() - expected.keys():
-        raise BadInputError(
-            f"{where}: {kind} '{name}' is not in the manifest (allowed {sorted(expected)}); export the policy again"
-        )
+        raise BadInputError(f"{where}: {kind} '{name}' is not in the manifest (allowed {sorted(expected)}); {again}")
     for name, (shape, dtype) in expected.items():
         wanted = (shape, _TYPE_NAMES[dtype])
         if got[name] != wanted:
             raise BadInputError(
                 f"{where}: {kind} '{name}' is {got[name][0]} {got[name][1]}, the manifest says "
-                f"{wanted[0]} {wanted[1]}; export the policy again"
+                f"{wanted[0]} {wanted[1]}; {again}"
             )
 
 

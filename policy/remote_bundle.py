@@ -19,7 +19,7 @@ from policy.manifest import (
     ProprioInput,
     RemoteAct,
 )
-from policy.manifest_file import error_line
+from policy.model_folder import error_line
 from robot.errors import BadInputError
 from robot.strict import Strict
 
@@ -55,7 +55,7 @@ def read_description(path: Path) -> RemoteDescription:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: is not TOML ({error}); correct that line") from None
     except ValidationError as error:
-        raise BadInputError(f"{path}: {error_line(error).replace('export the policy again', 'correct it')}") from None
+        raise BadInputError(f"{path}: {error_line(error, 'correct it')}") from None
 
 
 def write_remote_bundle(folder: Path, description: RemoteDescription, encode: bytes | None = None) -> Path:

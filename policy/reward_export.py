@@ -99,7 +99,7 @@ def _parity(
         for name, tensor in zip(names, samples[0], strict=True)
     }
     outputs: dict[str, TensorSpec] = {"probability": ((1, 1), np.float32)}
-    session = OnnxSession(model, "reward.onnx", inputs=inputs, outputs=outputs, provider="cpu")
+    session = OnnxSession(model, "reward graph", inputs=inputs, outputs=outputs, provider="cpu")
     greatest = 0.0
     for sample in samples:
         with torch.no_grad():

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from policy.manifest import CameraInput, EntryPoint, ProprioInput, Sha256, content_hash
-from policy.manifest_file import error_line
-from robot.errors import BadInputError
+from policy.manifest import CameraInput, EntryPoint, ProprioInput, Sha256
+from policy.model_folder import FolderKind, read_manifest_of
 from robot.strict import Strict
 
 REWARD_MANIFEST_FILE = "reward.json"
 REWARD_SCHEMA_VERSION = 1
-_MAX_BYTES = 1 << 20
+REWARD_MODEL = FolderKind(
+    what="reward model",
+    file=REWARD_MANIFEST_FILE,
+    schema_version=REWARD_SCHEMA_VERSION,
+    script="train_reward_model.py",
+    again="train the reward model again",
+    verb="train",
+)
 
 Count = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -141,40 +146,4 @@ def read_reward_manifest(folder: Path) -> tuple[RewardManifest, bytes]:
     Raises:
         BadInputError: one line naming the key that is wrong.
     """
-    where = f"reward model {folder}"
-    try:
-        raw = (folder / REWARD_MANIFEST_FILE).read_bytes()
-    except OSError as error:
-        raise BadInputError(
-            f"{where}: cannot read {REWARD_MANIFEST_FILE} ({error.strerror}); give the folder that "
-            "train_reward_model.py wrote"
-        ) from None
-    if len(raw) > _MAX_BYTES:
-        raise BadInputError(f"{where}: {REWARD_MANIFEST_FILE} has {len(raw)} bytes (at most {_MAX_BYTES})")
-    again = "train the reward model again"
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{where}: {REWARD_MANIFEST_FILE} is not JSON ({error}); {again}") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != REWARD_SCHEMA_VERSION or isinstance(version, bool):
-        raise BadInputError(
-            f"{where}: schema_version is {version!r} (this software reads {REWARD_SCHEMA_VERSION}); {again}"
-        )
-    try:
-        manifest = RewardManifest.model_validate_json(raw, strict=True)
-    except ValidationError as error:
-        raise BadInputError(in_our_words(f"{where}: {REWARD_MANIFEST_FILE}: {error_line(error)}")) from None
-    computed = content_hash(content)
-    if computed != manifest.content_sha256:
-        raise BadInputError(
-            f"{where}: {REWARD_MANIFEST_FILE} was changed after export (content_sha256 is "
-            f"{manifest.content_sha256[:12]}, its content has {computed[:12]}); set threshold and debounce in the "
-            f"station's [reward], or {again}"
-        )
-    return manifest, raw
-
-
-def in_our_words(line: str) -> str:
-    """Return a line that was written for policies with the cure for reward models."""
-    return line.replace("export the policy again", "train the reward model again")
+    return read_manifest_of(REWARD_MODEL, folder, RewardManifest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.model_folder import listed, read_graph
 from policy.onnx_session import OnnxSession, Provider, Tensor, TensorSpec
-from policy.reward_manifest import REWARD_MANIFEST_FILE, RewardManifest, in_our_words, read_reward_manifest
+from policy.reward_manifest import REWARD_MANIFEST_FILE, REWARD_MODEL, RewardManifest, read_reward_manifest
 from robot.errors import BadInputError
 
 
@@ -73,7 +73,7 @@ class RewardModel:
             raise BadInputError(
                 f"reward model {self.folder}: {REWARD_MANIFEST_FILE} changed since it was loaded; start again"
             )
-        return {REWARD_MANIFEST_FILE: raw, manifest.graph.file: _read_graph(self.folder, manifest)}
+        return {REWARD_MANIFEST_FILE: raw, manifest.graph.file: read_graph(REWARD_MODEL, self.folder, manifest.graph)}
 
 
 def load_reward_model(path: str | Path, provider: Provider = "auto", threads: int = 1) -> RewardModel:
@@ -89,17 +89,15 @@ def load_reward_model(path: str | Path, provider: Provider = "auto", threads: in
     }
     if manifest.proprio:
         inputs["proprio"] = ((1, manifest.proprio_size), np.float32)
-    try:
-        session = OnnxSession(
-            _read_graph(folder, manifest),
-            f"reward model {folder}: {manifest.graph.file}",
-            inputs=inputs,
-            outputs={"probability": ((1, 1), np.float32)},
-            provider=provider,
-            threads=threads,
-        )
-    except BadInputError as error:
-        raise BadInputError(in_our_words(str(error))) from error
+    session = OnnxSession(
+        read_graph(REWARD_MODEL, folder, manifest.graph),
+        f"{REWARD_MODEL.where(folder)}: {manifest.graph.file}",
+        inputs=inputs,
+        outputs={"probability": ((1, 1), np.float32)},
+        provider=provider,
+        threads=threads,
+        again=REWARD_MODEL.again,
+    )
     return RewardModel(folder, manifest, session)
 
 
@@ -126,7 +124,7 @@ def reward_misfits(
         size = cameras.get(camera.name)
         if size is None:
             lines.append(
-                f"{what} looks at camera '{camera.name}', which {where} does not (it has {_names(cameras)}); "
+                f"{what} looks at camera '{camera.name}', which {where} does not (it has {listed(cameras)}); "
                 "train one on its cameras"
             )
         elif size != (camera.height, camera.width):
@@ -139,7 +137,7 @@ def reward_misfits(
             got = f"{proprio[entry.key]} values" if entry.key in proprio else "none"
             lines.append(
                 f"{what} takes {entry.size} values of proprio '{entry.key}', {where} has {got} "
-                f"(it has {_names(proprio)}); train one on its proprioception"
+                f"(it has {listed(proprio)}); train one on its proprioception"
             )
     if abs(rate_hz - manifest.rate_hz) > 1e-6 * manifest.rate_hz:
         lines.append(
@@ -154,24 +152,3 @@ def proprio_columns(manifest: RewardManifest, proprio: Mapping[str, int]) -> NDA
     starts = dict(zip(proprio, np.cumsum([0, *proprio.values()]).tolist(), strict=False))
     columns = [starts[entry.key] + at for entry in manifest.proprio for at in range(entry.size)]
     return np.array(columns, np.intp)
-
-
-def _read_graph(folder: Path, manifest: RewardManifest) -> bytes:
-    entry = manifest.graph
-    try:
-        model = (folder / entry.file).read_bytes()
-    except OSError as error:
-        raise BadInputError(
-            f"reward model {folder}: cannot read {entry.file} ({error.strerror}); copy the whole folder again"
-        ) from None
-    got = hashlib.sha256(model).hexdigest()
-    if got != entry.sha256:
-        raise BadInputError(
-            f"reward model {folder}: {entry.file} was changed or damaged (SHA-256 is {got[:12]}, the manifest says "
-            f"{entry.sha256[:12]}); copy the reward model again or train it again"
-        )
-    return model
-
-
-def _names(names: Mapping[str, object]) -> str:
-    return ", ".join(f"'{name}'" for name in names) or "none"

@@ -79,9 +79,9 @@ def test_an_edited_manifest_is_refused_in_one_line(tmp_path: Path, key: str, val
 
 def test_an_edited_graph_is_refused(tmp_path: Path) -> None:
     folder = make_tiny_reward(tmp_path / "reward")
-    graph = folder / "reward.onnx"
+    graph = folder / "graph.onnx"
     graph.write_bytes(graph.read_bytes() + b"\0")
-    with pytest.raises(BadInputError, match=r"reward\.onnx was changed or damaged"):
+    with pytest.raises(BadInputError, match=r"graph\.onnx was changed or damaged"):
         load_reward_model(folder)
 
 

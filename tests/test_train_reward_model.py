@@ -71,7 +71,7 @@ def test_the_same_seed_makes_the_same_graph(scripts: Scripts, episodes: Path, tm
         out = tmp_path / name
         command = ("--out", out, "--camera", "front", "--updates", "5", "--seed", seed)
         assert scripts("train_reward_model", episodes, *command).code == 0
-        graphs.append((out / "reward.onnx").read_bytes())
+        graphs.append((out / "graph.onnx").read_bytes())
     assert graphs[0] == graphs[1] != graphs[2]
 
 
