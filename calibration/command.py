@@ -22,14 +22,15 @@ class Outcome:
 
 
 class Command(Protocol):
-    """A subcommand; modules fulfil it.
+    """A subcommand; modules fulfil it."""
 
-    `SUMMARY` is the text of `--help`, its first line alone that of the script; `EXAMPLES` are whole command lines that
-    begin with the script's name.
-    """
+    @property
+    def SUMMARY(self) -> str:  # noqa: N802 (a constant of the module)
+        """The text of `--help`; its first line stands in that of the script."""
 
-    SUMMARY: str
-    EXAMPLES: Sequence[str]
+    @property
+    def EXAMPLES(self) -> Sequence[str]:  # noqa: N802
+        """Whole command lines that begin with the script's name."""
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options; `--json PATH` is there already."""
