@@ -1,7 +1,7 @@
 """Simulated rigs for hand-eye calibration: a camera moves before a board, corners are noisy, poses come from them.
 
-Nothing of a pose's noise is made up: corners of the board are projected, get pixel noise, and the pose is what fits them
-best, so that its errors are as uneven and as coupled as those of a real board detector.
+Nothing of a pose's noise is made up: corners of the board are projected, get pixel noise, and the pose is what fits
+them best, so that its errors are as uneven and as coupled as those of a real board detector.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def standing(
 
 
 def rig_poses(rig: Rig, u: Array) -> Array:
-    """Return T_target_camera (n, 4, 4): the camera looks at the board's middle, numbers `u` (n, 6) in [-1, 1] say how."""
+    """Return T_target_camera (n, 4, 4): the camera looks at the board's middle, as `u` (n, 6) in [-1, 1] says."""
     middle = rig.corners().mean(axis=0)
     low, high = rig.distance_m
     distance = 0.5 * (low + high) + 0.5 * (high - low) * u[:, 0]
@@ -157,6 +157,12 @@ def rig_poses(rig: Rig, u: Array) -> Array:
     T[:, :3, :3] = R
     T[:, :3, 3] = middle - np.einsum("nij,nj->ni", R, centre_in_camera)
     return T
+
+
+def inverses(T: Array) -> Array:
+    """Return the inverses of transforms (..., 4, 4)."""
+    inverse: Array = np.linalg.inv(T)
+    return inverse
 
 
 class _Swing:
@@ -186,10 +192,10 @@ def _take(
     X = rig.T_mount_camera
     if rig.beside:
         Y = transform((170.0, 10.0, 5.0), (0.01, 0.02, 0.1))  # T_hand_target
-        A = X @ np.linalg.inv(B_robot) @ np.linalg.inv(Y)
+        A = X @ inverses(B_robot) @ inverses(Y)
     else:
         Y = transform((3.0, 178.0, 8.0), (0.5, -0.1, 0.02))
-        A = Y @ B_robot @ np.linalg.inv(X)
+        A = Y @ B_robot @ inverses(X)
     seen = observed(rig.corners(), B_camera, rng, noise_px)
     wrong = rng.random(len(seen)) < outliers
     count = int(wrong.sum())
@@ -208,8 +214,8 @@ def _take(
 
 
 def observed(corners: Array, T_target_camera: Array, rng: np.random.Generator, noise_px: float) -> Array:
-    """Return T_target_camera (n, 4, 4) as found from noisy corners: Gauss-Newton on the reprojection, from the truth."""
-    T = np.linalg.inv(T_target_camera)
+    """Return T_target_camera (n, 4, 4) as found from noisy corners by Gauss-Newton on the reprojection."""
+    T = inverses(T_target_camera)
     R, p = T[:, :3, :3], T[:, :3, 3]
     pixels = _projected(R, p, corners)[0] + rng.normal(0.0, noise_px / FOCAL_PX, (len(T), len(corners), 2))
     for _ in range(4):
@@ -224,8 +230,7 @@ def observed(corners: Array, T_target_camera: Array, rng: np.random.Generator, n
         R, p = exponentials(step[:, :3]) @ R, p + step[:, 3:]
     found = np.tile(np.eye(4), (len(T), 1, 1))
     found[:, :3, :3], found[:, :3, 3] = R, p
-    inverse: Array = np.linalg.inv(found)
-    return inverse
+    return inverses(found)
 
 
 def _projected(R: Array, p: Array, corners: Array) -> tuple[Array, Array]:

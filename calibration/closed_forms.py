@@ -43,19 +43,19 @@ def kronecker(A: Array, B: Array) -> XY:
 
 
 def park_martin(A: Array, B: Array) -> XY:
-    """Return X by least squares on rotation vectors: Park and Martin, "Robot sensor calibration", 1994, eq. 15 to 22."""
+    """Return X by least squares on rotation vectors: Park and Martin, "Robot sensor calibration", 1994."""
     a, b = _motions(A, B)
     alpha, beta = logarithms(a[:, :3, :3]), logarithms(b[:, :3, :3])
     return _with_y(A, B, nearest_rotations(alpha.T @ beta), a, b)
 
 
 def tsai_lenz(A: Array, B: Array) -> XY:
-    """Return X by modified Rodrigues vectors: Tsai and Lenz, "A new technique for fully autonomous [...]", 1989."""
+    """Return X by modified Rodrigues vectors: Tsai and Lenz, "A new technique [...] for 3D robotics hand/eye calibration", 1989."""
     a, b = _motions(A, B)
     P_a, P_b = (_sines(logarithms(motion[:, :3, :3])) for motion in (a, b))
     p = np.linalg.lstsq(crosses(P_a + P_b).reshape(-1, 3), (P_b - P_a).ravel(), rcond=None)[0]
     P = 2.0 * p / np.sqrt(1.0 + p @ p)
-    R = (1.0 - P @ P / 2.0) * np.eye(3) + 0.5 * (np.outer(P, P) + np.sqrt(max(4.0 - P @ P, 0.0)) * crosses(P))
+    R = (1.0 - P @ P / 2.0) * np.eye(3) + 0.5 * (np.outer(P, P) + np.sqrt(max(4.0 - float(P @ P), 0.0)) * crosses(P))
     return _with_y(A, B, nearest_rotations(R), a, b)
 
 
@@ -107,7 +107,8 @@ def _with_y(A: Array, B: Array, R_X: Array, a: Array, b: Array) -> XY:
     """Return X and Y once the rotation of X is known: both translations are linear."""
     left = (a[:, :3, :3] - np.eye(3)).reshape(-1, 3)
     right = (b[:, :3, 3] @ R_X.T - a[:, :3, 3]).ravel()
-    X = _poses(R_X, np.linalg.lstsq(left, right, rcond=None)[0])
+    t: Array = np.linalg.lstsq(left, right, rcond=None)[0]
+    X = _poses(R_X, t)
     Y = A @ X @ np.linalg.inv(B)
     return X, _poses(mean_rotation(Y[:, :3, :3]), np.median(Y[:, :3, 3], axis=0))
 

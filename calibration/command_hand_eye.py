@@ -31,9 +31,9 @@ and turn the hand by 30 degrees and more about two or three axes. Stills work as
 files, 15 or more of them; they have no offset.
 
 The result is refused (exit code 1, no file) when the medians of held-out errors exceed 5 mm or 0.5 degrees, when less
-than half of the sightings agree, or when the 95 % interval of the camera's pose is wider than these; --force keeps it
-all the same. Motion that cannot tell (one rotation axis, pure translation, fewer than 4 poses) is refused with the
-reason and exit code 1, and --force does not help. Files that cannot be used are bad input, exit code 2."""
+than half of the sightings agree, or when the camera's pose is known to no better than 10 mm and 1 degree (95 %);
+--force keeps it all the same. Motion that cannot tell (one rotation axis, pure translation, fewer than 4 poses) is
+refused with the reason and exit code 1, and --force does not help. Files that cannot be used are exit code 2."""
 EXAMPLES = [
     "calibrate_rig.py hand-eye --robot-poses robot.csv --target-poses target.csv --out calibration/wrist.json",
     "calibrate_rig.py hand-eye --robot-poses robot.csv --target-poses target.csv --eye-to-hand --json front.json",
@@ -127,12 +127,12 @@ def _pose_line(name: str, T: Array, half: Array) -> str:
 def _other_way(*, beside: bool) -> str:
     if beside:
         return (
-            "the poses fit a camera on the hand far better: leave --eye-to-hand out, or, if the camera does stand beside "
-            "the arm, the target file holds T_camera_target and wants its inverse"
+            "the poses fit a camera on the hand far better: leave --eye-to-hand out, or, if the camera does stand "
+            "beside the arm, the target file holds T_camera_target and wants its inverse"
         )
     return (
-        "the poses fit a camera beside the arm far better: add --eye-to-hand, or, if the camera is on the hand, the target "
-        "file holds T_camera_target and wants its inverse"
+        "the poses fit a camera beside the arm far better: add --eye-to-hand, or, if the camera is on the hand, the "
+        "target file holds T_camera_target and wants its inverse"
     )
 
 

@@ -45,14 +45,14 @@ def draw_hand_eye(path: Path, found: Calibrated) -> None:
     for axes in (*over_time, aside):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    figure.suptitle(
-        f"{len(seen)} sightings, {int(judged.inlier.sum())} inliers: {1e3 * np.median(judged.translation_m[judged.inlier]):.2f} mm, "
-        f"{np.rad2deg(np.median(judged.rotation_rad[judged.inlier])):.3f} degrees (medians of held-out inliers)"
-        if judged.inlier.any()
-        else f"{len(seen)} sightings, no inliers",
-        fontsize=9,
-        color=_INK,
-    )
+    told = f"{len(seen)} sightings, no inliers"
+    if judged.inlier.any():
+        mm = 1e3 * float(np.median(judged.translation_m[judged.inlier]))
+        degrees = np.rad2deg(float(np.median(judged.rotation_rad[judged.inlier])))
+        told = (
+            f"{len(seen)} sightings, {int(judged.inlier.sum())} inliers: {mm:.2f} mm, {degrees:.3f} degrees (medians)"
+        )
+    figure.suptitle(told, fontsize=9, color=_INK)
     try:
         figure.savefig(path, format="png")
     except OSError as error:

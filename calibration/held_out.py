@@ -13,8 +13,8 @@ from calibration.hand_eye_model import residuals
 from calibration.sightings import Sightings
 
 Array = NDArray[np.float64]
-_FOLDS, _STILL_FOLDS = 5, 10
-_GUARD_S = 0.5
+_FOLDS, _STILL_FOLDS = 5, 20
+_EACH, _STRETCH_S, _GUARD_S = 4, 1.5, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class HeldOut:
 def hold_out(seen: Sightings, fit: Fit, step: Callable[[], None] = lambda: None) -> HeldOut:
     """Return errors by cross-validation.
 
-    A moving arm's recording is cut into five stretches, and what is within 0.5 s of the one that is judged is not
-    fitted either: neighbours in a stream share their errors, and samples drawn at random would flatter. Stills are
-    drawn one by one, or in ten groups.
+    A moving arm's recording is cut into 20 stretches (fewer when it is short), every fifth of which is judged by a fit
+    to the others. What is within 0.5 s of a judged stretch is not fitted either: neighbours in a stream share their
+    errors, and samples drawn at random would flatter. Stills are drawn one by one, or in 20 groups.
 
     Args:
         seen: all sightings, in order of time.
@@ -47,20 +47,25 @@ def hold_out(seen: Sightings, fit: Fit, step: Callable[[], None] = lambda: None)
         step: called after each fold.
     """
     n = len(seen)
-    moving = seen.track is not None
-    folds = _FOLDS if moving else min(n, _STILL_FOLDS)
-    if moving:
-        span = np.linspace(seen.t_s[0], seen.t_s[-1], folds + 1)
-        fold = np.clip(np.searchsorted(span, seen.t_s, side="right") - 1, 0, folds - 1)
+    t_s = seen.t_s if seen.track is not None else None
+    folds = min(n, _STILL_FOLDS) if t_s is None else _FOLDS
+    if t_s is None:
+        stretch = np.random.default_rng(0).permutation(n)
+        edges = np.zeros(0)
     else:
-        fold = np.random.default_rng(0).permutation(n) % folds
+        span_s = float(t_s[-1] - t_s[0])
+        each = int(np.clip(span_s / (_FOLDS * _STRETCH_S), 1, _EACH))
+        edges = np.linspace(t_s[0], t_s[-1], folds * each + 1)
+        stretch = np.clip(np.searchsorted(edges, t_s, side="right") - 1, 0, folds * each - 1)
+        guard_s = min(_GUARD_S, span_s / 40.0)
     translation, rotation = np.full(n, np.nan), np.full(n, np.nan)
     inlier = np.zeros(n, bool)
     for index in range(folds):
-        judged = fold == index
+        judged = stretch % folds == index
         learned = ~judged
-        if moving:
-            learned &= (seen.t_s < span[index] - _GUARD_S) | (seen.t_s > span[index + 1] + _GUARD_S)
+        if t_s is not None:
+            for number in range(index, len(edges) - 1, folds):
+                learned &= (t_s < edges[number] - guard_s) | (t_s > edges[number + 1] + guard_s)
         if judged.any():
             part = fit_hand_eye(seen.subset(learned), fit.estimate, fit.inlier[learned])
             left = seen.subset(judged)

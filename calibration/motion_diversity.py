@@ -75,8 +75,8 @@ class Diversity:
             others = " or ".join(axis for n, axis in enumerate(AXES) if n != named)
             direction = ", ".join(f"{value:.2f}" for value in self.main_axis)
             raise CalibrationRefusedError(
-                f"one rotation axis: the hand turned about ({direction}) of the {self.frame} alone ({second:.2f} degrees "
-                f"across it; allowed {_ONE_AXIS_DEG:g} or more), which leaves the camera's position along it unknown; "
+                f"one rotation axis: the hand turned about ({direction}) of the {self.frame} alone ({second:.2f} "
+                f"degrees across it; allowed {_ONE_AXIS_DEG:g} or more), which leaves the camera's position along it unknown; "
                 f"rotate more about {others}"
             )
 

@@ -48,8 +48,8 @@ def pair(robot: PoseFile, target: PoseFile, *, beside: bool = False) -> tuple[Si
     if sparse:
         step = float(np.median(np.diff(robot.t_s)))
         raise BadInputError(
-            f"pose file {robot.path}: arm poses are {step:.2f} s apart (allowed {_SPARSE_S:g} for a moving arm), and not "
-            f"at the times of {target.path.name} as stills are; record faster, or give both files the same times"
+            f"pose file {robot.path}: arm poses are {step:.2f} s apart (allowed {_SPARSE_S:g} for a moving arm), and "
+            f"not at the times of {target.path.name} as stills are; record faster, or give both files the same times"
         )
     track = PoseTrack(robot.t_s, robot.position_m, robot.quat_xyzw)
     if float(np.median(np.diff(target.t_s))) > _SLOW_TARGET_S:
