@@ -50,7 +50,10 @@ def park_martin(A: Array, B: Array) -> XY:
 
 
 def tsai_lenz(A: Array, B: Array) -> XY:
-    """Return X by modified Rodrigues vectors: Tsai and Lenz, "A new technique [...] for 3D robotics hand/eye calibration", 1989."""
+    """Return X by modified Rodrigues vectors.
+
+    Tsai and Lenz, "A new technique for fully autonomous and efficient 3D robotics hand/eye calibration", 1989.
+    """
     a, b = _motions(A, B)
     P_a, P_b = (_sines(logarithms(motion[:, :3, :3])) for motion in (a, b))
     p = np.linalg.lstsq(crosses(P_a + P_b).reshape(-1, 3), (P_b - P_a).ravel(), rcond=None)[0]
@@ -107,8 +110,7 @@ def _with_y(A: Array, B: Array, R_X: Array, a: Array, b: Array) -> XY:
     """Return X and Y once the rotation of X is known: both translations are linear."""
     left = (a[:, :3, :3] - np.eye(3)).reshape(-1, 3)
     right = (b[:, :3, 3] @ R_X.T - a[:, :3, 3]).ravel()
-    t: Array = np.linalg.lstsq(left, right, rcond=None)[0]
-    X = _poses(R_X, t)
+    X = _poses(R_X, np.asarray(np.linalg.lstsq(left, right, rcond=None)[0], np.float64))
     Y = A @ X @ np.linalg.inv(B)
     return X, _poses(mean_rotation(Y[:, :3, :3]), np.median(Y[:, :3, 3], axis=0))
 
