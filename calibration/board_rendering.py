@@ -90,9 +90,9 @@ class BoardRenderer:
         seen = np.isfinite(depth) & (depth > 0.0)
         scale = self._cells.shape[1] // board.columns
         shades = np.full(depth.shape, _BACKGROUND)
-        shades[
-            seen & (x > -_MARGIN) & (y > -_MARGIN) & (x < board.columns + _MARGIN) & (y < board.rows + _MARGIN)
-        ] = _PAPER
+        shades[seen & (x > -_MARGIN) & (y > -_MARGIN) & (x < board.columns + _MARGIN) & (y < board.rows + _MARGIN)] = (
+            _PAPER
+        )
         on_board = seen & (x >= 0.0) & (y >= 0.0) & (x < board.columns) & (y < board.rows)
         column, row = (x[on_board] * scale).astype(np.int64), (y[on_board] * scale).astype(np.int64)
         shades[on_board] = np.where(self._cells[row, column], _PAPER, _INK)

@@ -60,7 +60,9 @@ def run(options: Namespace) -> Outcome:
         across, along = rulers_mm(board)
         print(f"{options.out}: {board.words}")
         print(f"{beside}: its description, which the other steps take as --board")
-        print(f"print at 100 % and check the rulers: {across:g} mm across, {along:g} mm along; if not, see --measured-mm")
+        print(
+            f"print at 100 % and check the rulers: {across:g} mm across, {along:g} mm along; if not, see --measured-mm"
+        )
     return Outcome(passed=True, document={"board": board.model_dump(), "sha256": board.sha256, "file": beside})
 
 

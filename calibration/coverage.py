@@ -20,10 +20,10 @@ _ENOUGH_VIEWS = 15
 _VERTICAL = ("top", "upper middle", "lower middle", "bottom")
 _HORIZONTAL = ("left", "left of the middle", "middle", "right of the middle", "right")
 _TILTS = (
-    ("its right side further away", 0),
-    ("its left side further away", 1),
-    ("its lower side further away", 2),
-    ("its upper side further away", 3),
+    ("its right side is further away", 0),
+    ("its left side is further away", 1),
+    ("its lower side is further away", 2),
+    ("its upper side is further away", 3),
 )
 
 

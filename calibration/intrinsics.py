@@ -127,7 +127,7 @@ def calibrate(
     """
     if len(views) < LEAST_VIEWS:
         raise BadInputError(f"{len(views)} usable views of the board; at least {LEAST_VIEWS} are needed, take more")
-    seeds = _seeds(board, views)
+    seeds = seed_lenses(board, views)
     if not seeds:
         raise UnsolvableError("no lens explains the views even roughly; is this the board in the pictures?")
     found: dict[Kind, tuple[Fit, HeldOut]] = {}
@@ -135,7 +135,7 @@ def calibrate(
     for kind in kinds:
         progress(f"fitting the {kind} model")
         try:
-            fit = _best_fit(board, views, kind, seeds)
+            fit = fit_kind(board, views, kind, seeds)
             found[kind] = fit, held_out(board, views, fit, progress)
         except UnsolvableError as error:
             failures.append(f"{kind}: {error}")
@@ -186,7 +186,8 @@ def fit_lens(board: Board, views: Sequence[BoardView], model: CameraModel, poses
     )
 
 
-def _best_fit(board: Board, views: Sequence[BoardView], kind: Kind, seeds: Sequence[CameraModel]) -> Fit:
+def fit_kind(board: Board, views: Sequence[BoardView], kind: Kind, seeds: Sequence[CameraModel]) -> Fit:
+    """Fit one kind of lens from the best of `seeds`. Raises UnsolvableError."""
     best: Fit | None = None
     failure = UnsolvableError(f"the {kind} model fits from no start")
     for seed in seeds:
@@ -235,7 +236,7 @@ def _blocks(board: Board, views: Sequence[BoardView]) -> list[Block]:
     ]
 
 
-def _seeds(board: Board, views: Sequence[BoardView]) -> list[CameraModel]:
+def seed_lenses(board: Board, views: Sequence[BoardView]) -> list[CameraModel]:
     """The best undistorted lens that keeps straight lines, and the best that bends them as a fisheye."""
     most = sorted(views, key=lambda view: -len(view.ids))[: 3 * _SEED_VIEWS]
     some = most[:: max(1, len(most) // _SEED_VIEWS)][:_SEED_VIEWS]
@@ -259,7 +260,7 @@ def _seeds(board: Board, views: Sequence[BoardView]) -> list[CameraModel]:
             poses: list[BoardPose | None] = [board_pose(model, board, view) for view in some]
             costs = [0.1 * width if pose is None else min(pose.rms_px, 0.1 * width) for pose in poses]
             scored.append((float(np.mean(costs)), angle_deg, model))
-        cost, _, model = min(scored)[0], min(scored, key=lambda one: one[:2])[1], min(scored, key=lambda o: o[:2])[2]
+        cost, _, model = min(scored, key=lambda one: one[:2])
         if cost < 0.09 * width:
             best.append(model)
     return best
@@ -285,3 +286,15 @@ def _as_kind(seed: CameraModel, kind: Kind) -> CameraModel:
 def _rms(residuals: Sequence[Array], kept: Sequence[NDArray[np.bool_]]) -> float:
     lengths = np.concatenate([np.sum(one[keep] ** 2, axis=1) for one, keep in zip(residuals, kept, strict=True)])
     return float(np.sqrt(np.mean(lengths)))
+
+
+def rough_poses(board: Board, views: Sequence[BoardView]) -> list[Array]:
+    """Return `T_camera_target` (4, 4) of each view by the best lens without distortion; good enough for advice."""
+    seeds = seed_lenses(board, views) if views else []
+    for seed in seeds:
+        poses = [board_pose(seed, board, view) for view in views]
+        if all(pose is not None for pose in poses):
+            return [pose.T_camera_target for pose in poses if pose is not None]
+    facing = np.eye(4)
+    facing[2, 3] = 1.0
+    return [facing for _ in views]

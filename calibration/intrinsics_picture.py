@@ -127,9 +127,7 @@ def _border(model: CameraModel) -> Array:
 
 def _tilts(axes: Axes, covered: Coverage) -> None:
     axes.scatter(covered.tilts_deg[:, 0], covered.tilts_deg[:, 1], s=14, color=_BLUE)
-    axes.add_patch(
-        Rectangle((-TILT_DEG, -TILT_DEG), 2 * TILT_DEG, 2 * TILT_DEG, facecolor="#f6d5b8", lw=0, zorder=0)
-    )
+    axes.add_patch(Rectangle((-TILT_DEG, -TILT_DEG), 2 * TILT_DEG, 2 * TILT_DEG, facecolor="#f6d5b8", lw=0, zorder=0))
     axes.set(xlim=(-60, 60), ylim=(60, -60), aspect="equal")
     axes.set(xlabel="right side further away [deg]", ylabel="lower side further away [deg]")
     axes.set_title("tilts of the board; views on all four sides of the square are needed", fontsize=9, loc="left")

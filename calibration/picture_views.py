@@ -84,7 +84,9 @@ def picture_files(folder: Path) -> list[Path]:
     """Return the pictures of a folder, by name. Raises BadInputError where there are none."""
     if not folder.is_dir():
         raise BadInputError(f"{folder}: no such folder; name the folder with the pictures")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith("."))
+    files = sorted(
+        path for path in folder.iterdir() if path.suffix.lower() in ENDINGS and not path.name.startswith(".")
+    )
     if not files:
         raise BadInputError(f"{folder}: has no pictures; allowed {', '.join(ENDINGS)}")
     return files
@@ -132,7 +134,9 @@ def check_one_size(pictures: Sequence[PictureView], where: Path) -> None:
             f"{len(names)} of {width}x{height}" + (f" ({names[0]})" if number else "")
             for number, ((height, width), names) in enumerate(told)
         )
-        raise BadInputError(f"{where}: pictures of different sizes, {sizes}; a calibration holds for one, remove the rest")
+        raise BadInputError(
+            f"{where}: pictures of different sizes, {sizes}; a calibration holds for one, remove the rest"
+        )
 
 
 def check_board_seen(pictures: Sequence[PictureView], files: Sequence[Path], board: Board) -> None:

@@ -177,7 +177,9 @@ class Reprojection:
             parts.append((first[0][block.camera], by_value.reshape(count, -1)))
         if self._free.cameras:
             # p_camera = exp(-w) R^T (q - p - v)
-            by_pose = np.concatenate([np.broadcast_to(-R_camera_mount, (len(in_camera), 3, 3)), skew(in_camera)], axis=2)
+            by_pose = np.concatenate(
+                [np.broadcast_to(-R_camera_mount, (len(in_camera), 3, 3)), skew(in_camera)], axis=2
+            )
             parts.append((first[1][block.camera], (by_point @ by_pose).reshape(count, 6)))
         if self._free.boards:
             R = R_camera_mount @ block.L[:3, :3]

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 from environment import cli
 
-from calibration import command_hand_eye
+from calibration import command_board, command_hand_eye, command_intrinsics
 from calibration.command import Command
 
 COMMANDS: dict[str, Command] = {
+    "board": command_board,
+    "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
 }
 

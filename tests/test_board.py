@@ -8,12 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.calibration_scenes import BOARD, NARROW, facing
 from numpy.typing import NDArray
 
 from calibration.board import Board, BoardDetector, BoardView, Dictionary, Unseen, likely_dictionary
 from calibration.board_rendering import BoardRenderer, squares
 from robot.errors import BadInputError
+from tests.calibration_scenes import BOARD, NARROW, facing
 
 T = facing(0.35, tilt_rad=(0.3, -0.25, 0.4))
 
