@@ -93,7 +93,8 @@ class Board(Strict):
     def corners_m(self) -> Array:
         """Positions (corner_count, 3) of the corners in the board's frame [m]."""
         x, y = np.meshgrid(np.arange(1, self.columns), np.arange(1, self.rows))
-        return np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1) * self.square_m
+        corners: Array = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1) * self.square_m
+        return corners
 
     @property
     def sha256(self) -> str:

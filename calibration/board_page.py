@@ -59,8 +59,8 @@ class Page:
         room = self.width_mm - 2.0 * MARGIN_MM, self.height_mm - 2.0 * MARGIN_MM - _FOOT_MM
         if width > room[0] + 1e-6 or height > room[1] + 1e-6:
             raise BadInputError(
-                f"board of {width:g} x {height:g} mm: the page of {self.width_mm:g} x {self.height_mm:g} mm has room for "
-                f"{room[0]:g} x {room[1]:g} mm; take smaller squares, fewer of them, or a larger --page"
+                f"board of {width:g} x {height:g} mm: the page of {self.width_mm:g} x {self.height_mm:g} mm has room "
+                f"for {room[0]:g} x {room[1]:g} mm; take smaller squares, fewer of them, or a larger --page"
             )
 
 
@@ -137,7 +137,7 @@ def _rulers(figure: Figure, board: Board, page: Page) -> None:
     for mark in np.arange(0.0, along + 1.0, 10.0):
         axes.plot([x - (2.0 if mark in (0.0, along) else 1.0), x], [top + mark] * 2, color="black", linewidth=0.4)
     text = (
-        f"rulers: {across:g} mm across, {along:g} mm along, end mark to end mark. Print at 100 %, on a flat, stiff, matt "
-        f"sheet.\n{board.words}; {board.sha256[:12]}"
+        f"rulers: {across:g} mm across, {along:g} mm along, end mark to end mark. Print at 100 %, on a flat, stiff, "
+        f"matt sheet.\n{board.words}; {board.sha256[:12]}"
     )
     axes.text(left, y + 2.5, text, fontsize=min(7.0, 0.017 * 1e3 * board.size_m[0] + 3.0), va="top", ha="left")

@@ -26,8 +26,8 @@ class BoardPose:
         T_camera_target: pose (4, 4) of the board in the camera's frame, OpenCV axes.
         residuals_px: shape (N, 2), seen less predicted [px].
         ambiguous: True where a board tilted the other way would explain the picture nearly as well; a small or far
-            board seen face on has two such poses (D. Oberkampf et al., "Iterative pose estimation using coplanar feature
-            points", 1996).
+            board seen face on has two such poses (D. Oberkampf et al., "Iterative pose estimation using coplanar
+            feature points", 1996).
     """
 
     T_camera_target: Array
@@ -72,7 +72,7 @@ def pose_of_points(model: CameraModel, points: Array, pixels: Array) -> BoardPos
         return None
     found: list[tuple[float, Array, Array]] = []
     for turn, place in zip(turns, places, strict=True):
-        T = pose(rotvec_to_matrix(np.asarray(turn, dtype=np.float64).ravel()), np.asarray(place).ravel())
+        T = pose(rotvec_to_matrix(_floats(turn)), _floats(place))
         if not np.isfinite(T).all():
             continue
         T, residuals = _refined(model, points, pixels, T)
@@ -87,6 +87,10 @@ def pose_of_points(model: CameraModel, points: Array, pixels: Array) -> BoardPos
     other = [one for one in found[1:] if np.abs(one[1] - T).max() > 1e-3]
     ambiguous = bool(other) and other[0][0] < _UNAMBIGUOUS**2 * max(cost, 1e-9)
     return BoardPose(T_camera_target=T, residuals_px=residuals, ambiguous=ambiguous)
+
+
+def _floats(values: object) -> Array:
+    return np.asarray(values, dtype=np.float64).ravel()
 
 
 def _refined(model: CameraModel, points: Array, pixels: Array, T: Array) -> tuple[Array, Array]:

@@ -52,7 +52,7 @@ class BoardRenderer:
         height, width = self._model.height, self._model.width
         picture = self._sharp(T_camera_board)
         if blur_px > 0.0:
-            picture = cv2.GaussianBlur(picture, (0, 0), blur_px)
+            picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), blur_px), dtype=np.float64)
         if random is not None and noise > 0.0:
             picture = picture + random.normal(0.0, noise, (height, width))
         return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

@@ -116,8 +116,8 @@ class CameraModel(Strict):
             by_point, by_value = jacobian[:, 3:6], jacobian[:, 6 : 6 + own]
         return (
             np.asarray(found, dtype=np.float64).reshape(count, 2),
-            np.asarray(by_point).reshape(count, 2, 3),
-            np.asarray(by_value).reshape(count, 2, own),
+            np.asarray(by_point, dtype=np.float64).reshape(count, 2, 3),
+            np.asarray(by_value, dtype=np.float64).reshape(count, 2, own),
         )
 
     def rays(self, pixels: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Results on disk: what kind, when, what, and a hash over all of it, so that an episode can say what it was made with."""
+"""Results on disk: kind, date, content and a hash over all of it, so that an episode can say what it was made with."""
 
 from __future__ import annotations
 

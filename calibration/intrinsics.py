@@ -1,8 +1,8 @@
 """From views of the board to a lens model, with what it predicts on pictures that it has not seen.
 
-Seeds come from trying focal lengths, with and without the bend of a fisheye, rather than from homographies (Z. Zhang, "A
-flexible new technique for camera calibration", 2000): those take the picture of a plane for a projective one, which a
-wide lens's is not.
+Seeds come from trying focal lengths, with and without the bend of a fisheye, not from homographies (Z. Zhang, "A
+flexible new technique for camera calibration", 2000): those take a picture of a plane for a projective one, which that
+of a wide lens is not.
 """
 
 from __future__ import annotations
@@ -229,9 +229,9 @@ def _solve(
 
 
 def _blocks(board: Board, views: Sequence[BoardView]) -> list[Block]:
-    corners, L = board.corners_m, np.eye(4)
+    corners = board.corners_m
     return [
-        Block(camera=0, board=number, L=L, points=corners[view.ids], pixels=view.pixels)
+        Block(camera=0, board=number, T_between=np.eye(4), points=corners[view.ids], pixels=view.pixels)
         for number, view in enumerate(views)
     ]
 

@@ -105,7 +105,8 @@ def _bend(axes: Axes, model: CameraModel) -> None:
     edge = edge[np.isfinite(edge).all(axis=1)]
     if not len(edge):
         return
-    (x0, y0), (x1, y1) = np.maximum(edge.min(axis=0), -4.0), np.minimum(edge.max(axis=0), 4.0)
+    x0, y0 = np.clip(edge.min(axis=0), -4.0, 4.0).tolist()
+    x1, y1 = np.clip(edge.max(axis=0), -4.0, 4.0).tolist()
     for x in np.linspace(x0, x1, 11):
         _line(axes, model, np.stack([np.full(80, x), np.linspace(y0, y1, 80)], axis=1))
     for y in np.linspace(y0, y1, 9):
@@ -114,7 +115,7 @@ def _bend(axes: Axes, model: CameraModel) -> None:
 
 def _line(axes: Axes, model: CameraModel, rays: Array) -> None:
     pixels = model.project(np.concatenate([rays, np.ones((len(rays), 1))], axis=1))
-    inside = (pixels > -1.0).all(axis=1) & (pixels < [model.width, model.height]).all(axis=1)
+    inside = np.all((pixels > -1.0) & (pixels < [model.width, model.height]), axis=1)
     shown = np.where(inside[:, None], pixels, np.nan)
     axes.plot(shown[:, 0], shown[:, 1], color=_INK, lw=0.4)
 

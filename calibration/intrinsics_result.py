@@ -79,8 +79,8 @@ def refusals(found: Intrinsics) -> list[str]:
     share = float(max(half[0] / model.fx, half[1] / model.fy))
     if not share <= LEAST_FOCAL_SHARE:
         lines.append(
-            f"the focal length is known to {100 * share:.1f} % only (limit {100 * LEAST_FOCAL_SHARE:g} %): tilt the board "
-            "by 15 to 45 degrees, to all four sides"
+            f"the focal length is known to {100 * share:.1f} % only (limit {100 * LEAST_FOCAL_SHARE:g} %): tilt the "
+            "board by 15 to 45 degrees, to all four sides"
         )
     off = max(half[2], half[3]) / model.width
     if not off <= LEAST_FOCAL_SHARE:

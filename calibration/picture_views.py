@@ -93,7 +93,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def read_picture(path: Path) -> NDArray[np.uint8] | None:
-    """Return a picture (H, W) in grey, as the sensor gave it, whatever its EXIF says about turning; None if it is none."""
+    """Return a picture (H, W) in grey, as the sensor gave it, whatever EXIF says about turning; None if it is none."""
     content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     if not len(content):
         return None

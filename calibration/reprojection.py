@@ -1,7 +1,7 @@
 """Least squares over camera poses, board poses and intrinsics at once, by what the pictures show.
 
-One block of corners is seen through `p_camera = X^-1 L B p_board`: X is the pose of the camera on its mount, B that of
-the board, and L what is known between the two (the arm's pose, where one of them is on the arm). Calibrating one camera
+One block of corners is seen through `p_camera = C^-1 A B p_board`: C is the pose of the camera on its mount, B that of
+the board, and A what is known between the two (the arm's pose, where one of them is on the arm). Calibrating one camera
 and adjusting a whole rig differ only in what is held.
 
 Levenberg-Marquardt on poses as they are (updates R exp(w), p + v), with Huber weights renewed in every step; normal
@@ -42,14 +42,14 @@ class Block:
 
     Attributes:
         camera, board: their numbers in the `State`.
-        L: what is known (4, 4) between the camera's mount and the board's.
+        T_between: what is known (4, 4) between the camera's mount and the board's.
         points: shape (N, 3), on the board [m].
         pixels: shape (N, 2), in the picture [px].
     """
 
     camera: int
     board: int
-    L: Array
+    T_between: Array
     points: Array
     pixels: Array
 
@@ -166,8 +166,9 @@ class Reprojection:
         return csr_array((np.concatenate(values), at), shape=(base, self.size(state)))
 
     def _block_jacobian(self, block: Block, state: State) -> list[tuple[int, Array]]:
-        model, X, B = state.models[block.camera], state.cameras[block.camera], state.boards[block.board]
-        R_camera_mount = X[:3, :3].T
+        model, T_camera = state.models[block.camera], state.cameras[block.camera]
+        T_board = state.boards[block.board]
+        R_camera_mount = T_camera[:3, :3].T
         in_camera = camera_points(block, state)
         _, by_point, by_value = model.project_with_jacobian(in_camera)
         first = self.columns(state)
@@ -182,9 +183,9 @@ class Reprojection:
             )
             parts.append((first[1][block.camera], (by_point @ by_pose).reshape(count, 6)))
         if self._free.boards:
-            R = R_camera_mount @ block.L[:3, :3]
+            R = R_camera_mount @ block.T_between[:3, :3]
             by_pose = np.concatenate(
-                [np.broadcast_to(R, (len(in_camera), 3, 3)), -(R @ B[:3, :3]) @ skew(block.points)], axis=2
+                [np.broadcast_to(R, (len(in_camera), 3, 3)), -(R @ T_board[:3, :3]) @ skew(block.points)], axis=2
             )
             parts.append((first[2][block.board], (by_point @ by_pose).reshape(count, 6)))
         return parts
@@ -227,10 +228,10 @@ class Reprojection:
                 return None
             state = replace(state, models=models)
         if self._free.cameras:
-            moved = [_moved(X, step[at : at + 6]) for X, at in zip(state.cameras, cameras, strict=True)]
+            moved = [_moved(T, step[at : at + 6]) for T, at in zip(state.cameras, cameras, strict=True)]
             state = replace(state, cameras=tuple(moved))
         if self._free.boards:
-            moved = [_moved(B, step[at : at + 6]) for B, at in zip(state.boards, boards, strict=True)]
+            moved = [_moved(T, step[at : at + 6]) for T, at in zip(state.boards, boards, strict=True)]
             state = replace(state, boards=tuple(moved))
         return state
 
@@ -291,10 +292,10 @@ class Reprojection:
 
 def camera_points(block: Block, state: State) -> Array:
     """Return the block's points (N, 3) in the camera's frame [m]."""
-    X, B = state.cameras[block.camera], state.boards[block.board]
-    T = block.L @ B
+    T_camera, T_board = state.cameras[block.camera], state.boards[block.board]
+    T = block.T_between @ T_board
     in_mount = block.points @ T[:3, :3].T + T[:3, 3]
-    points: Array = (in_mount - X[:3, 3]) @ X[:3, :3]
+    points: Array = (in_mount - T_camera[:3, 3]) @ T_camera[:3, :3]
     return points
 
 

@@ -117,5 +117,5 @@ def test_a_bad_board_file_is_one_line(tmp_path: Path, change: dict[str, object],
 
 
 def test_a_missing_board_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="make one with launch/calibrate_rig.py board"):
+    with pytest.raises(BadInputError, match=r"make one with launch/calibrate_rig\.py board"):
         Board.read(tmp_path / "none.json")
