@@ -15,7 +15,6 @@ from calibration.board import Board, BoardView
 from calibration.camera_model import CameraModel, Kind
 from calibration.command import Outcome
 from calibration.coverage import Coverage, coverage
-from calibration.dated_file import write_dated
 from calibration.intrinsics import KINDS, LEAST_VIEWS, Intrinsics, calibrate, rough_poses
 from calibration.intrinsics_picture import draw_coverage, draw_intrinsics
 from calibration.intrinsics_result import IntrinsicsResult, refusals
@@ -27,6 +26,7 @@ from calibration.picture_views import (
     look,
     picture_files,
 )
+from calibration.result import document, write_result
 from calibration.sharpness import blurred, duplicates
 from robot.errors import BadInputError
 
@@ -112,9 +112,8 @@ def run(options: Namespace) -> Outcome:
         return Outcome(passed=False)
     names = {picture.name: picture.sha256 for picture in chosen.used}
     result = IntrinsicsResult.of(found, board, names, covered.advice)
-    written = write_dated(options.out, "intrinsics", result)
-    print(f"{options.out}: written, {written.sha256[:12]}")
-    return Outcome(passed=True, document=written.model_dump())
+    print(f"calibration {options.out}: sha256 {write_result(options.out, result)[:12]}")
+    return Outcome(passed=True, document=document(result))
 
 
 def _sorted(pictures: Sequence[PictureView]) -> _Sorted:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from calibration.board import Board
 from calibration.camera_model import CameraModel
 from calibration.intrinsics import Intrinsics
+from calibration.result import CalibrationResult, sealed
 from robot.strict import Strict
 
 Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -25,7 +26,7 @@ class HeldOutFigures(Strict):
     p90_px: Share
 
 
-class IntrinsicsResult(Strict):
+class IntrinsicsResult(CalibrationResult):
     """What a calibration of a lens found.
 
     Attributes:
@@ -35,24 +36,24 @@ class IntrinsicsResult(Strict):
         sigma_px: standard deviation of one coordinate of a corner [px].
         tried: held-out root mean square [px] of each kind of lens that was fitted.
         board: what was in the pictures.
-        pictures: those that count, file name to SHA-256.
         advice: what the set of pictures still lacks.
     """
 
+    kind: Literal["intrinsics"] = "intrinsics"
     camera: CameraModel
     half_widths_95: dict[str, Share]
     held_out: HeldOutFigures
     sigma_px: Share
     tried: dict[str, Share]
     board: Board
-    pictures: dict[str, str]
     advice: tuple[str, ...]
 
     @classmethod
-    def of(cls, found: Intrinsics, board: Board, pictures: dict[str, str], advice: tuple[str, ...]) -> IntrinsicsResult:
-        """Return the file's content."""
+    def of(cls, found: Intrinsics, board: Board, inputs: dict[str, str], advice: tuple[str, ...]) -> IntrinsicsResult:
+        """Return the result, dated and sealed; `inputs` are the pictures that count, file name to SHA-256."""
         model = found.fit.model
-        return cls(
+        values = dict(
+            inputs=inputs,
             camera=model,
             half_widths_95={n: float(v) for n, v in zip(model.names, found.fit.half_widths, strict=True)},
             held_out=HeldOutFigures(
@@ -61,9 +62,9 @@ class IntrinsicsResult(Strict):
             sigma_px=found.fit.sigma_px,
             tried={str(kind): rms for kind, rms in found.tried.items() if math.isfinite(rms)},
             board=board,
-            pictures=pictures,
             advice=advice,
         )
+        return sealed(cls, values)
 
 
 def refusals(found: Intrinsics) -> list[str]:

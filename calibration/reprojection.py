@@ -23,7 +23,7 @@ from scipy.sparse import csc_array, csr_array, eye_array
 from scipy.sparse.linalg import splu
 
 from calibration.camera_model import CameraModel
-from robot.errors import HandrailError
+from calibration.refused import CalibrationRefusedError
 from robot.geometry import rotvec_to_matrix
 
 Array = NDArray[np.float64]
@@ -32,7 +32,7 @@ _SMALL_STEP = 1e-9
 _SMALL_GAIN = 1e-10
 
 
-class UnsolvableError(HandrailError):
+class UnsolvableError(CalibrationRefusedError):
     """The pictures leave something undetermined, or contradict each other wholly."""
 
 
