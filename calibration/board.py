@@ -24,6 +24,7 @@ Dictionary = Literal[
     "7X7_100", "7X7_250", "APRILTAG_16h5", "APRILTAG_25h9", "APRILTAG_36h10", "APRILTAG_36h11",
 ]  # fmt: skip
 LEAST_CORNERS = 6  # a pose takes 4; with fewer than 6, one wrong corner goes unnoticed
+_MOST_FOUND = 0.7
 
 
 class Board(Strict):
@@ -93,8 +94,8 @@ class Board(Strict):
     def corners_m(self) -> Array:
         """Positions (corner_count, 3) of the corners in the board's frame [m]."""
         x, y = np.meshgrid(np.arange(1, self.columns), np.arange(1, self.rows))
-        corners: Array = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1) * self.square_m
-        return corners
+        places = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], axis=1)
+        return np.asarray(places * self.square_m, dtype=np.float64)
 
     @property
     def sha256(self) -> str:
@@ -159,9 +160,18 @@ class BoardDetector:
         """Return the corners in a picture, (H, W) grey or (H, W, 3) RGB, uint8; part of the board is enough."""
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
         pixels, ids, _, marker_ids = self._detector.detectBoard(grey)
+        if ids is None or len(ids) < _MOST_FOUND * self.board.corner_count:
+            # cells of markers below 3 px are often misread; in a picture of twice the size they are not
+            large = cv2.resize(grey, None, fx=2.0, fy=2.0, interpolation=cv2.INTER_CUBIC)
+            more, more_ids, _, more_markers = self._detector.detectBoard(large)
+            if more_ids is not None and len(more_ids) > (0 if ids is None else len(ids)):
+                # the middle of the first small pixel lies between the first two large ones
+                pixels, ids, marker_ids = (np.asarray(more) + 0.5) / 2.0 - 0.5, more_ids, more_markers
+            elif marker_ids is None:
+                marker_ids = more_markers
         seen = 0 if marker_ids is None else len(marker_ids)
         if ids is None or len(ids) == 0:
-            known = 0 if marker_ids is None else int((marker_ids < self.board.marker_count).sum())
+            known = 0 if marker_ids is None else int((np.asarray(marker_ids) < self.board.marker_count).sum())
             if seen == 0:
                 return Unseen.NO_MARKERS
             return Unseen.OTHER_BOARD if known >= 4 or seen > known else Unseen.FEW_CORNERS

@@ -90,7 +90,7 @@ def _measured(board: Board, measured_mm: float) -> Board:
     share = measured_mm / nominal
     if not 0.8 <= share <= 1.25:
         raise BadInputError(
-            f"--measured-mm {measured_mm:g}: the ruler across is {nominal:g} mm on this page; allowed {0.8 * nominal:g} "
+            f"--measured-mm {measured_mm:g}: the ruler across is {nominal:g} mm long here; allowed {0.8 * nominal:g} "
             f"to {1.25 * nominal:g}, give the same options as when it was made"
         )
     return board.model_copy(update={"square_m": board.square_m * share, "marker_m": board.marker_m * share})

@@ -21,8 +21,8 @@ from robot.errors import BadInputError
 
 SUMMARY = """Checks in a minute whether the cameras still are where the calibration says.
 
-Show the board again in 3 to 10 shots, in the same folders as for `extrinsics`. With --board-on free, cameras are compared
-with each other; with hand or base and the arm's poses, with where the arm puts the board (--same-place: where it was
+Show the board again in 3 to 10 shots, in folders as for `extrinsics`. With --board-on free, cameras are compared with
+each other; with hand or base and the arm's poses, with where the arm puts the board (--same-place: where it was
 when the rig was calibrated). Exits with 1, and says by how much, where a camera has moved or its lens has changed."""
 EXAMPLES = [
     "calibrate_rig.py check calibration/rig.json today --board-on free",
@@ -47,8 +47,8 @@ def run(options: Namespace) -> Outcome:
     result, _ = read_result(options.calibration, ExtrinsicsResult)
     if options.same_place and (options.board_on != result.board_mount or result.T_mount_board is None):
         raise BadInputError(
-            f"--same-place: the rig was calibrated with the board on {result.board_mount}; leave it out, or mount the board "
-            "as it was"
+            f"--same-place: the rig was calibrated with the board on {result.board_mount}; leave it out, or mount the "
+            "board as it was"
         )
     for name, value in (("limit-mm", options.limit_mm), ("limit-deg", options.limit_deg)):
         if not 0.0 < value <= 1000.0:

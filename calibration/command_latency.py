@@ -112,7 +112,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise BadInputError(f"{path}: cannot be read as CSV ({error}); give a file with a line of names") from None
     names = [name.strip() for name in rows[0]] if rows else []
     if "t" not in names or len(names) < 2 or len(set(names)) != len(names):
-        raise BadInputError(f"{path}: its first line must name `t` and further columns, each once; got {','.join(names)!r}")
+        raise BadInputError(
+            f"{path}: its first line must name `t` and further columns, each once; got {','.join(names)!r}"
+        )
     values: list[list[float]] = []
     for number, row in enumerate(rows[1:], start=2):
         if not row:

@@ -8,6 +8,7 @@ general stationary observations", 1989), so noise that goes on for a while count
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,8 @@ class Delay:
         interval_95_s: lower and upper end [s].
         correlation: at that lag, 0 to 1.
         lags_s, correlations: the whole curve, both (K,).
-        residual: observed less what the command predicts at that lag (M, channels), in deviations of the observed signal.
+        residual: shape (M, channels), observed less what the command predicts at that lag, in deviations of the
+            observed signal.
         residual_t_s: shape (M,) [s].
     """
 
@@ -128,7 +130,9 @@ def find_delay(
 
 def _check(name: str, signal: Signal) -> None:
     if len(signal.t_s) < _LEAST_SAMPLES:
-        raise BadInputError(f"{name} has {len(signal.t_s)} samples; at least {_LEAST_SAMPLES} are needed, record longer")
+        raise BadInputError(
+            f"{name} has {len(signal.t_s)} samples; at least {_LEAST_SAMPLES} are needed, record longer"
+        )
     if not (np.isfinite(signal.t_s).all() and np.isfinite(signal.values).all()):
         raise BadInputError(f"{name} holds NaN or infinity; leave those rows out")
     if not (np.diff(signal.t_s) > 0.0).all():
@@ -138,6 +142,7 @@ def _check(name: str, signal: Signal) -> None:
 
 def _at(signal: Signal, t: Array, width_s: float, *, speed: bool) -> Array:
     """The signal, or its rate of change over `width_s`, at times (M,)."""
+
     def value(at: Array) -> Array:
         return np.stack([np.interp(at, signal.t_s, channel) for channel in signal.values.T], axis=1)
 
@@ -148,7 +153,7 @@ def _block_sums(asked: Array, seen: Array) -> Array:
     """Sums that correlation needs, (lags, blocks, channels, 6): count, x, y, xx, yy, xy."""
     edges = np.linspace(0, seen.shape[0], _BLOCKS + 1).astype(int)
     found = np.zeros((len(asked), _BLOCKS, seen.shape[1], 6))
-    for block, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for block, (a, b) in enumerate(pairwise(edges.tolist())):
         x, y = asked[:, a:b], seen[a:b]
         found[:, block, :, 0] = b - a
         found[:, block, :, 1], found[:, block, :, 2] = x.sum(axis=1), y.sum(axis=0)
@@ -183,8 +188,8 @@ def _check_curve(curve: Array, lags: Array, at: int, longest_s: float) -> None:
     if curve[at] < LEAST_CORRELATION:
         opposite = "; they look alike with the sign turned" if curve.min() < -LEAST_CORRELATION else ""
         raise CalibrationRefusedError(
-            f"the signals do not look alike (correlation {curve[at]:.2f} at best, {LEAST_CORRELATION:g} needed){opposite}; "
-            "move faster and in all directions, and check that the columns belong together"
+            f"the signals do not look alike (correlation {curve[at]:.2f}, {LEAST_CORRELATION:g} needed){opposite}"
+            "; move faster and in all directions, and check that the columns belong together"
         )
     if at in (0, len(curve) - 1):
         raise CalibrationRefusedError(

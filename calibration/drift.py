@@ -85,14 +85,14 @@ def check_rig(
         warnings = []
         if mm is not None and degrees is not None and (mm > drift_mm or degrees > drift_deg):
             warnings.append(
-                f"camera '{camera.name}' is {mm:.1f} mm and {degrees:.2f} degrees from its calibration (limits {drift_mm:g} "
-                f"mm, {drift_deg:g} degrees, medians of {shots} sightings); calibrate anew"
+                f"camera '{camera.name}' is {mm:.1f} mm and {degrees:.2f} degrees from its calibration (limits "
+                f"{drift_mm:g} mm, {drift_deg:g} degrees, medians of {shots} sightings); calibrate anew"
             )
         limit = max(LENS_PX, LENS_RATIO * lens_then_px[number])
         if not lens <= limit:
             warnings.append(
-                f"camera '{camera.name}': the lens explains the board to {lens:.2f} px only (limit {limit:.2f} px); was "
-                "its focus, zoom or mode changed? calibrate its intrinsics anew"
+                f"camera '{camera.name}': the lens explains the board to {lens:.2f} px only (limit {limit:.2f} px); "
+                "was its focus, zoom or mode changed? calibrate its intrinsics anew"
             )
         drifts.append(
             CameraDrift(
@@ -107,8 +107,8 @@ def check_rig(
         )
     if all(one.shots < LEAST_SHOTS for one in drifts):
         raise CalibrationRefusedError(
-            f"no camera has {LEAST_SHOTS} sightings that could be compared; take shots in which two cameras see the board "
-            "at once, or turn the hand between shots of a camera on it while the board stays"
+            f"no camera has {LEAST_SHOTS} sightings that could be compared; take shots in which two cameras see the "
+            "board at once, or turn the hand between shots of a camera on it while the board stays"
         )
     return drifts
 

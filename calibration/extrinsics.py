@@ -84,8 +84,8 @@ class Extrinsics:
             widest_mm, widest_deg = 1e3 * float(half[:3].max()), float(np.degrees(half[3:].max()))
             if not (widest_mm <= WIDEST_MM and widest_deg <= WIDEST_DEG):
                 lines.append(
-                    f"camera '{camera.name}' is known to {widest_mm:.1f} mm and {widest_deg:.2f} degrees only (95 %; limits "
-                    f"{WIDEST_MM:g} mm, {WIDEST_DEG:g} degree): more shots, the hand turned about two axes or more"
+                    f"camera '{camera.name}' is known to {widest_mm:.1f} mm and {widest_deg:.2f} degrees only (95 %; "
+                    f"limits {WIDEST_MM:g} mm, {WIDEST_DEG:g} degree): more shots, the hand turned about two axes"
                 )
         return lines
 
@@ -198,7 +198,9 @@ def disagreements(
             boards = [T_mount_board]
         else:
             boards = [
-                inverse_pose(rig.T_between(other.camera, other.shot)) @ T_mount_camera[other.camera] @ theirs.T_camera_target
+                inverse_pose(rig.T_between(other.camera, other.shot))
+                @ T_mount_camera[other.camera]
+                @ theirs.T_camera_target
                 for other, theirs in zip(rig.sightings, poses, strict=True)
                 if other.shot == one.shot and other.camera != one.camera and theirs is not None and not theirs.ambiguous
             ]
@@ -225,22 +227,22 @@ def _believed(rig: RigSightings, solution: Solution) -> list[bool]:
     """Which sightings agree with the rest: a wrong pose of the arm, or a mirrored board, is far from all."""
     middle = np.array([np.median(np.linalg.norm(one, axis=1)) for one in solution.residuals])
     limit = max(_OUTLIER_PX, _OUTLIER_SIGMAS * float(np.median(middle)) / 1.18)
-    return (middle <= limit).tolist()
+    return [bool(one <= limit) for one in middle]
 
 
 def _check_enough(rig: RigSightings, left_out: list[Sighting]) -> None:
     total = len(rig.sightings) + len(left_out)
     if len(left_out) > _MOST_LEFT_OUT * total:
         raise CalibrationRefusedError(
-            f"{len(left_out)} of {total} sightings contradict the others; did the board slip, do the arm's poses belong to "
-            "these shots, or does each shot hold one moment?"
+            f"{len(left_out)} of {total} sightings contradict the others; did the board slip, do the arm's poses "
+            "belong to these shots, or does each shot hold one moment?"
         )
     for number, camera in enumerate(rig.cameras):
         count = sum(one.camera == number for one in rig.sightings)
         if count < LEAST_SHOTS:
             raise CalibrationRefusedError(
-                f"camera '{camera.name}' saw the board in {count} shots that agree with the others; at least {LEAST_SHOTS} "
-                "are needed, take more"
+                f"camera '{camera.name}' saw the board in {count} shots that agree with the others; at least "
+                f"{LEAST_SHOTS} are needed, take more"
             )
 
 

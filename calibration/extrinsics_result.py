@@ -23,9 +23,9 @@ CONVENTIONS = {
     "camera": "x right, y down, z forward (OpenCV)",
     "hand": "the frame whose poses T_base_hand the arm gave",
     "board": "origin at the outer corner of the first square, x along columns, y along rows, z into the paper",
-    "half_widths_95": "half of the 95 % intervals: position along the mount's axes, rotation about the camera's own axes",
-    "held_out": "per sighting of a shot left out of the fit: the board's middle and turn as this picture alone has them, "
-    "against what the calibration (board on the hand or at rest) or each other camera of the shot (free board) says",
+    "half_widths_95": "half of the 95 % intervals: position along the mount's axes, rotation about the camera's own",
+    "held_out": "per sighting of a shot left out of the fit: the board's middle and turn as this picture alone has "
+    "them, against what the calibration (board on the hand or at rest) or each other camera (free board) says",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -52,18 +52,20 @@ class IntrinsicsResult(CalibrationResult):
     def of(cls, found: Intrinsics, board: Board, inputs: dict[str, str], advice: tuple[str, ...]) -> IntrinsicsResult:
         """Return the result, dated and sealed; `inputs` are the pictures that count, file name to SHA-256."""
         model = found.fit.model
-        values = dict(
-            inputs=inputs,
-            camera=model,
-            half_widths_95={n: float(v) for n, v in zip(model.names, found.fit.half_widths, strict=True)},
-            held_out=HeldOutFigures(
-                rms_px=found.held_out.rms_px, median_px=found.held_out.median_px, p90_px=found.held_out.p90_px
-            ),
-            sigma_px=found.fit.sigma_px,
-            tried={str(kind): rms for kind, rms in found.tried.items() if math.isfinite(rms)},
-            board=board,
-            advice=advice,
-        )
+        values: dict[str, Any] = {
+            "inputs": inputs,
+            "camera": model.model_dump(),
+            "half_widths_95": dict(zip(model.names, found.fit.half_widths.tolist(), strict=True)),
+            "held_out": {
+                "rms_px": found.held_out.rms_px,
+                "median_px": found.held_out.median_px,
+                "p90_px": found.held_out.p90_px,
+            },
+            "sigma_px": found.fit.sigma_px,
+            "tried": {str(kind): rms for kind, rms in found.tried.items() if math.isfinite(rms)},
+            "board": board.model_dump(),
+            "advice": advice,
+        }
         return sealed(cls, values)
 
 

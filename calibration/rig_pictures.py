@@ -98,8 +98,8 @@ def _hands(shots: Sequence[str], arm: PoseFile | None, folder: Path) -> list[Arr
         found.append(pose(matrices[nearest], arm.position_m[nearest]) if there else None)
     if not any(T is not None for T in found):
         raise BadInputError(
-            f"{arm.path}: no row belongs to a shot (first t {arm.t_s[0]:g}, first shot '{shots[0]}'); name each picture "
-            "by the t of its row"
+            f"{arm.path}: no row belongs to a shot (first t {arm.t_s[0]:g}, first shot '{shots[0]}'); name each "
+            "picture by the t of its row"
         )
     return found
 

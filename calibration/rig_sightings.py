@@ -44,7 +44,7 @@ class RigSightings:
 
     Attributes:
         board: which.
-        board_mount: `base`, it stayed where it was; `hand`, the arm held it; `free`, it was put elsewhere for each shot.
+        board_mount: `base`, it stayed where it was; `hand`, the arm held it; `free`, it was elsewhere in each shot.
         cameras: all.
         shots: names; while one was taken, nothing moved.
         T_base_hand: the arm's pose (4, 4) of each shot, None where it is not known.
@@ -70,9 +70,7 @@ class RigSightings:
     def usable(self) -> RigSightings:
         """Return the same without sightings that lack the arm's pose."""
         kept = [
-            one
-            for one in self.sightings
-            if self.T_base_hand[one.shot] is not None or not self.needs_arm(one.camera)
+            one for one in self.sightings if self.T_base_hand[one.shot] is not None or not self.needs_arm(one.camera)
         ]
         return self.with_sightings(kept)
 

@@ -181,7 +181,7 @@ def middle_pose(poses: Sequence[Array]) -> Array:
     return poses[int(np.argmin(costs))]
 
 
-def _robust(A: Array, B: Array) -> tuple[Array, Array] | None:  # noqa: N803 (as in the equation)
+def _robust(A: Array, B: Array) -> tuple[Array, Array] | None:
     """Return X and Y of A X = Y B that most of the pairs (n, 4, 4) agree on; None where they leave it open."""
     random = np.random.default_rng(0)
     best: tuple[float, Array, Array] | None = None

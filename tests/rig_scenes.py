@@ -8,21 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from calibration.camera_model import CameraModel
-from calibration.rig_sightings import BoardMount, Mount, RigCamera, RigSightings, Sighting
+from calibration.rehearsal import looking, seen_from
+from calibration.rig_sightings import BoardMount, RigCamera, RigSightings, Sighting
 from robot.geometry import inverse_pose, pose, rotvec_to_matrix
-from tests.calibration_scenes import BOARD, MIDDLE, NARROW, Array, seen_from
+from tests.calibration_scenes import BOARD, MIDDLE, NARROW, Array
 
 LENS = CameraModel(
     kind="brown", width=640, height=480, fx=600.0, fy=601.0, cx=321.0, cy=239.0, distortion=(-0.1, 0.05, 0.0, 0.0, 0.0)
 )
-
-
-def looking(eye: Sequence[float], target: Sequence[float]) -> Array:
-    """Pose (4, 4) of a camera at `eye` that looks at `target`, its picture upright."""
-    forward = np.subtract(target, eye) / np.linalg.norm(np.subtract(target, eye))
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    return pose(np.stack([right, np.cross(forward, right), forward], axis=1), np.array(eye, dtype=np.float64))
 
 
 CENTRE = (0.45, 0.0, 0.2)
@@ -74,7 +67,7 @@ def scene(
         views = []
         for number, (camera, T) in enumerate(zip(cameras, truth, strict=True)):
             T_base_camera = T if camera.mount == "base" else T_hand @ T
-            view = seen_from(camera.model, inverse_pose(T_base_camera) @ T_board, random, noise_px)
+            view = seen_from(camera.model, inverse_pose(T_base_camera) @ T_board, random, noise_px, BOARD)
             facing = (inverse_pose(T_base_camera) @ T_board)[2, 2]
             if view is not None and facing > 0.25:
                 views.append(Sighting(camera=number, shot=len(hands), view=view))
@@ -118,8 +111,3 @@ def without(truth: Truth, camera: str, shots: Sequence[int]) -> RigSightings:
     number = [one.name for one in truth.rig.cameras].index(camera)
     kept = [one for one in truth.rig.sightings if not (one.camera == number and one.shot in shots)]
     return replace(truth.rig, sightings=tuple(kept))
-
-
-def mount_of(truth: Truth, camera: str) -> Mount:
-    """What a camera is on."""
-    return next(one.mount for one in truth.rig.cameras if one.name == camera)

@@ -7,15 +7,16 @@ import pytest
 
 from calibration.board import BoardView
 from calibration.coverage import Coverage, coverage
+from calibration.rehearsal import handheld, seen_from
 from robot.geometry import pose, rotvec_to_matrix
-from tests.calibration_scenes import MIDDLE, NARROW, facing, handheld, seen_from
+from tests.calibration_scenes import BOARD, MIDDLE, NARROW, facing
 
 TILT = 0.4
 
 
 def covered(turns: list[tuple[float, float, float]]) -> Coverage:
     poses = [facing(0.4, turn) for turn in turns]
-    views = [seen_from(NARROW, T, np.random.default_rng(0), 0.0) for T in poses]
+    views = [seen_from(NARROW, T, np.random.default_rng(0), 0.0, BOARD) for T in poses]
     return coverage([view for view in views if view is not None], poses, MIDDLE)
 
 
@@ -50,8 +51,8 @@ def test_many_views_lack_nothing() -> None:
     random = np.random.default_rng(1)
     poses, views = [], []
     while len(views) < 150:
-        T = handheld(NARROW, random, near_m=0.15)
-        view = seen_from(NARROW, T, random, 0.3)
+        T = handheld(NARROW, BOARD, random, near_m=0.15)
+        view = seen_from(NARROW, T, random, 0.3, BOARD)
         if view is not None:
             poses.append(T)
             views.append(view)

@@ -78,7 +78,7 @@ def test_a_turned_sign_is_named() -> None:
 
 
 def test_a_delay_beyond_the_search_is_refused() -> None:
-    with pytest.raises(CalibrationRefusedError, match="beyond 100 ms|do not look alike"):
+    with pytest.raises(CalibrationRefusedError, match=r"beyond 100 ms|do not look alike"):
         find_delay(*pair(0.16, seed=2), longest_s=0.1)
 
 

@@ -9,8 +9,9 @@ from calibration.board import BoardView
 from calibration.camera_model import CameraModel
 from calibration.intrinsics import Intrinsics, calibrate, fit_kind, seed_lenses
 from calibration.intrinsics_result import refusals
+from calibration.rehearsal import seen_from
 from robot.errors import BadInputError
-from tests.calibration_scenes import BOARD, NARROW, WIDE, facing, handheld_views, seen_from
+from tests.calibration_scenes import BOARD, NARROW, WIDE, facing, handheld_views
 
 
 def worst_px(found: CameraModel, true: CameraModel, views: list[BoardView]) -> float:
@@ -73,7 +74,7 @@ def test_a_board_that_was_never_tilted_is_refused_with_the_cure() -> None:
     for number in range(12):
         T = facing(0.3 + 0.02 * number)
         T[:2, 3] += random.uniform(-0.03, 0.03, 2)
-        views.append(seen_from(NARROW, T, random, 0.3))
+        views.append(seen_from(NARROW, T, random, 0.3, BOARD))
     found = calibrate(BOARD, [view for view in views if view is not None], ["brown"])
     assert any("tilt the board" in line for line in refusals(found))
 
