@@ -43,7 +43,7 @@ WIDE = CameraModel(
     kind="fisheye", width=640, height=480, fx=280.0, fy=281.0, cx=318.0, cy=243.0, distortion=(0.02, -0.01, 0.003, 0.0)
 )
 LENSES = {"front": BESIDE, "side": BESIDE, "wrist": WIDE}
-T_BASE = {"front": looking((1.0, 0.3, 0.6), CENTRE.tolist()), "side": looking((0.5, -0.7, 0.55), CENTRE.tolist())}
+T_BASE = {"front": looking((0.85, 0.25, 0.75), CENTRE.tolist()), "side": looking((0.5, -0.5, 0.75), CENTRE.tolist())}
 T_HAND_CAMERA = pose(rotvec_to_matrix(np.array([0.05, -0.1, 1.5])), np.array([0.05, 0.02, -0.03]))
 
 

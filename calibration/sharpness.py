@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 _REACH = 0.3  # of a square, each side of an edge
 _SAMPLES = 41
 BLURRED_PX = 6.0
-_BLURRED_RATIO = 2.5
+_BLURRED_RATIO = 2.0
 _SAME = 0.003  # of the picture's width
 
 

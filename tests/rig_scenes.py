@@ -22,9 +22,9 @@ CENTRE = (0.45, 0.0, 0.2)
 T_HAND_CAMERA = pose(rotvec_to_matrix(np.array([0.05, -0.1, 1.5])), np.array([0.05, 0.02, -0.03]))
 T_HAND_BOARD = pose(rotvec_to_matrix(np.array([0.1, -0.05, 0.3])), np.array([-0.09, -0.1, 0.04]))
 FIXED = {
-    "front": looking((1.1, 0.3, 0.6), CENTRE),
-    "side": looking((0.5, -0.8, 0.5), CENTRE),
-    "rear": looking((-0.1, 0.7, 0.7), CENTRE),
+    "front": looking((0.85, 0.25, 0.75), CENTRE),
+    "side": looking((0.5, -0.5, 0.75), CENTRE),
+    "rear": looking((0.05, 0.45, 0.8), CENTRE),
 }
 
 
@@ -69,7 +69,7 @@ def scene(
             T_base_camera = T if camera.mount == "base" else T_hand @ T
             view = seen_from(camera.model, inverse_pose(T_base_camera) @ T_board, random, noise_px, BOARD)
             facing = (inverse_pose(T_base_camera) @ T_board)[2, 2]
-            if view is not None and facing > 0.25:
+            if view is not None and facing > 0.5:
                 views.append(Sighting(camera=number, shot=len(hands), view=view))
         if len(views) >= (1 if board_mount != "free" else 2):
             sightings += views
