@@ -3,8 +3,9 @@
 
 Each draw is a recording of a simulated rig: 30 s of motion with a clock offset of 40 ms and 5 % of poses wrong, or 20
 stills. Corners of a board get 0.3 px of noise, and poses are what fits them. Seed, fit and intervals run as in
-`calibrate_rig.py hand-eye`. `inside` is, for each parameter, the share of draws whose interval holds the truth: rotation
-and position of the camera's pose, of the target's pose, offset. `worst_*` are the largest errors of any draw.
+`calibrate_rig.py hand-eye`. `inside` is, for each parameter, the share of draws whose interval holds the truth:
+rotation and position of the camera's pose, then of the target's, then the offset. `worst_*` are the largest errors of
+any draw.
 
     .venv/bin/python benchmarks/hand_eye_coverage.py --draws 200
 """
