@@ -57,13 +57,21 @@ def blank(words: Sequence[str]) -> int:
     parser = cli.script(
         "Exports a policy that holds still, for a station that has no policy yet: with it, its demonstrations\n"
         "can be recorded. Its actions are TCP deltas x, y, z, yaw and an open or closed gripper.",
-        [_EXAMPLES[1], f"{_EXAMPLES[1]} --policy.bundle anything   # which need not exist"],
+        [
+            _EXAMPLES[1],
+            f"{_EXAMPLES[1]} --policy.bundle anything   # which need not exist",
+            f"{_EXAMPLES[1]} --encode-of policy/bundles/sim_place   # to learn from scratch, learner.method rlpd",
+        ],
         station=True,
     )
     parser.prog = "export_policy.py blank"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    parser.add_argument(
+        "--encode-of", type=Path, metavar="DIR", help="bundle whose features it shows and whose actions it takes"
+    )
     args = parser.read(words)
     station = args.station.station
+    encode_of = load_bundle(args.encode_of, "cpu") if args.encode_of is not None else None
     cameras = [
         CameraInput(name=camera.name, height=camera.image_size[0], width=camera.image_size[1])
         for camera in station.camera
@@ -82,6 +90,7 @@ def blank(words: Sequence[str]) -> int:
         calibration=nominal_calibration(station),
         gripper_open_m=station.safety.gripper_max_m,
         gripper_closed_m=station.safety.gripper_min_m,
+        encode_of=encode_of,
     )
     return _finish(args.out, args.json, {"training": "none, holds still"})
 

@@ -14,6 +14,7 @@ from robot.strict import Strict
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Method = Literal["handrail", "hg_dagger", "resfit", "rlpd"]
 
 
 class LockStep(Strict):
@@ -66,14 +67,17 @@ class LearnerSettings(Strict):
         n_step: greatest window of a return [ticks].
         discount: gamma of one tick.
         doubt_ticks: of the policy before a takeover that do not count as approved.
+        cut_at_handover: windows end at a takeover and at a handback.
         batch_size: transitions per update.
+        shown_share: of a batch that is from demonstrations and corrections, where there are any.
         min_transitions: no update before so many are there.
         max_frames: of the replay buffer.
         replay_ram_mb: a replay buffer of up to this size is read and checked whole at the start; a larger one is read
             as it is drawn from [MB].
         prefetch: batches are drawn in a thread of their own; changes no number.
         device: where updates are made: "cpu", "cuda", or "auto" for cuda where there is one. Not part of a checkpoint.
-        algorithm: fields of `LearnerConfig`.
+        method: the algorithm, see `policy.learner_method`.
+        algorithm: its fields, for "handrail" those of `LearnerConfig`.
         demonstrations, episodes: folders of episode files to start from; a person drove the former.
         offline_updates: made on those before the first live episode.
         threads: that share the heads of the critics. More than one pays only where a core is free (docs/learning.md).
@@ -94,12 +98,15 @@ class LearnerSettings(Strict):
     n_step: Annotated[int, Field(ge=1, le=50)] = 3
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
     doubt_ticks: Count = 0
+    cut_at_handover: bool = True
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
+    shown_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     min_transitions: Positive = 256
     max_frames: Annotated[int, Field(ge=1, le=500_000_000)] = 1_000_000
     replay_ram_mb: Count = 2048
     prefetch: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    method: Method = "handrail"
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)
     demonstrations: tuple[Path, ...] = ()
     episodes: tuple[Path, ...] = ()
@@ -125,8 +132,10 @@ class LearnerSettings(Strict):
             "n_step",
             "discount",
             "doubt_ticks",
+            "cut_at_handover",
+            "shown_share",
         )
-        return self.model_dump(mode="json", include={*same, "max_frames", "algorithm"})
+        return self.model_dump(mode="json", include={*same, "max_frames", "method", "algorithm"})
 
 
 def load_settings(path: Path) -> LearnerSettings:

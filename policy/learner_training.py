@@ -96,6 +96,7 @@ class Training:
             folder=settings.state_dir / "replay",
             ram_bytes=settings.replay_ram_mb << 20,
             conditions=_conditions(settings),
+            shown_share=settings.shown_share,
         )
         self._rng = np.random.default_rng(settings.seed)
         self._ahead = BatchPrefetch(self._buffer, settings.batch_size, self._rng)
@@ -310,7 +311,11 @@ class Training:
         episode = self._store.load(self._taken)
         settings = self._settings
         data = transitions(
-            episode, n_step=settings.n_step, discount=settings.discount, doubt_ticks=settings.doubt_ticks
+            episode,
+            n_step=settings.n_step,
+            discount=settings.discount,
+            doubt_ticks=settings.doubt_ticks,
+            cut_at_handover=settings.cut_at_handover,
         )
         fresh = self._store.is_first(self._taken)
         self._ahead.halt()
@@ -464,5 +469,5 @@ def _conditions(settings: LearnerSettings) -> dict[str, Any]:
     for module in (transition_rules, learner_episode, replay_rows, replay_buffer):
         assert module.__file__ is not None, "modules of our own lie in files"
         code.update(Path(module.__file__).read_bytes())
-    chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks"})
+    chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks", "cut_at_handover"})
     return chosen | {"code": code.hexdigest()}

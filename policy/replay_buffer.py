@@ -97,6 +97,7 @@ class ReplayBuffer:
         folder: Path | None = None,
         ram_bytes: int | None = None,
         conditions: Mapping[str, Any] | None = None,
+        shown_share: float = 0.5,
     ) -> None:
         """Make an empty buffer.
 
@@ -109,12 +110,13 @@ class ReplayBuffer:
             ram_bytes: so many of the folder's rows are read and checked whole by `restore`; where there are more, they
                 are read as they are drawn.
             conditions: what else the rows of an episode depend on (JSON); others make what is in the folder void.
+            shown_share: of a batch that a person showed.
 
         Raises:
             OSError: the folder cannot be written to.
         """
         self.layout = RowLayout(feature_size, proprio_size, action_size)
-        self._max_frames = max_frames
+        self._max_frames, self._shown_share = max_frames, shown_share
         self._log: ReplayLog | None = None
         path = None
         if folder is not None:
@@ -184,7 +186,7 @@ class ReplayBuffer:
         return misses[driven]
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int32]:
-        """Draw rows (B,) with replacement: half that a person showed, where there are any, and half of everything.
+        """Draw rows (B,) with replacement: `shown_share` of what a person showed, if there is any; the rest of everything.
 
         Symmetric sampling of Ball et al. 2023, "Efficient online reinforcement learning with offline data".
 
@@ -193,7 +195,7 @@ class ReplayBuffer:
         """
         if self.size == 0:
             raise ValueError("the replay buffer holds no transition to draw")
-        shown = batch_size // 2 if self.guided_size else 0
+        shown = int(batch_size * self._shown_share) if self.guided_size else 0
         rows = np.empty(batch_size, np.int32)
         rows[:shown] = self._guided.members[rng.integers(max(self.guided_size, 1), size=shown)]
         rows[shown:] = self._live.members[rng.integers(self.size, size=batch_size - shown)]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from perception.config import CameraConfig, SynchroniserConfig
+from policy.learner_settings import Method
 from robot.config import ArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.realtime import RealtimeConfig
@@ -144,9 +145,10 @@ class RewardConfig(Strict):
 
 
 class LearningConfig(Strict):
-    """How the learner works; `algorithm` overrides fields of `policy.learner_config.LearnerConfig`.
+    """How the learner works: its method, see `policy.learner_method`; `algorithm` overrides fields of that.
 
-    What the policy did in the last `doubt_s` before a takeover is not taken as approved.
+    Windows of `n_step` ticks end at a takeover and at a handback (`cut_at_handover`), and `shown_share` of a batch is
+    what a person showed. What the policy did in the last `doubt_s` before a takeover is not taken as approved.
     `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects; `keys` is the folder of this
     machine's keys, needed where the two are not the same machine.
     """
@@ -157,8 +159,11 @@ class LearningConfig(Strict):
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
     doubt_s: Annotated[float, Field(ge=0.0, le=60.0)] = 1.5
+    cut_at_handover: bool = True
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
+    shown_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     min_transitions: Annotated[int, Field(ge=1)] = 256
+    method: Method = "handrail"
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from policy.bundle import load_bundle
-from policy.learner_config import read_learner_config
+from policy.learner_method import read_method, told
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.manifest_file import read_manifest
 from policy.weights import Expected
@@ -22,7 +22,7 @@ _LOADING_S = 40.0  # torch, and a checkpoint
 
 
 def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
-    """Return the fields of `LearnerConfig` that a learner for this station is told.
+    """Return the fields of its method that a learner for this station is told.
 
     Raises:
         BadInputError: the station has none, or says something of the algorithm that is not there.
@@ -31,11 +31,12 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
     if station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
     manifest, _ = read_manifest(loaded.bundle_path)
-    told: dict[str, JsonValue] = {"scale": [*station.residual.scale], "gate": station.residual.gate}
-    told["gripper"] = Expected.of(manifest, station.residual).gripper
-    told |= station.learner.algorithm
-    read_learner_config(told, f"station {loaded.path}: learner")
-    return told
+    learning, residual, where = station.learner, station.residual, f"station {loaded.path}: learner"
+    gripper = Expected.of(manifest, residual).gripper
+    algorithm = told(learning.method, scale=residual.scale, gate=residual.gate, gripper=gripper, where=where)
+    algorithm |= learning.algorithm
+    read_method(learning.method, algorithm, where)
+    return algorithm
 
 
 def learner_settings(
@@ -63,8 +64,11 @@ def learner_settings(
         n_step=learning.n_step,
         discount=learning.discount,
         doubt_ticks=round(learning.doubt_s / station.period_s),
+        cut_at_handover=learning.cut_at_handover,
         batch_size=learning.batch_size,
+        shown_share=learning.shown_share,
         min_transitions=learning.min_transitions,
+        method=learning.method,
         algorithm=algorithm,
     )
 

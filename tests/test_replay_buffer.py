@@ -65,6 +65,16 @@ def test_half_of_a_batch_is_shown_by_a_person_however_little_there_is_of_it() ->
     assert batch.human[100:].mean() < 0.1
 
 
+@pytest.mark.parametrize(("share", "shown"), [(0.0, 0), (0.25, 50), (1.0, 200)])
+def test_the_share_of_a_batch_that_a_person_showed_is_a_setting(share: float, shown: int) -> None:
+    replay = ReplayBuffer(feature_size=3, proprio_size=2, action_size=1, shown_share=share)
+    replay.add(key(0), steps(4000, 10))
+    replay.add(key(1), steps(4, 20, human=4))
+    batch = replay.sample(200, np.random.default_rng(0))
+    assert batch.human[:shown].all()
+    assert batch.human[shown:].sum() < 10
+
+
 def test_demonstrations_count_as_shown() -> None:
     replay = buffer()
     replay.add(key(0), steps(400, 10))
