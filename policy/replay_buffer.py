@@ -186,7 +186,7 @@ class ReplayBuffer:
         return misses[driven]
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int32]:
-        """Draw rows (B,) with replacement: `shown_share` of what a person showed, if there is any; the rest of everything.
+        """Draw rows (B,) with replacement: `shown_share` of what a person showed, the rest of everything.
 
         Symmetric sampling of Ball et al. 2023, "Efficient online reinforcement learning with offline data".
 
