@@ -73,7 +73,7 @@ class LearnerConfig:
     imitation_floor: Share = 0.1
     q_filter: bool = False
     actor_average: Share = 0.005
-    approval_weight: Weight = 1.0
+    approval_weight: Weight = 3.0
     input_noise: Weight = 0.25
     clip_unreachable: bool = False
     use_features: bool = True
