@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "launch"))
 
 from environment import cli
 
+from policy.wilson import wilson95
 from robot.clock import VirtualClock
 from robot.simulation.layout import Split
 from teleop.run import Run
 from teleop.run_options import OperatorKind, RunOptions
 from teleop.station import LoadedStation, load_station
-from teleop.statistics import wilson95
 
 
 def main() -> int:
