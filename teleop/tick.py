@@ -205,6 +205,8 @@ class TickPipeline:
                 gripper_width_m=filter_state.gripper_width_m,
                 due_s=inputs.due_s,
             )
+            if decision.source is Source.RESET:
+                wanted = self.actions.righted(wanted, filter_state.T_base_tcp, self.safety.home_axis)
         after, command = self.safety.step(filter_state, inputs.observation.state, wanted)
         commanded = self.actions.executed(
             filter_state.T_base_tcp, after.T_base_tcp, filter_state.q_rad, after.q_rad, after.gripper_width_m
