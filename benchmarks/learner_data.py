@@ -29,6 +29,7 @@ def filled_buffer(transitions: int, seed: int = 0) -> ReplayBuffer:
             features=draw(_TICKS, FEATURES),
             proprio=draw(_TICKS, PROPRIO),
             base=np.clip(draw(_TICKS, ACTION), -1.0, 1.0),
+            previous=np.maximum(np.arange(_TICKS) - 1, 0),
             frame=frame,
             next_frame=frame + 1,
             action=np.clip(draw(len(frame), ACTION), -1.0, 1.0),

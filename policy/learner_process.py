@@ -50,10 +50,10 @@ def make_learner_of(settings: LearnerSettings) -> Learner:
         raise BadInputError("learner settings: device is 'cuda', torch finds none (allowed here: 'cpu', 'auto')")
     torch.set_num_threads(1)  # the learner's own threads share its heads, see `policy.member_threads`
     config = read_method(settings.method, settings.algorithm, "learner settings")
-    sizes = settings.feature_size, settings.proprio_size, settings.action_size
+    sizes = settings.dims
     if isinstance(config, ResfitConfig | RlpdConfig):
-        return _baseline(config, sizes, settings.seed)
-    dims = LearnerDims(feature_size=sizes[0], proprio_size=sizes[1], action_size=sizes[2])
+        return _baseline(config, (sizes.features, sizes.proprio, sizes.action), settings.seed)
+    dims = LearnerDims(feature_size=sizes.features, proprio_size=sizes.proprio, action_size=sizes.action)
     return ResidualLearner(dims, config, settings.seed, device=device, threads=settings.threads)
 
 

@@ -9,6 +9,8 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from policy.episode_header import RunId
 from policy.manifest import Sha256
+from policy.observation_history import PRESENT, HistoryTicks
+from policy.residual import Dims
 from robot.errors import BadInputError
 from robot.strict import Strict
 
@@ -58,7 +60,8 @@ class LearnerSettings(Strict):
         state_dir: folder of the checkpoint and the stored episodes; a learner started on it again goes on there.
         run_id: named in the weights messages.
         bundle_sha256: content hash of the base policy whose features are learned on.
-        feature_size, proprio_size, action_size: F, P and A of that base.
+        feature_size, proprio_size, action_size: F, P and A of that base, at one tick.
+        history: how many ticks of the former two the residual sees.
         action_names: of the action's dimensions, for messages; their numbers when empty.
         endpoint: where robots connect, e.g. tcp://127.0.0.1:5757, `*` for any free port, or ipc://PATH;
             None learns offline, from `episodes` and `demonstrations` alone, and ends.
@@ -91,6 +94,7 @@ class LearnerSettings(Strict):
     feature_size: Annotated[int, Field(ge=1, le=4096)]
     proprio_size: Annotated[int, Field(ge=0, le=4096)]
     action_size: Annotated[int, Field(ge=1, le=64)]
+    history: HistoryTicks = PRESENT
     action_names: tuple[str, ...] = ()
     endpoint: str | None = "tcp://127.0.0.1:*"
     seed: Count = 0
@@ -121,8 +125,17 @@ class LearnerSettings(Strict):
             raise ValueError(f"action_names are {len(self.action_names)}, action_size is {self.action_size}")
         return self
 
+    @property
+    def dims(self) -> Dims:
+        """Sizes of what the residual takes and gives."""
+        return Dims(
+            features=self.feature_size * self.history.features_ticks,
+            proprio=self.proprio_size * self.history.proprio_ticks,
+            action=self.action_size,
+        )
+
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint depends on: a learner that goes on must have the same."""
+        """What a checkpoint depends on: a learner that goes on must have the same, and no more."""
         same = (
             "bundle_sha256",
             "feature_size",
@@ -135,7 +148,8 @@ class LearnerSettings(Strict):
             "cut_at_handover",
             "shown_share",
         )
-        return self.model_dump(mode="json", include={*same, "max_frames", "method", "algorithm"})
+        windows = {"history"} if self.history.longest > 1 else set()
+        return self.model_dump(mode="json", include={*same, *windows, "max_frames", "method", "algorithm"})
 
 
 def load_settings(path: Path) -> LearnerSettings:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from policy.observation_history import HistoryTicks
 from robot.command import CommandKind
 from robot.strict import Strict
 
@@ -127,7 +128,7 @@ class Manifest(Strict):
 
     `encode` maps images and proprioception to features, every tick; `act` maps features and
     proprioception to the action chunk, when it is due. `remote` stands in place of `act` for a policy that runs
-    elsewhere.
+    elsewhere. `history` is how many ticks a residual on this base sees; without it the present one.
     """
 
     schema_version: Literal[1]
@@ -141,6 +142,7 @@ class Manifest(Strict):
     chunk_length: Annotated[int, Field(ge=1, le=256)]
     execute_steps: Annotated[int, Field(ge=1, le=256)]
     feature_size: Annotated[int, Field(ge=1, le=4096)]
+    history: HistoryTicks | None = None
     encode: EntryPoint
     act: EntryPoint | None = None
     remote: RemoteAct | None = None

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.learner_episode import Floats
+from policy.observation_history import PRESENT, HistoryTicks
 
 FLAGS = ("human", "engaged", "approved", "demonstration")
 _AHEAD_BYTES = 64 << 20  # disk space taken at a time, before a write through the map could find none (SIGBUS)
@@ -25,11 +26,20 @@ class RowLayout:
     `features | proprio | base | action | human_action | reward | discount | next row (int32) | four flags (bool)`.
     One row holds frame and transition, because at most one transition begins at a frame: a draw then reads two places
     in memory, where it starts and where it is bootstrapped, and no table of indices in between.
+
+    Where several ticks are seen, the row of the frame before (int32) stands before the flags: a chain back through the
+    window, whose first frame names itself. So a frame is stored once, however many windows it is in.
     """
 
     features: int
     proprio: int
     action: int
+    history: HistoryTicks = PRESENT
+
+    @property
+    def chained(self) -> bool:
+        """True where rows name the one before."""
+        return self.history.longest > 1
 
     @property
     def observed(self) -> int:
@@ -39,7 +49,7 @@ class RowLayout:
     @property
     def width(self) -> int:
         """Values of a row."""
-        return self.observed + 2 * self.action + 4
+        return self.observed + 2 * self.action + 4 + self.chained
 
     def columns(self) -> dict[str, slice]:
         """Columns of what is float32, by name."""
@@ -50,6 +60,12 @@ class RowLayout:
     @property
     def next_row(self) -> int:
         """Column of the row that is bootstrapped at, int32."""
+        return self.width - 2 - self.chained
+
+    @property
+    def previous_row(self) -> int:
+        """Column of the row of the frame before in the window, int32."""
+        assert self.chained, "rows name the one before only where several ticks are seen"
         return self.width - 2
 
     def flag(self, name: str) -> int:

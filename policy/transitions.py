@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from policy.episode_header import Outcome
 from policy.learner_episode import HOLD, HUMAN, POLICY, EpisodeArrays, Floats, Ints, Mask
+from policy.observation_history import previous_ticks
 from robot.errors import BadInputError
 
 
@@ -33,6 +34,7 @@ class Transitions:
 
     Attributes:
         features, proprio, base: of the frames, (M, F), (M, P), (M, A).
+        previous: row of the frame before each in its window, (M,); its own where the window begins.
         frame, next_frame: rows of the above, (N,); equal where the episode ended and nothing is bootstrapped.
         action: executed at `frame`, (N, A).
         reward: discounted sum over the window, (N,).
@@ -47,6 +49,7 @@ class Transitions:
     features: Floats
     proprio: Floats
     base: Floats
+    previous: Ints
     frame: Ints
     next_frame: Ints
     action: Floats
@@ -100,6 +103,7 @@ def transitions(
         features=episode.features[acting],
         proprio=episode.proprio[acting],
         base=episode.base[acting],
+        previous=place[seen_before(episode)[acting]],
         frame=place[rows],
         next_frame=np.where(over[rows], place[rows], place[boots[rows]]),
         action=episode.executed[rows],
@@ -111,6 +115,11 @@ def transitions(
         demonstration=episode.demonstration,
         approved=_approved(episode, doubt_ticks)[rows],
     )
+
+
+def seen_before(episode: EpisodeArrays) -> Ints:
+    """Return for each tick (T,) the one before it in what the robot's residual saw, see `observation_history`."""
+    return previous_ticks(_acting(episode), episode.index)
 
 
 def _approved(episode: EpisodeArrays, doubt_ticks: int) -> Mask:

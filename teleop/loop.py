@@ -165,7 +165,7 @@ class ControlLoop:
             more["timing"] = self.times.summary(ticks_before)
         result.outcome = outcome
         parts.recorder.end(outcome.model_copy(update=more))
-        self.state = replace(self.state, chunk=None, asking=NOTHING_ASKED)
+        self.state = replace(self.state, chunk=None, asking=NOTHING_ASKED, window=None)
         return result
 
     def _ticks(

@@ -13,7 +13,8 @@ from perception.proprioception import proprioception
 from policy.bundle import Bundle, check_fits, load_bundle
 from policy.episode_header import EpisodeHeader
 from policy.episode_reader import Episode, read_episode
-from policy.residual import Dims, ResidualHead
+from policy.residual import ResidualHead
+from policy.weights import window_dims
 from robot.errors import BadInputError
 from robot.strict import Strict
 from teleop.arbiter import Source
@@ -160,7 +161,7 @@ def _proposals(episode: Episode, parts: RunParts, other: Bundle) -> Actions:
     pipeline = parts.pipeline(header, other)
     manifest = other.manifest
     keys = [entry.key for entry in manifest.proprio]
-    dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
+    dims = window_dims(manifest, pipeline.history)
     nothing = ResidualHead.zero(dims, np.zeros(dims.action, np.float32))
     logged, before = start_state(header), -1
     chunk: Chunk | None = None

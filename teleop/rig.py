@@ -22,6 +22,7 @@ from policy.bundle import Bundle, load_bundle, misfits
 from policy.chunk_source import ChunkSource
 from policy.episode_header import Outcome
 from policy.episode_schema import EpisodeSpec
+from policy.observation_history import history_of
 from policy.reward_model import RewardModel, load_reward_model
 from robot.arm import Arm
 from robot.arm_state import ArmState
@@ -356,6 +357,7 @@ def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> Tic
         gate_enabled=station.residual is not None and station.residual.gate,
         open_loop=isinstance(station.arm, RecordedArmConfig),
         ahead=make_chunk_plan(station, bundle),
+        history=history_of(bundle.manifest, station.residual),
     )
 
 

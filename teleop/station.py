@@ -8,10 +8,20 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from perception.config import CameraConfig, SynchroniserConfig
 from policy.learner_settings import Method
+from policy.observation_history import HistoryChoice
 from robot.config import ArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.realtime import RealtimeConfig
@@ -74,12 +84,22 @@ class ResidualConfig(Strict):
     """What the learned correction may do.
 
     `scale` bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base. With
-    `gripper` it may also choose to open or to close where the base does not, whose scale is then 0.
+    `gripper` it may also choose to open or to close where the base does not, whose scale is then 0. `history` says how
+    many ticks it sees, in place of what the bundle says.
     """
 
     scale: Annotated[tuple[Share, ...], Field(min_length=1, max_length=32)]
     gripper: bool = False
     gate: bool = False
+    history: HistoryChoice | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a `history` that is not there, so that a station without one keeps its hash."""
+        values: dict[str, Any] = serialise(self)
+        if values.get("history") is None:
+            values.pop("history", None)
+        return values
 
 
 class ExplorationConfig(Strict):

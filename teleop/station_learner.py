@@ -13,6 +13,7 @@ from policy.bundle import load_bundle
 from policy.learner_method import read_method, told
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.manifest_file import read_manifest
+from policy.observation_history import history_of
 from policy.weights import Expected
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
@@ -57,6 +58,7 @@ def learner_settings(
         feature_size=manifest.feature_size,
         proprio_size=manifest.proprio_size,
         action_size=manifest.action.size,
+        history=history_of(manifest, station.residual),
         action_names=manifest.action.dims,
         endpoint=endpoint,
         seed=seed,

@@ -31,6 +31,7 @@ def steps(
         features=numbers.repeat(3, axis=1),
         proprio=numbers.repeat(2, axis=1),
         base=numbers + 0.5,
+        previous=np.maximum(np.arange(count + 1) - 1, 0),
         frame=frame,
         next_frame=frame + 1,
         action=numbers[:-1],
@@ -171,7 +172,8 @@ def test_a_transition_of_a_seven_joint_arm_takes_a_quarter_of_a_kilobyte_beside_
     for number in range(100):
         frame = np.arange(200)
         data = Transitions(
-            features=draw(201, features), proprio=draw(201, proprio), base=draw(201, action), frame=frame,
+            features=draw(201, features), proprio=draw(201, proprio), base=draw(201, action),
+            previous=np.maximum(np.arange(201) - 1, 0), frame=frame,
             next_frame=frame + 1, action=draw(200, action), human_action=draw(200, action), demonstration=False,
             **shared, **marks_of,
         )  # fmt: skip
