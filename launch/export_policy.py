@@ -12,6 +12,7 @@ from environment import cli
 from perception.config import SimulatedCameraConfig
 from policy.bundle import load_bundle
 from policy.manifest import CameraInput
+from policy.observation_history import MAX_TICKS, HistoryTicks
 from robot.errors import BadInputError
 from teleop.nominal_calibration import nominal_calibration
 
@@ -39,17 +40,25 @@ def main() -> int:
 
 def clone(words: Sequence[str]) -> int:
     """Write the bundle of a checkpoint of train_base_policy.py, finished or not."""
-    parser = cli.script("Exports a checkpoint of train_base_policy.py clone, finished or not.", [_EXAMPLES[0]])
+    parser = cli.script(
+        "Exports a checkpoint of train_base_policy.py clone, finished or not.",
+        [_EXAMPLES[0], f"{_EXAMPLES[0]} --proprio-ticks 4"],
+    )
     parser.prog = "export_policy.py clone"
     parser.add_argument("checkpoint", type=Path, help="safetensors file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    ticks = {"type": int, "choices": range(1, MAX_TICKS + 1), "metavar": "N", "default": 1}
+    parser.add_argument("--features-ticks", **ticks, help=f"ticks of features that a residual sees, 1 to {MAX_TICKS}")
+    parser.add_argument("--proprio-ticks", **ticks, help="ticks of proprioception that it sees")
     args = parser.read(words)
     if not args.checkpoint.is_file():
         raise BadInputError(f"checkpoint {args.checkpoint}: no such file; train_base_policy.py clone writes one")
 
     from policy.cloning_export import export_checkpoint  # torch takes seconds to load
 
-    return _finish(args.out, args.json, export_checkpoint(args.checkpoint, args.out))
+    history = HistoryTicks(features_ticks=args.features_ticks, proprio_ticks=args.proprio_ticks)
+    known = export_checkpoint(args.checkpoint, args.out, history if history.longest > 1 else None)
+    return _finish(args.out, args.json, known)
 
 
 def blank(words: Sequence[str]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from policy.episode_header import Outcome
 from policy.episode_reader import latest_revisions
 from policy.manifest_file import read_manifest
+from policy.observation_history import history_of
 from policy.run_folder import RunFolder
 from robot.clock import Clock, VirtualClock, WallClock
 from robot.config import SimulatedArmConfig
@@ -102,7 +103,8 @@ def run_demo(
     manifest, _ = read_manifest(loaded.bundle_path)
     reach = run_reachability(loaded.station, manifest, latest_revisions(training.run.episodes))
     summary["reachability"], summary["advice"] = (reach.summary(), reach.lines()) if reach else ({}, [])
-    summary |= {"seed": seed, "command": command, "operator": operator}
+    history = history_of(manifest, loaded.station.residual)
+    summary |= {"history": history.model_dump(), "seed": seed, "command": command, "operator": operator}
     summary["wall_s"] = round(time.perf_counter() - began_s, 1)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _report(out, summary, training)

@@ -218,7 +218,7 @@ def _tick_findings(
             else:
                 state, outputs = pipeline.step(state, inputs, heads[version])
                 fill_outputs(redone_views, outputs, state)
-                differences = [found for found in _differences(row, redone, tick) if seen or found.field in _PLANNED]
+                differences = [found for found in _differences(row, redone, tick) if seen or _planned(found)]
                 yield from differences
                 if differences or not seen:
                     state = replace(read_state(row), window=windows.window)
@@ -229,6 +229,10 @@ def _tick_findings(
             )
             state = None
             windows.restart()
+
+
+def _planned(found: Finding) -> bool:
+    return found.field.partition("[")[0] in _PLANNED
 
 
 def _differences(row: Row, redone: Row, tick: int) -> Iterator[Finding]:

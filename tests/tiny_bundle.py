@@ -38,6 +38,7 @@ def tiny_manifest(
     rate_hz: float = 20.0,
     name: str = "tiny",
     headroom: float = 0.2,
+    history: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Manifest fields as JSON values, without the graphs' entries and hashes."""
     gripper = "binary" if "gripper" in dims else "none"
@@ -64,6 +65,7 @@ def tiny_manifest(
         "chunk_length": chunk_length,
         "execute_steps": execute_steps,
         "feature_size": feature_size,
+        **({"history": dict(history)} if history else {}),
         "calibration": {
             key: {"mount": "base", "T_mount_camera": list(IDENTITY), "fx": 40.0, "fy": 40.0, "cx": w / 2, "cy": h / 2}
             for key, (h, w) in cameras.items()
