@@ -47,9 +47,10 @@ def clone(words: Sequence[str]) -> int:
     parser.prog = "export_policy.py clone"
     parser.add_argument("checkpoint", type=Path, help="safetensors file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
-    ticks = {"type": int, "choices": range(1, MAX_TICKS + 1), "metavar": "N", "default": 1}
-    parser.add_argument("--features-ticks", **ticks, help=f"ticks of features that a residual sees, 1 to {MAX_TICKS}")
-    parser.add_argument("--proprio-ticks", **ticks, help="ticks of proprioception that it sees")
+    ticks = range(1, MAX_TICKS + 1)
+    for name, what in (("features", "features"), ("proprio", "proprioception")):
+        said = f"ticks of {what} that a residual on it sees, 1 to {MAX_TICKS} (default 1)"
+        parser.add_argument(f"--{name}-ticks", type=int, choices=ticks, default=1, metavar="N", help=said)
     args = parser.read(words)
     if not args.checkpoint.is_file():
         raise BadInputError(f"checkpoint {args.checkpoint}: no such file; train_base_policy.py clone writes one")
