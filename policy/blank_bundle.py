@@ -48,7 +48,7 @@ def write_blank_bundle(
         calibration: by camera.
         gripper_open_m: width of the open gripper [m].
         gripper_closed_m: width of the closed gripper [m].
-        encode_of: shows its features and proprioception and takes its actions, for learning without a base.
+        encode_of: shows its features and proprioception and takes its actions and windows, for learning without a base.
 
     Raises:
         BadInputError: the folder holds something else, the values make no manifest, or the encoder takes other
@@ -95,6 +95,8 @@ def write_blank_bundle(
         "calibration": {camera: where.model_dump(mode="json") for camera, where in calibration.items()},
         "training": {"method": "none, holds still"},
     }
+    if shown is not None and shown.history is not None:
+        content["history"] = shown.history.model_dump(mode="json")
     inputs = [_value(image, shape, TensorProto.UINT8) for image, shape in images]
     proprio = _value("proprio", (1, proprio_size))
     still = np.zeros((1, CHUNK_LENGTH, action.size), np.float32)

@@ -232,7 +232,7 @@ def _other_sizes(dims: Dims, expected: Expected) -> str:
             return text
         if ticks != here:
             changes.append(f"{name}_ticks {ticks}")
-    return f"{text}: another window; set residual.history ({', '.join(changes)}), or take weights of the window here"
+    return f"{text}: they see another window; set residual.history ({', '.join(changes)})"
 
 
 def _check_values(tensors: Mapping[str, Float], expected: Expected) -> None:

@@ -16,12 +16,14 @@ from policy.device_updates import DeviceUpdates
 from policy.episode_spool import EpisodeSpool
 from policy.learner_config import LearnerConfig
 from policy.learner_episode import EpisodeKey
-from policy.learner_process import make_residual_learner
-from policy.learner_settings import LearnerSettings
+from policy.learner_method import told
+from policy.learner_process import make_learner_of
+from policy.learner_settings import LearnerSettings, Method
 from policy.learner_training import Training
 from policy.observation_history import PRESENT, HistoryTicks
 from policy.provenance import collect_provenance
 from policy.replay_buffer import Batch, ReplayBuffer
+from policy.replay_rows import RowLayout
 from policy.residual import Dims
 from policy.residual_learner import LearnerDims, ResidualLearner
 from policy.robot_link import RobotLink
@@ -128,7 +130,17 @@ def test_a_frame_takes_one_number_more_however_long_the_windows_are() -> None:
     assert sizes[0] == sizes[1]
 
 
-def test_batches_in_memory_used_again_are_the_same(tmp_path: Path) -> None:
+def test_a_row_without_windows_lies_as_it_did_before_there_were_any() -> None:
+    layout = RowLayout(64, 14, 7)
+    ends = {name: (place.start, place.stop) for name, place in layout.columns().items()}
+    assert ends == {
+        "features": (0, 64), "proprio": (64, 78), "base": (78, 85), "action": (85, 92), "human_action": (92, 99),
+        "reward": (99, 100), "discount": (100, 101),
+    }  # fmt: skip
+    assert (layout.next_row, layout.flag("human"), layout.width) == (101, 408, 103)
+
+
+def test_batches_in_memory_used_again_are_the_same() -> None:
     buffer = filled()
     rng, other = np.random.default_rng(1), np.random.default_rng(1)
     ahead = BatchPrefetch(buffer, 32, rng)
@@ -194,7 +206,7 @@ def taken(message: bytes) -> ResidualWeights:
 
 def trained(folder: Path, episodes: range, **changes: Any) -> Training:
     told = chosen(folder, **changes)
-    training = Training(told, make_residual_learner(told))
+    training = Training(told, make_learner_of(told))
     for number in episodes:
         training.accept(made_up(number))
         drain(training)
@@ -253,3 +265,11 @@ def test_golden_observations_are_windows(tmp_path: Path) -> None:
     message = pack(version=1, run_id=run.run_id, bundle_sha256="0" * 64, dims=dims, tensors=tensors)
     weights.consider(1, message)
     assert weights.version == 1, weights.notice
+
+
+@pytest.mark.parametrize("method", ["hg_dagger", "resfit", "rlpd"])
+def test_the_other_methods_learn_from_windows_as_well(tmp_path: Path, method: Method) -> None:
+    scale = (1.0,) * ACTION if method == "rlpd" else (0.3,) * ACTION
+    algorithm = told(method, scale=scale, gate=False, gripper=None, where="here") | {"hidden": [8, 8]}
+    weights = taken(trained(tmp_path, range(2), method=method, algorithm=algorithm).message)
+    assert weights.version == 2

@@ -309,7 +309,7 @@ def test_weights_of_another_window_are_refused_with_the_cure(tmp_path: Path) -> 
     with pytest.raises(WeightsRefused) as refusal:
         unpack(message, here)
     assert refusal.value.reason is RefusalReason.SHAPE
-    assert "another window; set residual.history (proprio_ticks 1)" in str(refusal.value)
+    assert "they see another window; set residual.history (proprio_ticks 1)" in str(refusal.value)
     assert "\n" not in str(refusal.value)
     own = weights_message(3, manifest.content_sha256, seed=1, dims=here.dims)
     assert unpack(own, here).head.dims == here.dims
