@@ -15,7 +15,7 @@ from policy.episode_reader import read_episode
 from policy.manifest_file import read_manifest
 from policy.weights_file import read_weights, weights_of_version
 from robot.clock import VirtualClock, WallClock
-from robot.config import RecordedArmConfig
+from robot.config import FrankaArmConfig, RecordedArmConfig
 from robot.errors import BadInputError, HardwareError
 from robot.recording import Recording
 from teleop.inject import HELP as INJECT_HELP
@@ -48,7 +48,8 @@ def main() -> int:
         recorded=tuple(unseen(recording, manifest.training)) if recording else (),
         faults=tuple(map(read_fault, args.inject)),
     )
-    clock = WallClock() if args.real_time or by_hand else VirtualClock()
+    real_time = args.real_time or by_hand or isinstance(station.arm, FrankaArmConfig)
+    clock = WallClock() if real_time else VirtualClock()
     with Run(args.station, clock, options, recording=recording) as run:
         first = run.folder.next_episode()
         total = args.episodes or (None if by_hand else _EPISODES)
@@ -114,7 +115,9 @@ def _parser() -> cli.ScriptParser:
         help=f"how many (default {_EPISODES}; until you close the window; all unseen episodes of a recording)",
     )
     parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts, exploration and the simulated person")
-    parser.add_argument("--real-time", action="store_true", help="wall clock instead of lock-step")
+    parser.add_argument(
+        "--real-time", action="store_true", help="wall clock instead of lock-step; a Franka has no other"
+    )
     parser.add_argument(
         "--learner",
         metavar="ENDPOINT",
