@@ -15,8 +15,9 @@ from policy.episode_reader import read_episode
 from policy.manifest_file import read_manifest
 from policy.weights_file import read_weights, weights_of_version
 from robot.clock import VirtualClock, WallClock
-from robot.config import FrankaArmConfig, RecordedArmConfig
+from robot.config import RecordedArmConfig
 from robot.errors import BadInputError, HardwareError
+from robot.franka_config import FrankaArmConfig
 from robot.recording import Recording
 from teleop.inject import HELP as INJECT_HELP
 from teleop.inject import read_fault
@@ -97,6 +98,7 @@ def _parser() -> cli.ScriptParser:
             "run_robot.py launch/stations/sim_place.toml --weights runs/learner/weights.safetensors --operator none",
             "run_robot.py launch/stations/sim_place.toml --out runs/today --resume --weights 41",
             "run_robot.py launch/stations/sim_place.toml --real-time --inject camera-kill:wrist@3",
+            "run_robot.py launch/stations/franka_sim.toml --episodes 3",
             "run_robot.py launch/stations/bridge_recorded.toml --recording bridge_real_robot.h5 --json bridge.json",
         ],
         station=True,

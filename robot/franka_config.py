@@ -77,7 +77,7 @@ class FrankaHandConfig(Strict):
 
     Attributes:
         speed_m_s: of the fingers towards or from each other [m/s].
-        force_n: with which they hold what they close on [N]; the hand holds 70 N for ever, 140 N for short [data sheet].
+        force_n: with which they hold what they close on; 70 N is what its data sheet allows for ever [N].
     """
 
     speed_m_s: Annotated[float, Field(gt=0.0, le=0.2)] = 0.1
@@ -85,12 +85,17 @@ class FrankaHandConfig(Strict):
 
 
 class FrankaSimulatorConfig(Strict):
-    """A run that starts franky-sim at `address` by itself, with a simulated table in front of the arm.
+    """franky-sim at `address` in place of an arm, with a simulated table in front of it.
 
-    The table's own arm follows the Franka's measured joints, so that simulated cameras, tasks and operators serve.
+    The table's own arm goes where the Franka is measured, so that simulated cameras, tasks and operators serve.
+
+    Attributes:
+        task: what is on the table.
+        start: the run starts it; False for one that runs already.
     """
 
     task: TaskConfig
+    start: bool = True
 
 
 class FrankaArmConfig(Strict):
@@ -107,7 +112,7 @@ class FrankaArmConfig(Strict):
         tool: where its TCP is.
         hand: how its gripper moves.
         realtime_kernel: False lets the 1 kHz loop run on a kernel without PREEMPT_RT, for a simulator only.
-        simulator: starts one; leave it out for an arm.
+        simulator: there is one in place of the arm; leave it out for an arm.
     """
 
     kind: Literal["franka"]

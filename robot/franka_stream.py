@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from robot.franka_faults import mode_fault
 from robot.franka_hand import FrankaHand
 from robot.franka_link import FrankaLink, FrankaSample
 from robot.joint_stream import Joints, Reading, SetPoint
+from robot.realtime import keep_up_with
 
 _ANSWERS_S = 8.0  # an arm that belongs to another program accepts the connection and never answers
 _SIMULATOR_S = 20.0  # the longest that one needs to start
@@ -101,7 +103,7 @@ class FrankaStream:
         """
         links: list[FrankaLink] = []
         errors: list[Exception] = []
-        simulated = self._config.simulator is not None
+        simulated = self._config.simulator is not None and self._config.simulator.start
         patience_s = _SIMULATOR_S if simulated else _ANSWERS_S
         until_s = self._now_s() + patience_s
 
@@ -212,6 +214,7 @@ class FrankaStream:
     def _attend_on(self) -> None:
         try:
             while not self._ends:
+                keep_up_with(os.getpid())
                 before = self._look
                 self.attend()
                 if before is not None and self._look is not None and self._look.measured_s == before.measured_s:

@@ -15,8 +15,9 @@ from perception.shared_camera import SharedCamera
 from policy.bundle import Bundle
 from policy.chunk_ring import RingSource
 from robot.clock import Clock
-from robot.config import FrankaArmConfig, SimulatedArmConfig
+from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.servo_arm import ServoArm
 from robot.servo_config import ServoConfig
 from robot.servo_orders import new_order_ring
@@ -111,6 +112,7 @@ class LiveParts:
                 files: dict[str, tuple[int, ...]] = {}
                 if arm.simulator is not None:
                     files = self._make_world(arm.simulator.task.kind, shadow=True)
+                if arm.simulator is not None and arm.simulator.start:
                     self._child(
                         FRANKA_SIMULATOR,
                         "robot.simulation.franka_simulator",
@@ -128,7 +130,7 @@ class LiveParts:
         scene = scene_named(kind)
         world, set_points = self._own(new_world_ring(scene)), self._own(new_set_point_ring())
         world_orders = self._own(new_world_orders())
-        files = {"world": (world.file,), "set-points": (set_points.file,)}
+        files: dict[str, tuple[int, ...]] = {"world": (world.file,), "set-points": (set_points.file,)}
         self._child(
             HARDWARE,
             "robot.simulation.world_process",
@@ -139,11 +141,8 @@ class LiveParts:
             # it stands for an arm's own controller, which no other work on this machine delays
             priority=self._priority(2),
         )
-        self.world, self._world_file, self._scene = (
-            MirroredWorld(world, world_orders, scene=scene),
-            world.file,
-            kind,
-        )
+        self.world = MirroredWorld(world, world_orders, scene=scene)
+        self._world_file, self._scene = world.file, kind
         return files
 
     def _make_servo(
@@ -171,8 +170,8 @@ class LiveParts:
         assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
         if isinstance(camera, SimulatedCameraConfig) and self.world is None:
             raise BadInputError(
-                f"station {self._loaded.path}: camera {camera.name!r} is simulated and arm {self._loaded.station.arm.kind!r} "
-                "has no simulated table; add [arm.simulator] or name a real camera"
+                f"station {self._loaded.path}: camera {camera.name!r} is simulated, and there is no simulated table "
+                "for it; name a real camera, or add arm.simulator"
             )
         usable_s = self._loaded.station.synchroniser.max_age_s
         config = CameraProcessConfig(camera=camera, seed=self._seed, usable_s=usable_s, scene=self._scene)

@@ -26,9 +26,10 @@ from policy.reward_model import RewardModel, load_reward_model
 from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import Clock, WallClock
-from robot.config import FrankaArmConfig, RecordedArmConfig, SimulatedArmConfig
+from robot.config import RecordedArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.fr3 import FR3Kinematics
+from robot.franka_config import FrankaArmConfig
 from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
 from robot.recording import Recording

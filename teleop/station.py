@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, 
 
 from perception.config import CameraConfig, SynchroniserConfig
 from policy.learner_settings import Method
-from robot.config import ArmConfig, FrankaArmConfig, SimulatedArmConfig
+from robot.config import ArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.realtime import RealtimeConfig
 from robot.safety_limits import SafetyLimits
 from robot.strict import Strict
