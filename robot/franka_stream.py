@@ -236,6 +236,7 @@ class FrankaStream:
             gripper_width_m=self._hand.width_m,
             force_n=float(np.linalg.norm(sample.wrench[:3])),
             fault=look.fault,
+            wrench=_frozen(sample.wrench),
         )
         self._built = look, state
         return state
