@@ -21,7 +21,7 @@ class ArmRecord:
     """
 
     def __init__(self, joints: int) -> None:
-        # time, joints and their velocities, pose, velocity of the TCP, wrench, gripper, force; whether there are the two
+        # time, joints, their velocities, pose, velocity of the TCP, wrench, gripper, force; whether the two are there
         self._layout = struct.Struct(f"=d{joints}d{joints}d16d6d6ddd??H{_FAULT_BYTES}s")
         self._joints = joints
         self.size = self._layout.size

@@ -11,7 +11,7 @@ _MODES = {
     "UserStopped": "is user-stopped; look at the arm, release the stop, then arm again",
     "AutomaticErrorRecovery": "is recovering; wait, then arm again",
 }
-_LONGEST = 90  # of what is quoted, so that the cure is not cut off
+_LONGEST = 90  # of what is quoted in a fault, whose text has 200 bytes, so that the cure is not cut off
 
 
 def mode_fault(where: str, mode: str, errors: Sequence[str]) -> str | None:
@@ -29,7 +29,7 @@ def mode_fault(where: str, mode: str, errors: Sequence[str]) -> str | None:
     return None if said is None else f"{where} {said}"
 
 
-def quoted(said: str) -> str:
+def quoted(said: str, longest: int = _LONGEST) -> str:
     """Return what a vendor's library said, on one line and short enough to leave room for the cure."""
-    line = " ".join(said.split())
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+    line = " ".join(said.split()).removesuffix(".")
+    return line if len(line) <= longest else line[: longest - 3] + "..."

@@ -23,6 +23,7 @@ from robot.joint_stream import Joints
 
 _STARTS_S = 1.0  # the longest until the controller has taken over
 _LOOK_S = 0.002
+_LINE = 160  # letters of the vendor's own words in a line on standard error
 _ANY_WIDTH_M = 0.1  # more than the hand opens: whatever the fingers close on counts as held
 
 
@@ -46,18 +47,19 @@ def connect_franka(config: FrankaArmConfig) -> FrankyLink:
         gripper = franky.Gripper(config.address)
     except franky.IncompatibleVersionException as error:
         raise BadInputError(
-            f"{where}: {quoted(str(error))}; install the franky-control that fits its firmware, see docs/hardware.md"
+            f"{where}: {quoted(str(error), _LINE)}; install the franky-control that "
+            "fits its firmware, see docs/hardware.md"
         ) from None
     except franky.RealtimeException as error:
         raise BadInputError(
-            f"{where}: {quoted(str(error))}; boot a PREEMPT_RT kernel, see docs/hardware.md "
+            f"{where}: {quoted(str(error), _LINE)}; boot a PREEMPT_RT kernel, see docs/hardware.md "
             "(arm.realtime_kernel = false is for a simulator only)"
         ) from None
     except franky.NetworkException as error:
         cure = "correct arm.address, or look at cable and network"
         if "refused" in str(error):
             cure = "switch the arm on, unlock its brakes and activate FCI in Desk, or correct arm.address"
-        raise BadInputError(f"{where}: {quoted(str(error))}; {cure}") from None
+        raise BadInputError(f"{where}: {quoted(str(error), _LINE)}; {cure}") from None
     link = FrankyLink(config, franky, robot, gripper)
     try:
         link.set_up()

@@ -43,8 +43,10 @@ SERVO = ServoConfig(
     velocity_share=0.3,
     acceleration_share=0.3,
     jerk_share=0.3,
-    max_tracking_rad=0.4,
+    max_tracking_rad=0.8,
 )
+# A soft arm takes the longer delays without swinging.
+SOFT = (200.0, 200.0, 200.0, 200.0, 80.0, 50.0, 20.0)
 
 
 def free_address() -> str:
@@ -66,6 +68,7 @@ def franka(address: str, **changes: object) -> FrankaArmConfig:
             tcp_torque_nm=(25.0, 25.0, 25.0),
         ),
         "realtime_kernel": False,
+        "stiffness_nm_rad": SOFT,
     }
     return FrankaArmConfig.model_validate(fields | changes)
 
@@ -76,6 +79,12 @@ def until(claim: Callable[[], bool], what: str) -> None:
     while not claim():
         assert time.monotonic() < ends_s, f"not within {PATIENCE_S:g} s: {what}"
         time.sleep(0.005)
+
+
+def hurry(pid: int, priority: int = PRIORITY) -> None:
+    """Have a process run before others where the system allows it: an arm's controller is not delayed by them."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(priority))
 
 
 class StandIn:
@@ -93,9 +102,7 @@ class StandIn:
         assert self.process.stdout is not None
         said = self.process.stdout.readline().strip()
         assert said == "ready", f"no stand-in for the arm: {said or 'it said nothing, see above'}"
-        # an arm's own controller is not delayed by what else runs here
-        with suppress(PermissionError):
-            os.sched_setscheduler(self.process.pid, os.SCHED_FIFO, os.sched_param(PRIORITY))
+        hurry(self.process.pid)
 
     def show(self, word: str) -> None:
         """Have it show something, see `franka_stand_in`."""
@@ -159,8 +166,7 @@ class FrankaServo:
             return bool(self.board.places["ready"][0]) and self.arm.status is not None
 
         until(works, "the servo is ready")
-        with suppress(PermissionError):
-            os.sched_setscheduler(self.process.pid, os.SCHED_FIFO, os.sched_param(PRIORITY - 1))
+        hurry(self.process.pid, PRIORITY - 1)
 
     def arm_it(self) -> None:
         """What the person's arm verb does, and a filter at the measured pose."""

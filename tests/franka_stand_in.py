@@ -1,6 +1,6 @@
 """franky-sim as a process that also shows what it never does by itself: reflexes, a stop button, guiding, forces.
 
-Everything goes over libfranka's own protocol. Words come on standard input, a line each; `ready` goes to standard output.
+It speaks libfranka's own protocol. Words come on standard input, a line each; `ready` goes to standard output.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def test_after_the_arm_verb_it_tracks_and_is_given_every_set_point() -> None:
         (
             "Reflex",
             ("joint_reflex", "power_limit_violation"),
-            "franka 10.0.0.2 stopped by a reflex (joint_reflex, power_limit_violation); look at the arm, then arm again",
+            "franka 10.0.0.2 stopped by a reflex (joint_reflex, power_limit_violation); look at the arm, then "
+            "arm again",
         ),
         (
             "UserStopped",
@@ -158,9 +159,7 @@ def test_tracking_that_ends_for_no_mode_is_a_fault_with_the_vendors_words() -> N
     bench.armed()
     bench.link.sample = replace(bench.link.sample, mode="Idle", tracks=False)
     reading = bench.round(1)
-    assert reading.arm.fault == (
-        "franka 10.0.0.2 stopped tracking (motion aborted); look at it, then arm again"
-    )
+    assert reading.arm.fault == ("franka 10.0.0.2 stopped tracking (motion aborted); look at it, then arm again")
     assert not reading.following
 
 
@@ -209,6 +208,6 @@ def test_a_lost_connection_ends_the_stream() -> None:
     bench.stream._attend_on()  # what its thread does
     with pytest.raises(
         HardwareError,
-        match=r"^franka fake: connection lost \(timeout\); the arm stops by itself: look at it, then start the run again$",
+        match=r"^franka fake: connection lost \(timeout\); the arm stops by itself: look at it, then start the run ",
     ):
         bench.stream.read()
