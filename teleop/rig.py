@@ -281,7 +281,10 @@ class Rig:
                     self._simulated(live.world, simulator.task)
                 return live.arm, list(live.cameras)
             case FrankaArmConfig():
-                raise BadInputError(f"station {self.loaded.path}: arm 'franka' runs in real time only; add --real-time")
+                raise BadInputError(
+                    f"station {self.loaded.path}: arm 'franka' runs in real time only, as run_robot.py does; lock-step "
+                    "is for a simulated arm"
+                )
             case SimulatedArmConfig():
                 world = SimulatedWorld(start_s=self.clock.now_s(), scene=task_setup(config.task).scene)
                 self._simulated(world, config.task)

@@ -120,6 +120,6 @@ def test_the_stations_tool_and_load_reach_the_arm_and_its_pose_is_that_of_the_to
         np.testing.assert_allclose(sample.T_base_tcp, expected, atol=1e-4)
         assert (sample.mode, sample.errors, sample.tracks) == ("Idle", (), False)
         state = link._robot.state
-        assert state.m_load == 0.4
+        assert state.m_load == pytest.approx(0.4)
         np.testing.assert_allclose(state.F_x_Cload, load.centre_m)
         link.close()
