@@ -37,7 +37,7 @@ from teleop.supervision import ChildPlan
 
 SERVO, HARDWARE, FRANKA_SIMULATOR = "servo", "simulated arm", "franka simulator"
 _CAMERA_SILENCE_S = 1.0
-_SIMULATOR_SILENCE_S = 10.0  # while it reads its meshes
+_SIMULATOR_SILENCE_S = 5.0  # a program among others, which may have to wait
 
 
 class _Closes(Protocol):

@@ -42,18 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
             f"is not installed ({error}); run `.venv/bin/python -m pip install -c constraints.txt -e '.[franka]'`"
         )
     address = options.config.address
-    process = Supervised(options.board, options.place, options.parent, orphaned=signal.SIGKILL)
     with MujocoSimulator() as simulator:
         simulator.add_robot(initial_q=fr3.HOME_Q_RAD, initial_hand_width=0.078)
         server = SimulationServer(simulator, hostname_candidates=[address])
-        process.beat()
         try:
-            server.init()
+            server.init()  # reads the meshes, too
         except OSError:
             return _refused(
                 f"cannot listen at {address}, ports 1337 and 1338; end what does (`ss -ltnp`), or set arm.address to "
                 "another one of 127.0.0.0/8"
             )
+        # from its first beat on it has to beat
+        process = Supervised(options.board, options.place, options.parent, orphaned=signal.SIGKILL)
         try:
             with without_collections():
                 _run(server.run_once, process)
