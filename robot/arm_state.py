@@ -23,6 +23,8 @@ class ArmState:
         gripper_width_m: distance between the fingers [m].
         force_n: magnitude of the external force at the TCP [N]; None where the arm cannot tell.
         fault: what the arm refuses to move for, or None.
+        wrench: external force and torque at the TCP in the base frame, as the arm estimates them, shape (6,) [N, Nm];
+            None where the arm cannot tell.
     """
 
     measured_s: float
@@ -33,3 +35,4 @@ class ArmState:
     gripper_width_m: float
     force_n: float | None = None
     fault: str | None = None
+    wrench: Array | None = None

@@ -18,6 +18,7 @@ from policy.weights import Expected
 from robot.clock import Clock
 from robot.config import RecordedArmConfig
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.realtime import check_cores
 from robot.recording import Recording
 from teleop.human_input import HumanInput
@@ -59,7 +60,11 @@ def try_operator(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) -
 
 def check_options(loaded: LoadedStation, options: RunOptions, clock: Clock) -> None:
     """Look for what a person has to mend, before anything is opened or written. Raises BadInputError."""
-    where = f"station {loaded.path}"
+    where, arm = f"station {loaded.path}", loaded.station.arm
+    if isinstance(arm, FrankaArmConfig) and arm.simulator is None and options.operator not in ("gamepad", "keyboard"):
+        raise BadInputError(
+            f"{where}: --operator {options.operator} has nobody at an arm that moves; use gamepad or keyboard"
+        )
     if not clock.virtual:
         check_cores(loaded.station.realtime, where)
     if options.learner == OWN_LEARNER:

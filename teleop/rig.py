@@ -30,6 +30,7 @@ from robot.clock import Clock, WallClock
 from robot.config import RecordedArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.fr3 import FR3Kinematics
+from robot.franka_config import FrankaArmConfig
 from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
 from robot.recording import Recording
@@ -39,6 +40,7 @@ from robot.simulation.layout import Layout, Split
 from robot.simulation.place_task import PlaceTask
 from robot.simulation.simulated_arm import SimulatedArm
 from robot.simulation.task import SimulatedTask, TaskStatus
+from robot.simulation.task_config import TaskConfig
 from robot.simulation.task_setup import TaskSetup, task_setup
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
@@ -182,7 +184,7 @@ class Rig:
     def T_base_home(self) -> Array:
         """Home pose of the TCP, (4, 4) [m]."""
         pose = np.eye(4)
-        if isinstance(self.station.arm, SimulatedArmConfig):
+        if isinstance(self.station.arm, (SimulatedArmConfig, FrankaArmConfig)):
             pose[:3, :3] = R_DOWN
             pose[:3, 3] = self.station.arm.home_m
             return pose
@@ -216,7 +218,8 @@ class Rig:
         if self.supervisor is not None:
             self.supervisor.check()
         if self._live is not None:
-            self._live.world.refresh()
+            if self._live.world is not None:
+                self._live.world.refresh()
             if self._live.chunks is not None and self.supervisor is not None:
                 condemn_if_hung(self._live.chunks, self.supervisor)
 
@@ -271,14 +274,21 @@ class Rig:
         """
         config = self.station.arm
         match config:
-            case SimulatedArmConfig() if isinstance(self.clock, WallClock):
+            case SimulatedArmConfig() | FrankaArmConfig() if isinstance(self.clock, WallClock):
                 live = stack.enter_context(LiveParts(self.loaded, self.bundle, self.clock, seed=self._seed))
                 self._live = live
-                self._simulated(live.world, config)
+                simulator = config if isinstance(config, SimulatedArmConfig) else config.simulator
+                if simulator is not None and live.world is not None:
+                    self._simulated(live.world, simulator.task)
                 return live.arm, list(live.cameras)
+            case FrankaArmConfig():
+                raise BadInputError(
+                    f"station {self.loaded.path}: arm 'franka' runs in real time only, as run_robot.py does; lock-step "
+                    "is for a simulated arm"
+                )
             case SimulatedArmConfig():
                 world = SimulatedWorld(start_s=self.clock.now_s(), scene=task_setup(config.task).scene)
-                self._simulated(world, config)
+                self._simulated(world, config.task)
                 simulated: list[Camera] = []
                 for camera in self.station.camera:
                     if not isinstance(camera, SimulatedCameraConfig):
@@ -307,8 +317,8 @@ class Rig:
                 ]
                 return arm, recorded
 
-    def _simulated(self, world: SimulatedWorld, config: SimulatedArmConfig) -> None:
-        setup = task_setup(config.task)
+    def _simulated(self, world: SimulatedWorld, task: TaskConfig) -> None:
+        setup = task_setup(task)
         self.simulation = Simulation(world=world, setup=setup, task=setup.task(world))
         self.judge = TaskJudge(self.simulation.task)
 
@@ -339,7 +349,8 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
 
 def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
     """The safety filter of a station; also what a replay rebuilds from a logged one."""
-    kinematics = FR3Kinematics() if joint_count == 7 else None
+    tool = station.arm.tool.T_flange_tcp if isinstance(station.arm, FrankaArmConfig) else None
+    kinematics = FR3Kinematics(T_flange_tcp=tool) if joint_count == 7 else None
     return SafetyFilter(station.safety, kinematics, station.period_s, R_base_home)
 
 

@@ -24,6 +24,7 @@ from policy.learner_settings import Method
 from policy.observation_history import HistoryChoice
 from robot.config import ArmConfig, SimulatedArmConfig
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.realtime import RealtimeConfig
 from robot.safety_limits import SafetyLimits
 from robot.strict import Strict
@@ -213,7 +214,7 @@ class Station(Strict):
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
-        if isinstance(self.arm, SimulatedArmConfig):
+        if isinstance(self.arm, (SimulatedArmConfig, FrankaArmConfig)):
             least_m, most_m = self.safety.workspace_min_m, self.safety.workspace_max_m
             if any(not low <= home <= high for low, home, high in zip(least_m, self.arm.home_m, most_m, strict=True)):
                 raise ValueError(
