@@ -98,8 +98,79 @@ class PatternCameraConfig(LiveCameraConfig):
     depth_stream: Literal[False] = False
 
 
+class PinnedCameraConfig(LiveCameraConfig):
+    """What a real camera has set, so that a policy sees pictures like those it was trained on.
+
+    `exposure_us` and `gain` (the device's own scale) are pinned together, or `auto_exposure` says that the device may
+    change them, and with them how bright, blurred and delayed its pictures are. Left out, `white_balance_k` is the
+    device's to choose. `stamps` says what the time of a frame is taken from: see docs/cameras.md.
+    """
+
+    auto_exposure: bool = False
+    exposure_us: Annotated[float, Field(ge=1.0, le=1e6)] | None = None
+    gain: Annotated[float, Field(ge=0.0, le=1e4)] | None = None
+    white_balance_k: Annotated[float, Field(ge=1000.0, le=20000.0)] | None = None
+
+    @model_validator(mode="after")
+    def _exposure_is_decided(self) -> Self:
+        pinned = self.exposure_us is not None, self.gain is not None
+        if self.auto_exposure and any(pinned):
+            raise ValueError(f"camera {self.name!r}: exposure_us or gain beside auto_exposure; leave one of them out")
+        if not self.auto_exposure and not all(pinned):
+            raise ValueError(
+                f"camera {self.name!r}: exposure is not pinned; give exposure_us and gain, or say auto_exposure = true"
+            )
+        return self
+
+
+class RealSenseCameraConfig(PinnedCameraConfig):
+    """An Intel RealSense of the D400 family by its serial number: colour, and depth aligned to it where it is wanted.
+
+    `depth_exposure_us` and `depth_gain` pin the depth sensor where it is one of its own; left out, it is automatic.
+    `hardware_sync` is the device's inter-camera mode: one camera of a rig is `master`, the others `slave` or
+    `full_slave` (colour too, D455 and alike). `stamps`: `hardware`, the device's own clock; `global`, the SDK's estimate
+    on the host's; `arrival` where the host's kernel gives no metadata.
+    """
+
+    kind: Literal["realsense"]
+    serial: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{4,32}$")]
+    depth_exposure_us: Annotated[float, Field(ge=1.0, le=1e6)] | None = None
+    depth_gain: Annotated[float, Field(ge=0.0, le=1e4)] | None = None
+    hardware_sync: Literal["off", "master", "slave", "full_slave"] = "off"
+    stamps: Literal["hardware", "global", "arrival"] = "hardware"
+
+
+class UvcCameraConfig(PinnedCameraConfig):
+    """A USB camera by Video4Linux. `device` is best given as its `/dev/v4l/by-id/...` name, which survives replugging.
+
+    `stamps`: `driver`, when the kernel had the frame's first bytes; `arrival`, when this process had all of it. It
+    has no depth.
+    """
+
+    kind: Literal["uvc"]
+    device: Annotated[str, Field(pattern=r"^/dev/[A-Za-z0-9/._:+-]+$")]
+    pixels: Literal["mjpeg", "yuyv"] = "mjpeg"
+    stamps: Literal["driver", "arrival"] = "driver"
+    depth_stream: Literal[False] = False
+
+
+class PlaybackCameraConfig(LiveCameraConfig):
+    """A camera that plays a file in real time, beside any arm: a video, or one camera of an episode of ours.
+
+    `file` is relative to the station file. `view` is the camera's name in an episode (`.h5`), and empty for a video.
+    Frames come at the distances of the file's own times; at the end it begins anew, unless `repeat` is false: then the
+    camera falls silent, as one that is unplugged. It has no depth.
+    """
+
+    kind: Literal["playback"]
+    file: Annotated[str, Field(min_length=1)]
+    view: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,31})?$")] = ""
+    repeat: bool = True
+    depth_stream: Literal[False] = False
+
+
 class RecordedCameraConfig(Strict):
-    """A camera that plays one view of a recording."""
+    """A camera that plays one view of a recording, in step with the recorded arm."""
 
     kind: Literal["recorded"]
     name: Name
@@ -107,9 +178,10 @@ class RecordedCameraConfig(Strict):
     latency_s: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
 
 
-CameraConfig = Annotated[
-    SimulatedCameraConfig | PatternCameraConfig | RecordedCameraConfig, Field(discriminator="kind")
-]
+LiveCamera = (  # each has a driver, which `perception/camera_process.py` runs
+    SimulatedCameraConfig | PatternCameraConfig | RealSenseCameraConfig | UvcCameraConfig | PlaybackCameraConfig
+)
+CameraConfig = Annotated[LiveCamera | RecordedCameraConfig, Field(discriminator="kind")]
 
 
 class SynchroniserConfig(Strict):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from perception.camera_process import CameraProcessConfig
-from perception.config import LiveCameraConfig, PatternCameraConfig, SimulatedCameraConfig
+from perception.config import LiveCamera, LiveCameraConfig, PlaybackCameraConfig, SimulatedCameraConfig
 from perception.frame_ring import FrameRing
+from perception.playback_source import check_footage
 from perception.shared_camera import SharedCamera
 from policy.bundle import Bundle
 from policy.chunk_ring import RingSource
@@ -135,8 +137,11 @@ class LiveParts:
         self.arm = ServoArm(states, orders, self._clock, age_s=arm.servo.arm_age_s)
         self.world = MirroredWorld(world, world_orders, scene=scene)
 
-    def _make_camera(self, camera: LiveCameraConfig) -> None:
-        assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
+    def _make_camera(self, camera: LiveCamera) -> None:
+        if isinstance(camera, PlaybackCameraConfig):
+            path = self._loaded.path.parent / Path(camera.file).expanduser()
+            check_footage(camera, path)
+            camera = camera.model_copy(update={"file": str(path)})
         arm = self._loaded.station.arm
         assert isinstance(arm, SimulatedArmConfig)
         usable_s = self._loaded.station.synchroniser.max_age_s

@@ -20,6 +20,7 @@ from robot.strict import Strict
 from teleop.device_config import GamepadConfig, KeyboardConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_KINDS = ("simulated", "pattern", "realsense", "uvc", "playback", "recorded")
 
 
 class LoopConfig(Strict):
@@ -320,7 +321,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     # a misspelt key is also a missing one, and the misspelling is what helps
     first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
     # the tag of a union stands in `loc` though no file has it
-    where = ".".join(str(part) for part in first["loc"] if part not in ("simulated", "recorded"))
+    where = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
