@@ -29,7 +29,6 @@ from perception.frame_publisher import FramePublisher, Speaker
 from perception.frame_ring import FrameLayout, FrameRing
 from perception.frame_source import FrameSource
 from perception.pattern_source import PatternSource
-from perception.playback_source import PlaybackSource
 from perception.realsense_source import RealSenseSource
 from perception.uvc_source import UvcSource
 from robot.clock import Clock, WallClock
@@ -134,6 +133,8 @@ def make_source(config: CameraProcessConfig, world: int | None) -> FrameSource:
         case UvcCameraConfig():
             return UvcSource(config.camera)
         case PlaybackCameraConfig():
+            from perception.playback_source import PlaybackSource  # needs h5py, which takes its time
+
             return PlaybackSource(config.camera, Path(config.camera.file))
         case SimulatedCameraConfig():
             if world is None:

@@ -128,8 +128,8 @@ class RealSenseCameraConfig(PinnedCameraConfig):
 
     `depth_exposure_us` and `depth_gain` pin the depth sensor where it is one of its own; left out, it is automatic.
     `hardware_sync` is the device's inter-camera mode: one camera of a rig is `master`, the others `slave` or
-    `full_slave` (colour too, D455 and alike). `stamps`: `hardware`, the device's own clock; `global`, the SDK's estimate
-    on the host's; `arrival` where the host's kernel gives no metadata.
+    `full_slave` (colour too, D455 and alike). `stamps`: `hardware`, the device's own clock; `global`, the SDK's
+    estimate on the host's; `arrival` where the host's kernel gives no metadata.
     """
 
     kind: Literal["realsense"]

@@ -70,11 +70,13 @@ def _set(sensor: Any, option: Any, value: float, what: str, unit: float = 1.0) -
     if not sensor.supports(option):
         raise HardwareError(f"{what} is {value * unit:g}, and the device has no such setting; leave it out")
     allowed = sensor.get_option_range(option)
-    if not allowed.min <= value <= allowed.max:
+    steps = (value - allowed.min) / allowed.step if allowed.step > 0.0 else 0.0
+    if not allowed.min <= value <= allowed.max or abs(steps - round(steps)) > 1e-3:
         raise HardwareError(
-            f"{what} is {value * unit:g} (allowed {allowed.min * unit:g} to {allowed.max * unit:g}); correct it"
+            f"{what} is {value * unit:g} (allowed {allowed.min * unit:g} to {allowed.max * unit:g} in steps of"
+            f" {allowed.step * unit:g}); correct it"
         )
     sensor.set_option(option, value)
     got = sensor.get_option(option)
-    if abs(got - value) > max(0.5 * allowed.step, 1e-6):
+    if abs(got - value) > max(0.5 * allowed.step, 1e-3):
         raise HardwareError(f"{what} is {value * unit:g}, the device took {got * unit:g}; choose that, or another")
