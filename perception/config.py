@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from robot.strict import Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector = tuple[Finite, Finite, Finite]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Crop = tuple[Share, Share, Share, Share]  # left, top, right and bottom edge as shares of width and height
+Colour = Literal["rgb", "bgr"]
+_ROUNDING_PX = 1e-6
+
+
+def check_crop(crop: Crop) -> Crop:
+    """Refuse a window without an area, with ValueError."""
+    left, top, right, bottom = crop
+    if not (left < right and top < bottom):
+        raise ValueError(f"crop is {crop}; it is left, top, right, bottom, so that left < right and top < bottom")
+    return crop
 
 
 class Bump(Strict):
@@ -30,8 +42,10 @@ class ImageSize(Strict):
 class LiveCameraConfig(Strict):
     """What every camera has that takes pictures now, as opposed to playing recorded ones.
 
-    `height` and `width` are the device's own. `image` is what the policy gets of it, cut to its aspect ratio about the
-    middle and averaged down; left out, the pictures as they are. `latency_s` is the calibrated delay from capture to
+    `height` and `width` are the device's own. `image` is the size of what the policy gets of it, averaged down from the
+    window `crop` (left, top, right, bottom as shares of the picture); without `crop`, from the largest window about the
+    middle of the aspect ratio of `image`. Left out, both are as the bundle wants them; without a bundle that says,
+    the pictures as they are. `latency_s` is the calibrated delay from capture to
     arrival and `latency_uncertainty_s` its standard deviation; with a device clock the latter is measured instead.
     A device that gives nothing usable for `reconnect_s` is opened anew. `stream` says how its full-size pictures are
     recorded beside the policy's images, `depth_stream` whether its depth is.
@@ -45,6 +59,7 @@ class LiveCameraConfig(Strict):
     latency_uncertainty_s: Annotated[float, Field(ge=0.0, le=0.1)] = 0.005
     reconnect_s: Annotated[float, Field(ge=0.1, le=60.0)] = 1.0
     image: ImageSize | None = None
+    crop: Annotated[Crop, AfterValidator(check_crop)] | None = None
     stream: Literal["none", "jpeg", "lossless"] = "none"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
     depth_stream: bool = False
@@ -52,15 +67,21 @@ class LiveCameraConfig(Strict):
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of the images that the policy gets [px]."""
-        return (self.image.height, self.image.width) if self.image else (self.height, self.width)
+        if self.image:
+            return self.image.height, self.image.width
+        left, top, right, bottom = self.crop or (0.0, 0.0, 1.0, 1.0)
+        return max(1, int((bottom - top) * self.height)), max(1, int((right - left) * self.width))
 
     @model_validator(mode="after")
     def _image_fits(self) -> Self:
         height, width = self.image_size
-        if height > self.height or width > self.width:
+        left, top, right, bottom = self.crop or (0.0, 0.0, 1.0, 1.0)
+        most_height, most_width = (bottom - top) * self.height, (right - left) * self.width
+        if height > most_height + _ROUNDING_PX or width > most_width + _ROUNDING_PX:
+            cut = "" if self.crop is None else f", cut to {most_height:g}x{most_width:g}"
             raise ValueError(
-                f"camera {self.name!r}: image is {height}x{width}, more than the camera's {self.height}x{self.width};"
-                " make it smaller"
+                f"camera {self.name!r}: image is {height}x{width}, more than the camera's {self.height}x{self.width}"
+                f"{cut}; make it smaller"
             )
         return self
 

@@ -53,7 +53,7 @@ def _rising(path: Path, pictures: Iterator[Picture]) -> Iterator[Picture]:
         last_s = time_s
 
 
-def _of_video(path: Path) -> Generator[Picture]:
+def _of_video(path: Path) -> Generator[Picture, None, None]:
     cv2 = load_opencv()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
@@ -69,7 +69,7 @@ def _of_video(path: Path) -> Generator[Picture]:
         capture.release()
 
 
-def _of_episode(path: Path, view: str) -> Generator[Picture]:
+def _of_episode(path: Path, view: str) -> Generator[Picture, None, None]:
     """The policy images of one camera; a frame that several ticks used comes once, ticks without one are left out."""
     try:
         file = h5py.File(path, "r")

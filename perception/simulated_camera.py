@@ -79,7 +79,8 @@ class SimulatedCamera:
         depth_m: NDArray[np.float32] | None
         rgb, depth_m = self.look()
         if rgb.shape[:2] != self.size:
-            rgb, depth_m = policy_image(rgb, self.size), None  # depth is not resized: the policy does not see it
+            # depth is not resized: the policy does not see it
+            rgb, depth_m = policy_image(rgb, self.size, self._config.crop), None
         rgb.flags.writeable = False
         arrived_s = captured_s + self._config.latency_s + jitter_s
         self._pending.append(
@@ -121,7 +122,7 @@ def image_intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, fl
     full = config.height, config.width
     if config.image_size == full:
         return fx, fy, cx, cy
-    left, top, right, bottom = crop_box(full, config.image_size)
+    left, top, right, bottom = crop_box(full, config.image_size, config.crop)
     along_x, along_y = config.image_size[1] / (right - left), config.image_size[0] / (bottom - top)
     # a pixel's middle has whole coordinates, its edges lie half a pixel off
     return fx * along_x, fy * along_y, (cx + 0.5 - left) * along_x - 0.5, (cy + 0.5 - top) * along_y - 0.5

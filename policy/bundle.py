@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.policy_image import in_order
 from perception.proprioception import KEYS
 from policy.manifest import Manifest
 from policy.manifest_file import BUNDLE, MANIFEST_FILE, read_manifest
@@ -42,7 +43,7 @@ class Bundle:
         self.manifest = manifest
         self._encode = encode
         self._act = act
-        self._image_inputs = {camera.name: f"{camera.name}_image" for camera in manifest.cameras}
+        self._colours = {camera.name: camera.colour for camera in manifest.cameras}
 
     @property
     def sha256(self) -> str:
@@ -64,7 +65,11 @@ class Bundle:
         Raises:
             PolicyError: a camera is missing, a shape or type is wrong, or the runtime failed.
         """
-        inputs = {self._image_inputs[name]: image[None] for name, image in images.items() if name in self._image_inputs}
+        inputs = {
+            f"{name}_image": in_order(image, self._colours[name])[None]
+            for name, image in images.items()
+            if name in self._colours
+        }
         result: Features = self._encode.run({**inputs, "proprio": proprio[None]})["features"][0]
         return result
 

@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from perception.config import Colour, Crop, check_crop
 from robot.command import CommandKind
 from robot.strict import Strict
 
@@ -21,12 +22,18 @@ ServerKey = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class CameraInput(Strict):
-    """One camera image that the policy takes, batch 1, (H, W, 3) uint8."""
+    """One camera image that the policy takes, batch 1, (H, W, 3) uint8.
+
+    It is the window `crop` of the camera's picture (left, top, right, bottom as shares of its width and height),
+    averaged down; without `crop`, the largest window about the middle of the aspect ratio of the image. `colour` is the
+    order in which the graphs take the colours; cameras, log and everything else have red first.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     height: Annotated[int, Field(ge=8, le=4096)]
     width: Annotated[int, Field(ge=8, le=4096)]
-    colour: Literal["rgb"] = "rgb"
+    crop: Annotated[Crop, AfterValidator(check_crop)] | None = None
+    colour: Colour = "rgb"
 
 
 class ProprioInput(Strict):

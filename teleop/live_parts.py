@@ -30,6 +30,7 @@ from robot.simulation.world_record import new_world_orders, new_world_ring
 from robot.simulation.world_stream import new_set_point_ring
 from robot.strict import Strict
 from teleop.chunk_parts import ChunkChild
+from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.station import LoadedStation
 from teleop.supervision import ChildPlan
@@ -74,7 +75,7 @@ class LiveParts:
             self._keep = stack.callback
             try:
                 self._make_arm()
-                for camera in self._loaded.station.camera:
+                for camera in policy_cameras(self._loaded, self._bundle.manifest):
                     if isinstance(camera, LiveCameraConfig):
                         self._make_camera(camera)
                 if self._loaded.station.policy.asynchronous:

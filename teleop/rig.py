@@ -48,6 +48,7 @@ from teleop.inject import Fault, process_injections
 from teleop.judge import Judge
 from teleop.live_parts import LiveParts
 from teleop.playback_judge import PlaybackJudge
+from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.reward_watch import RewardWatch, check_cost, make_reward_watch, misfits_of
 from teleop.station import LoadedStation, Station
@@ -279,7 +280,7 @@ class Rig:
                 world = SimulatedWorld(start_s=self.clock.now_s(), scene=task_setup(config.task).scene)
                 self._simulated(world, config)
                 simulated: list[Camera] = []
-                for camera in self.station.camera:
+                for camera in policy_cameras(self.loaded, self.bundle.manifest):
                     if not isinstance(camera, SimulatedCameraConfig):
                         raise BadInputError(
                             f"station {self.loaded.path}: camera {camera.name!r} is of kind {camera.kind!r}, lock-step "
