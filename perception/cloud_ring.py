@@ -69,7 +69,7 @@ class CloudRing:
     def publish(self, cloud: StampedCloud) -> None:
         """Write a cloud. The process that makes them alone."""
         head = _HEAD.pack(cloud.captured_s, cloud.newest_s, cloud.made_s, cloud.count)
-        self._ring.write(head, np.ascontiguousarray(cloud.points))
+        self._ring.write(head, np.ascontiguousarray(cloud.points).data)
 
     def newest(self) -> StampedCloud | None:
         """Return the newest cloud in memory of its own; None before the first. Each is copied once."""

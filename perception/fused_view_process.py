@@ -58,8 +58,11 @@ def main(words: Sequence[str]) -> int:
             rings = [FrameRing(file, layout) for file, layout in zip(args.frames, config.layouts, strict=True)]
             clouds = CloudRing(args.clouds, config.view.points)
             poses = None if args.poses is None else PoseRing(args.poses)
-            for part in (*rings, clouds, *([poses] if poses else [])):
-                stack.callback(part.close)
+            for ring in rings:
+                stack.callback(ring.close)
+            stack.callback(clouds.close)
+            if poses is not None:
+                stack.callback(poses.close)
             view = FusedView(config.view, config.geometry, [RingDepthCamera(ring) for ring in rings], poses, clock)
             watch.ready()
             due_s = clock.now_s()

@@ -108,11 +108,12 @@ class PointCloudFuser:
     def _rotated_rays(self, name: str, view: View) -> Float32:
         """Ray of each pixel in the base frame, (3, H W), in edges of a cube per metre of depth; kept while it holds."""
         R_base_camera = view.T_base_camera[:3, :3]
-        rotation, rays = self._rays.get(name, (None, None))
-        if rays is None or rays.shape[1] != view.depth_m.size or not np.array_equal(rotation, R_base_camera):
-            geometry, (height, width) = self._geometry[name], view.depth_m.shape
-            v, u = np.mgrid[0:height, 0:width]
-            flat = [(u - geometry.cx) / geometry.fx, (v - geometry.cy) / geometry.fy, np.ones((height, width))]
-            rays = (R_base_camera @ np.stack(flat).reshape(3, -1) / self._config.voxel_m).astype(np.float32)
-            self._rays[name] = R_base_camera.copy(), rays
+        kept = self._rays.get(name)
+        if kept is not None and kept[1].shape[1] == view.depth_m.size and np.array_equal(kept[0], R_base_camera):
+            return kept[1]
+        geometry, (height, width) = self._geometry[name], view.depth_m.shape
+        v, u = np.mgrid[0:height, 0:width]
+        flat = [(u - geometry.cx) / geometry.fx, (v - geometry.cy) / geometry.fy, np.ones((height, width))]
+        rays = (R_base_camera @ np.stack(flat).reshape(3, -1) / self._config.voxel_m).astype(np.float32)
+        self._rays[name] = R_base_camera.copy(), rays
         return rays

@@ -36,6 +36,18 @@ class CameraInput(Strict):
     colour: Colour = "rgb"
 
 
+class CloudInput(Strict):
+    """The point cloud that the policy takes as `point_cloud`, batch 1, (N, 6) float32, base frame [m] and colours 0..1.
+
+    What it was cut to and how finely is what it was trained on; the station's fused view must be the same.
+    """
+
+    points: Annotated[int, Field(ge=16, le=65536)]
+    voxel_m: Positive
+    workspace_min_m: tuple[Finite, Finite, Finite]
+    workspace_max_m: tuple[Finite, Finite, Finite]
+
+
 class ProprioInput(Strict):
     """One proprioception key; `perception.proprioception` says what each key means."""
 
@@ -144,6 +156,7 @@ class Manifest(Strict):
     rate_hz: Annotated[float, Field(ge=1.0, le=200.0)]
     cameras: Annotated[tuple[CameraInput, ...], Field(min_length=1, max_length=8)]
     proprio: tuple[ProprioInput, ...]
+    point_cloud: CloudInput | None = None
     action: ActionSpec
     chunk_length: Annotated[int, Field(ge=1, le=256)]
     execute_steps: Annotated[int, Field(ge=1, le=256)]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
+from perception.cloud_config import FusedViewConfig
 from perception.config import CameraConfig, SynchroniserConfig
 from policy.learner_settings import Method
 from robot.config import ArmConfig, SimulatedArmConfig
@@ -178,6 +179,7 @@ class Station(Strict):
     safety: SafetyLimits
     camera: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=8)]
     synchroniser: SynchroniserConfig
+    fused_view: FusedViewConfig | None = None
     policy: PolicyConfig
     residual: ResidualConfig | None = None
     exploration: ExplorationConfig = ExplorationConfig()
@@ -191,6 +193,8 @@ class Station(Strict):
         kinds = {self.arm.kind} | {camera.kind for camera in self.camera}
         if len(kinds) > 1 and "recorded" in kinds:
             raise ValueError(f"a recorded arm needs recorded cameras and the reverse; kinds here are {sorted(kinds)}")
+        if self.fused_view is not None and "recorded" in kinds:
+            raise ValueError("fused_view needs depth, which recorded cameras do not have; leave it out")
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
