@@ -23,8 +23,8 @@ from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.filter_state import FilterState
 from teleop.arbiter import ArbiterState
-from teleop.reward_watch import RewardWatch, make_reward_watch
 from teleop.fused_cameras import required_cloud_age_s
+from teleop.reward_watch import RewardWatch, make_reward_watch
 from teleop.rig import R_DOWN, make_pipeline, make_safety
 from teleop.station import Station, station_from_json
 from teleop.tick import TickPipeline, TickState

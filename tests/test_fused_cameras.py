@@ -116,7 +116,10 @@ def test_cameras_without_depth_or_a_place_are_refused_by_name(tmp_path: Path) ->
         "{kind = 'realsense', name = 'left', serial = '081500001234', height = 32, width = 40, rate_hz = 30.0, "
         "auto_exposure = true}"
     )
-    usb = "{kind = 'uvc', name = 'right', device = '/dev/video0', height = 32, width = 40, rate_hz = 30.0, auto_exposure = true}"
+    usb = (
+        "{kind = 'uvc', name = 'right', device = '/dev/video0', height = 32, width = 40, rate_hz = 30.0, "
+        "auto_exposure = true}"
+    )
     loaded = tiny_station(make_tiny_bundle(tmp_path / "bundle"))
     more = [*loaded.station.camera, *tiny_cameras(real, usb)]
     loaded = loaded.model_copy(update={"station": loaded.station.model_copy(update={"camera": tuple(more)})})
