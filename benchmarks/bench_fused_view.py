@@ -6,8 +6,8 @@ write. `look_ms` is a whole look of the fused view's process: choose, copy colou
 `fuse_ms` is the fusion alone. Of both, `p50` and `p99` are by the wall clock, which other work on the machine delays,
 and `cpu` is the processor time of this process, which it does not. `loop_us` is what the loop spends on it: writing
 the arm's pose and copying the newest cloud, once for each cloud (`new`) and at ticks without a new one (`same`).
-`off_mm` is how far the cloud's points are from the scene that MuJoCo finds along their rays, 99th percentile: a check that what is
-timed is right.
+`off_mm` is how far the cloud's points are from the scene that MuJoCo finds along their rays, 99th percentile: a check
+that what is timed is right.
 
     .venv/bin/python benchmarks/bench_fused_view.py --clouds 300
 """

@@ -123,7 +123,8 @@ class _Reader:
         try:
             failure = self._read()
         except Exception as error:  # of whatever kind: the other thread has to hear of it
-            failure = f"{self._name}: reading failed ({error})"
+            lines = str(error).splitlines() or [type(error).__name__]  # OpenCV's have two
+            failure = f"{self._name}: reading failed ({lines[0]})"
         finally:
             with self._changed:
                 self._failure = failure

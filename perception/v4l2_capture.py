@@ -13,6 +13,9 @@ from robot.errors import HardwareError
 
 _FOURCC = {"mjpeg": "MJPG", "yuyv": "YUYV"}
 _EXPOSURE_STEP_US = 100.0  # V4L2_CID_EXPOSURE_ABSOLUTE counts these
+# With one alone, the driver has nowhere to put a frame that begins while the last one is decoded. Nothing waits in
+# them: the reader takes each frame as it comes and keeps the newest.
+_KERNEL_BUFFERS = 2
 _MANUAL, _APERTURE_PRIORITY = 1.0, 3.0  # V4L2_CID_EXPOSURE_AUTO
 
 
@@ -69,7 +72,7 @@ def _set_up(cv2: Any, capture: Any, config: UvcCameraConfig, where: str) -> None
     capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.width)
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.height)
     capture.set(cv2.CAP_PROP_FPS, config.rate_hz)
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, _KERNEL_BUFFERS)
     got = (
         int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("latin-1"),
         round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),

@@ -169,6 +169,20 @@ def test_what_goes_wrong_inside_the_thread_comes_out_of_it(videos: tuple[Path, P
             source.wait(5.0)
 
 
+def test_an_error_of_opencv_is_told_in_one_line(videos: tuple[Path, Path]) -> None:
+    device = FileDevice(*videos, VirtualClock(100.0))
+    with UvcSource(CONFIG, clock=device.clock, open_capture=device.open) as source:
+
+        def fail() -> tuple[bool, Any]:
+            raise cv2.error("Assertion failed in function 'read'\n")
+
+        device.opened[0].retrieve = fail  # type: ignore[method-assign]
+        device.give(1, None)
+        with pytest.raises(HardwareError) as caught:
+            source.wait(5.0)
+    assert str(caught.value).endswith("reading failed (Assertion failed in function 'read')")
+
+
 def test_a_device_that_is_not_there_is_one_line_with_what_to_look_at() -> None:
     with pytest.raises(HardwareError) as caught:
         open_v4l2(CONFIG)  # the real backend
