@@ -114,6 +114,6 @@ class PointCloudFuser:
         geometry, (height, width) = self._geometry[name], view.depth_m.shape
         v, u = np.mgrid[0:height, 0:width]
         flat = [(u - geometry.cx) / geometry.fx, (v - geometry.cy) / geometry.fy, np.ones((height, width))]
-        rays = (R_base_camera @ np.stack(flat).reshape(3, -1) / self._config.voxel_m).astype(np.float32)
+        rays: Float32 = (R_base_camera @ np.stack(flat).reshape(3, -1) / self._config.voxel_m).astype(np.float32)
         self._rays[name] = R_base_camera.copy(), rays
         return rays
