@@ -9,7 +9,7 @@ from pathlib import Path
 
 from environment import cli
 
-from perception.config import SimulatedCameraConfig
+from perception.config import LiveCameraConfig
 from policy.bundle import load_bundle
 from policy.manifest import CameraInput
 from policy.observation_history import MAX_TICKS, HistoryTicks
@@ -83,9 +83,9 @@ def blank(words: Sequence[str]) -> int:
     station = args.station.station
     encode_of = load_bundle(args.encode_of, "cpu") if args.encode_of is not None else None
     cameras = [
-        CameraInput(name=camera.name, height=camera.image_size[0], width=camera.image_size[1])
+        CameraInput(name=camera.name, height=camera.image_size[0], width=camera.image_size[1], crop=camera.crop)
         for camera in station.camera
-        if isinstance(camera, SimulatedCameraConfig)
+        if isinstance(camera, LiveCameraConfig)
     ]
     if not cameras:
         raise BadInputError(f"station {args.station.path}: its cameras play a recording, nobody can drive its arm")

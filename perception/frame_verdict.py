@@ -44,6 +44,18 @@ def judge(chosen: Set, repeats: Repeats, now_s: float, config: SynchroniserConfi
     return Verdict.FRESH
 
 
+def judge_cloud(verdict: Verdict, captured_s: float | None, now_s: float, required_age_s: float | None) -> Verdict:
+    """Judge on with the cloud: taken at `captured_s`, None where nothing was seen; at most `required_age_s` old.
+
+    `required_age_s` is None where the policy takes none.
+    """
+    if verdict is not Verdict.FRESH or required_age_s is None:
+        return verdict
+    if captured_s is None:
+        return Verdict.MISSING
+    return Verdict.STALE if now_s - captured_s > required_age_s else verdict
+
+
 def middle_s(chosen: Set) -> float | None:
     """The moment that the frames show: the middle of their capture times [s]; None when a frame is missing."""
     times = [stamp.captured_s for stamp in chosen.values() if stamp is not None]

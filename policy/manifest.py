@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from perception.config import Colour, Crop, check_crop
 from policy.observation_history import HistoryTicks
 from robot.command import CommandKind
 from robot.strict import Strict
@@ -22,12 +23,30 @@ ServerKey = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class CameraInput(Strict):
-    """One camera image that the policy takes, batch 1, (H, W, 3) uint8."""
+    """One camera image that the policy takes, batch 1, (H, W, 3) uint8.
+
+    It is the window `crop` of the camera's picture (left, top, right, bottom as shares of its width and height),
+    averaged down; without `crop`, the largest window about the middle of the aspect ratio of the image. `colour` is the
+    order in which the graphs take the colours; cameras, log and everything else have red first.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     height: Annotated[int, Field(ge=8, le=4096)]
     width: Annotated[int, Field(ge=8, le=4096)]
-    colour: Literal["rgb"] = "rgb"
+    crop: Annotated[Crop, AfterValidator(check_crop)] | None = None
+    colour: Colour = "rgb"
+
+
+class CloudInput(Strict):
+    """The point cloud that the policy takes as `point_cloud`, batch 1, (N, 6) float32, base frame [m] and colours 0..1.
+
+    What it was cut to and how finely is what it was trained on; the station's fused view must be the same.
+    """
+
+    points: Annotated[int, Field(ge=16, le=65536)]
+    voxel_m: Positive
+    workspace_min_m: tuple[Finite, Finite, Finite]
+    workspace_max_m: tuple[Finite, Finite, Finite]
 
 
 class ProprioInput(Strict):
@@ -138,6 +157,7 @@ class Manifest(Strict):
     rate_hz: Annotated[float, Field(ge=1.0, le=200.0)]
     cameras: Annotated[tuple[CameraInput, ...], Field(min_length=1, max_length=8)]
     proprio: tuple[ProprioInput, ...]
+    point_cloud: CloudInput | None = None
     action: ActionSpec
     chunk_length: Annotated[int, Field(ge=1, le=256)]
     execute_steps: Annotated[int, Field(ge=1, le=256)]

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from perception.camera_process import CameraProcessConfig
-from perception.config import LiveCameraConfig, PatternCameraConfig, SimulatedCameraConfig
+from perception.cloud_config import FusedViewConfig
+from perception.cloud_ring import CloudRing
+from perception.config import LiveCamera, LiveCameraConfig, PlaybackCameraConfig, SimulatedCameraConfig
 from perception.frame_ring import FrameRing
+from perception.fused_synchroniser import SharedClouds
+from perception.fused_view_process import FusedViewProcessConfig
+from perception.playback_source import check_footage
+from perception.pose_ring import PoseRing
 from perception.shared_camera import SharedCamera
 from policy.bundle import Bundle
 from policy.chunk_ring import RingSource
@@ -31,6 +38,8 @@ from robot.simulation.world_record import new_world_orders, new_world_ring
 from robot.simulation.world_stream import new_set_point_ring
 from robot.strict import Strict
 from teleop.chunk_parts import ChunkChild
+from teleop.fused_cameras import fused_cameras
+from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.station import LoadedStation
 from teleop.supervision import ChildPlan
@@ -57,6 +66,7 @@ class LiveParts:
         world: the simulated hardware's, as it stands; `refresh` brings it to now. None where nothing is simulated.
         streams: full-size frames to be recorded.
         chunks: asks a slow policy, None where it is asked within the tick.
+        clouds: of the fused view, None without one.
     """
 
     arm: ServoArm
@@ -69,6 +79,7 @@ class LiveParts:
         self.cameras: list[SharedCamera] = []
         self.streams: list[StreamSource] = []
         self.chunks: RingSource | None = None
+        self.clouds: SharedClouds | None = None
         self._scene: SceneName = "place"
 
     def __enter__(self) -> Self:
@@ -77,9 +88,14 @@ class LiveParts:
             self._keep = stack.callback
             try:
                 self._make_arm()
-                for camera in self._loaded.station.camera:
+                self._rings: dict[str, FrameRing] = {}
+                view = self._loaded.station.fused_view
+                self._fused = {} if view is None else fused_cameras(self._loaded, view)
+                for camera in policy_cameras(self._loaded, self._bundle.manifest):
                     if isinstance(camera, LiveCameraConfig):
                         self._make_camera(camera)
+                if view is not None:
+                    self._make_fused_view(view)
                 if self._loaded.station.policy.asynchronous:
                     self._make_policy()
             except OSError as error:
@@ -166,16 +182,21 @@ class LiveParts:
         priority = self._loaded.station.realtime.priority
         return priority + above if priority else 0
 
-    def _make_camera(self, camera: LiveCameraConfig) -> None:
-        assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
+    def _make_camera(self, camera: LiveCamera) -> None:
         if isinstance(camera, SimulatedCameraConfig) and self.world is None:
             raise BadInputError(
                 f"station {self._loaded.path}: camera {camera.name!r} is simulated, and there is no simulated table "
                 "for it; name a real camera, or add arm.simulator"
             )
+        if isinstance(camera, PlaybackCameraConfig):
+            path = self._loaded.path.parent / Path(camera.file).expanduser()
+            check_footage(camera, path)
+            camera = camera.model_copy(update={"file": str(path)})
         usable_s = self._loaded.station.synchroniser.max_age_s
-        config = CameraProcessConfig(camera=camera, seed=self._seed, usable_s=usable_s, scene=self._scene)
-        ring = self._own(FrameRing.new(config.layout))
+        config = CameraProcessConfig(
+            camera=camera, seed=self._seed, usable_s=usable_s, scene=self._scene, depth=camera.name in self._fused
+        )
+        ring = self._rings[camera.name] = self._own(FrameRing.new(config.layout))
         files: dict[str, tuple[int, ...]] = {"ring": (ring.file,)}
         if isinstance(camera, SimulatedCameraConfig):
             files["world"] = (self._world_file,)
@@ -192,6 +213,20 @@ class LiveParts:
         source = StreamSource.of(camera, ring)
         if source is not None:
             self.streams.append(source)
+
+    def _make_fused_view(self, view: FusedViewConfig) -> None:
+        rings = [self._rings[name] for name in self._fused]
+        clouds, poses = self._own(CloudRing.new(view.points)), self._own(PoseRing.new())
+        layouts = tuple(ring.layout for ring in rings)
+        self._child(
+            "fused view",
+            "perception.fused_view_process",
+            FusedViewProcessConfig(view=view, geometry=self._fused, layouts=layouts),
+            {"frames": tuple(ring.file for ring in rings), "clouds": (clouds.file,), "poses": (poses.file,)},
+            restart=True,
+            silence_s=_CAMERA_SILENCE_S + 2.0 / view.rate_hz,
+        )
+        self.clouds = SharedClouds(clouds, poses)
 
     def _make_policy(self) -> None:
         policy = ChunkChild(self._loaded.station, self._bundle)

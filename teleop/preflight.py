@@ -85,7 +85,7 @@ def preflight(loaded: LoadedStation, clock: Clock, options: PreflightOptions) ->
     rig = Rig(loaded, clock, seed=0, recording=options.recording)
     with ExitStack() as stack:
         try:
-            arm, cameras = rig.parts(stack)
+            arm, cameras = rig.parts(stack, bundle)
         except HandrailError as error:
             yield _failed("arm and cameras", error)
         else:

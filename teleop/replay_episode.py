@@ -109,7 +109,9 @@ class EpisodeReplay:
             heads = parts.heads(episode, versions | set(episode.header.weights))
             for found in _scale_findings(episode.header, heads):
                 tally.add(found)
-            look = LoggedLook(episode.header.spec, parts.synchroniser(episode.header))
+            look = LoggedLook(
+                episode.header.spec, parts.synchroniser(episode.header), parts.required_cloud_age_s(episode.header)
+            )
             watch = parts.reward(episode.header)
             reward = LoggedReward(watch) if watch else None
             for found in _tick_findings(episode, pipeline, heads, look, reward, gaps):

@@ -24,6 +24,7 @@ from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.filter_state import FilterState
 from teleop.arbiter import ArbiterState
+from teleop.fused_cameras import required_cloud_age_s
 from teleop.reward_watch import RewardWatch, make_reward_watch
 from teleop.rig import R_DOWN, make_pipeline, make_safety
 from teleop.station import Station, station_from_json
@@ -138,6 +139,10 @@ class RunParts:
     def synchroniser(self, header: EpisodeHeader) -> SynchroniserConfig:
         """Return when an observation was to be trusted. Raises BadInputError."""
         return self.station(header).synchroniser
+
+    def required_cloud_age_s(self, header: EpisodeHeader) -> float | None:
+        """Return how old a cloud might be that the policy acted on, None where it took none. Raises BadInputError."""
+        return required_cloud_age_s(self.station(header), self.bundle(header))
 
     def heads(self, episode: Episode, versions: set[int]) -> dict[int, ResidualHead]:
         """Return the residual heads of `versions`, those that its rows name.

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from perception.arm_history import KeepsHistory
 from perception.camera import Camera
 from perception.config import RecordedCameraConfig, SimulatedCameraConfig
+from perception.fused_synchroniser import Clouds, FusedSynchroniser, LockStepClouds
+from perception.fused_view import FusedView
+from perception.pose_ring import PoseRing
 from perception.recorded_camera import RecordedCamera
 from perception.simulated_camera import SimulatedCamera
 from perception.synchroniser import Synchroniser
@@ -45,12 +48,14 @@ from robot.simulation.task_setup import TaskSetup, task_setup
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
 from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, policy_misfits
+from teleop.fused_cameras import cloud_misfits, fused_cameras, required_cloud_age_s
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
 from teleop.inject import Fault, process_injections
 from teleop.judge import Judge
 from teleop.live_parts import LiveParts
 from teleop.playback_judge import PlaybackJudge
+from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.reward_watch import RewardWatch, check_cost, make_reward_watch, misfits_of
 from teleop.station import LoadedStation, Station
@@ -122,6 +127,7 @@ class Rig:
         self._companions, self._others, self._faults = tuple(companions), tuple(others), tuple(faults)
         self._stack = ExitStack()
         self._live: LiveParts | None = None
+        self._clouds: Clouds | None = None
         self.supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
@@ -137,7 +143,7 @@ class Rig:
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
         with ExitStack() as stack:
-            arm, cameras = self.parts(stack)
+            arm, cameras = self.parts(stack, self.bundle)
             if self._recording is not None:
                 self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
             for line in rig_misfits(self.loaded, self.bundle, arm, cameras):
@@ -154,7 +160,17 @@ class Rig:
             (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
         )
         arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
-        self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
+        if self._clouds is None:
+            self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
+        else:
+            self.synchroniser = FusedSynchroniser(
+                used,
+                station.synchroniser,
+                keys,
+                arm_history,
+                clouds=self._clouds,
+                required_age_s=required_cloud_age_s(station, self.bundle),
+            )
         self.reward: RewardWatch | None = None
         if reward is not None:
             self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
@@ -266,8 +282,10 @@ class Rig:
         if self._recording is not None and recorded_episode is not None:
             self._recording.select(recorded_episode, start_s)
 
-    def parts(self, stack: ExitStack) -> tuple[Arm, list[Camera]]:
+    def parts(self, stack: ExitStack, bundle: Bundle | None) -> tuple[Arm, list[Camera]]:
         """Make arm and cameras without entering them; what they share with others goes on `stack`.
+
+        Cameras give what `bundle` wants; without one (lock-step alone), what the station says.
 
         Raises:
             BadInputError: a recording is missing, or the station cannot run in real time.
@@ -275,8 +293,9 @@ class Rig:
         config = self.station.arm
         match config:
             case SimulatedArmConfig() | FrankaArmConfig() if isinstance(self.clock, WallClock):
-                live = stack.enter_context(LiveParts(self.loaded, self.bundle, self.clock, seed=self._seed))
-                self._live = live
+                assert bundle is not None, "a slow policy's process is one of the parts"
+                live = stack.enter_context(LiveParts(self.loaded, bundle, self.clock, seed=self._seed))
+                self._live, self._clouds = live, live.clouds
                 simulator = config if isinstance(config, SimulatedArmConfig) else config.simulator
                 if simulator is not None and live.world is not None:
                     self._simulated(live.world, simulator.task)
@@ -289,15 +308,23 @@ class Rig:
             case SimulatedArmConfig():
                 world = SimulatedWorld(start_s=self.clock.now_s(), scene=task_setup(config.task).scene)
                 self._simulated(world, config.task)
-                simulated: list[Camera] = []
-                for camera in self.station.camera:
+                simulated: list[SimulatedCamera] = []
+                view = self.station.fused_view
+                fused = {} if view is None else fused_cameras(self.loaded, view)
+                for camera in policy_cameras(self.loaded, bundle.manifest) if bundle else self.station.camera:
                     if not isinstance(camera, SimulatedCameraConfig):
                         raise BadInputError(
                             f"station {self.loaded.path}: camera {camera.name!r} is of kind {camera.kind!r}, lock-step "
                             "knows simulated ones only; add --real-time"
                         )
-                    simulated.append(SimulatedCamera(camera, world, seed=self._seed))
-                return SimulatedArm(world, self.clock), simulated
+                    keeps_full = camera.name in fused
+                    simulated.append(SimulatedCamera(camera, world, seed=self._seed, keeps_full=keeps_full))
+                if view is not None:
+                    poses = PoseRing.new()
+                    stack.callback(poses.close)
+                    deep = [camera for camera in simulated if camera.name in fused]
+                    self._clouds = LockStepClouds(FusedView(view, fused, deep, poses, self.clock), poses, view.rate_hz)
+                return SimulatedArm(world, self.clock), list(simulated)
             case RecordedArmConfig():
                 if self._recording is None:
                     raise BadInputError(
@@ -344,7 +371,7 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
             f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at "
             f"its place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
         )
-    return lines + policy_misfits(loaded, bundle)
+    return lines + cloud_misfits(loaded, bundle) + policy_misfits(loaded, bundle)
 
 
 def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
@@ -384,4 +411,5 @@ def episode_spec(bundle: Bundle, joint_count: int, station: Station) -> EpisodeS
         joint_count=joint_count,
         asynchronous=station.policy.asynchronous,
         reward_model=bool(station.reward.path),
+        cloud_points=station.fused_view.points if station.fused_view else 0,
     )

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from perception.cloud_config import FusedViewConfig
 from perception.config import CameraConfig, SynchroniserConfig
 from policy.learner_settings import Method
 from policy.observation_history import HistoryChoice
@@ -31,6 +32,7 @@ from robot.strict import Strict
 from teleop.device_config import GamepadConfig, KeyboardConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_KINDS = ("simulated", "pattern", "realsense", "uvc", "playback", "recorded")
 
 
 class LoopConfig(Strict):
@@ -198,6 +200,7 @@ class Station(Strict):
     safety: SafetyLimits
     camera: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=8)]
     synchroniser: SynchroniserConfig
+    fused_view: FusedViewConfig | None = None
     policy: PolicyConfig
     residual: ResidualConfig | None = None
     exploration: ExplorationConfig = ExplorationConfig()
@@ -211,6 +214,8 @@ class Station(Strict):
         kinds = {self.arm.kind} | {camera.kind for camera in self.camera}
         if len(kinds) > 1 and "recorded" in kinds:
             raise ValueError(f"a recorded arm needs recorded cameras and the reverse; kinds here are {sorted(kinds)}")
+        if self.fused_view is not None and "recorded" in kinds:
+            raise ValueError("fused_view needs depth, which recorded cameras do not have; leave it out")
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
@@ -341,7 +346,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     # a misspelt key is also a missing one, and the misspelling is what helps
     first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
     # the tag of a union stands in `loc` though no file has it
-    where = ".".join(str(part) for part in first["loc"] if part not in ("simulated", "recorded"))
+    where = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])

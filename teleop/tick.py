@@ -252,7 +252,8 @@ class TickPipeline:
         failure = "as logged" if inputs.policy_failed else None
         if failure is None:
             try:
-                features = self.bundle.encode(look.images, look.proprio)
+                points = None if look.cloud is None else look.cloud.points
+                features = self.bundle.encode(look.images, look.proprio, points)
                 lap("encode")
                 return self._planned(state, inputs, features)
             except PolicyError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.arm_history import Around
+from perception.cloud_ring import StampedCloud
 from perception.observation import Observation, Verdict
 from policy.chunk_source import ChunkReply, ReplyKind
 from policy.episode_schema import STAGES, EpisodeSpec, Row
@@ -90,6 +91,11 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     _fill_or_nan(row["tick/reset"], inputs.reset)
     if spec.asynchronous:
         _fill_reply(row, inputs.reply)
+    if spec.cloud_points:
+        cloud = look.cloud
+        _fill_or_nan(row["obs/point_cloud"], None if cloud is None else cloud.points)
+        row["tick/cloud_count"][()] = -1 if cloud is None else cloud.count
+        _fill_or_nan(row["tick/cloud_s"], None if cloud is None else [cloud.captured_s, cloud.newest_s, cloud.made_s])
 
 
 def _fill_or_nan(field: NDArray[Any], values: NDArray[Any] | list[float] | None) -> None:
@@ -191,6 +197,7 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
             frame_ids=ids,
             skew_s=float(row["tick/skew_s"]),
             verdict=Verdict(int(row["tick/verdict"])),
+            cloud=_read_cloud(row) if spec.cloud_points else None,
         ),
         human=HumanCommand(
             twist=row["tick/human_twist"],
@@ -207,6 +214,15 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         policy_failed=bool(row["tick/policy_failed"]),
         reply=_read_reply(row) if spec.asynchronous else None,
     )
+
+
+def _read_cloud(row: Row) -> StampedCloud | None:
+    count = int(row["tick/cloud_count"])
+    if count < 0:
+        return None
+    captured_s, newest_s, made_s = row["tick/cloud_s"].tolist()
+    points = row["obs/point_cloud"]
+    return StampedCloud(points=points, count=count, captured_s=captured_s, newest_s=newest_s, made_s=made_s)
 
 
 def _read_reply(row: Row) -> ChunkReply | None:

@@ -21,6 +21,7 @@ ODD = EpisodeSpec(
     joint_count=17,
     asynchronous=True,
     reward_model=True,
+    cloud_points=43,
 )
 SIZES = {
     "A": 5,
@@ -34,6 +35,7 @@ SIZES = {
     "height": 31,
     "width": 37,
     "size": 41,
+    "P": 43,
 }
 
 
