@@ -98,6 +98,15 @@ class PatternCameraConfig(LiveCameraConfig):
     depth_stream: Literal[False] = False
 
 
+class EnvironmentCameraConfig(Strict):
+    """What a Gymnasium environment renders, cut and averaged down to `height` and `width`; it has one such view."""
+
+    kind: Literal["gymnasium"]
+    name: Name
+    height: Annotated[int, Field(ge=8, le=2160)]
+    width: Annotated[int, Field(ge=8, le=3840)]
+
+
 class RecordedCameraConfig(Strict):
     """A camera that plays one view of a recording."""
 
@@ -108,7 +117,8 @@ class RecordedCameraConfig(Strict):
 
 
 CameraConfig = Annotated[
-    SimulatedCameraConfig | PatternCameraConfig | RecordedCameraConfig, Field(discriminator="kind")
+    SimulatedCameraConfig | PatternCameraConfig | RecordedCameraConfig | EnvironmentCameraConfig,
+    Field(discriminator="kind"),
 ]
 
 

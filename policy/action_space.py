@@ -72,11 +72,13 @@ class ActionSpace:
         """Return the action (A,) for a person's base-frame twist (6,) in [-1, 1] and gripper wish.
 
         Full deflection is full scale of each dimension, a centred stick is no motion whatever the offset. `gripper`
-        None keeps `gripper_width_m`.
+        None keeps `gripper_width_m`. Of actuators the person drives the first six, each by one axis.
         """
-        if self.spec.kind is not CommandKind.TCP_DELTA:
+        if self.spec.kind not in (CommandKind.TCP_DELTA, CommandKind.ACTUATION):
             raise ValueError(f"a person drives TCP deltas; this bundle's actions are {self.spec.kind.value}")
         wanted = twist
+        if self.spec.kind is CommandKind.ACTUATION:
+            wanted = np.concatenate([twist, np.zeros(max(0, self.size - len(twist)))])
         if self._turned:
             R_tcp_base = T_base_target[:3, :3].T
             wanted = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ class ArmState:
         gripper_width_m: distance between the fingers [m].
         force_n: magnitude of the external force at the TCP [N]; None where the arm cannot tell.
         fault: what the arm refuses to move for, or None.
+        readings: what the arm measures besides, by name, each (K,); the policy may take them as proprioception.
     """
 
     measured_s: float
@@ -33,3 +35,4 @@ class ArmState:
     gripper_width_m: float
     force_n: float | None = None
     fault: str | None = None
+    readings: Mapping[str, Array] = field(default_factory=dict)

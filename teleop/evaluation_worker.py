@@ -81,6 +81,7 @@ def evaluate_layouts(job: Job) -> None:
                 chunks=make_chunk_source(station, rig.bundle),
                 homing=rig.homing(),
                 judge=rig.judge,
+                task_reward=rig.task_reward(),
                 watcher=None,
                 labels=LabelSource.TASK,
                 spec=rig.spec,
