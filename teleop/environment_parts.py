@@ -12,8 +12,8 @@ from perception.config import EnvironmentCameraConfig
 from perception.environment_camera import EnvironmentCamera
 from policy.episode_header import Outcome
 from robot.arm_state import ArmState
-from robot.clock import Clock
-from robot.environment.config import EnvironmentSuccess, GymnasiumArmConfig
+from robot.clock import Clock, VirtualClock
+from robot.environment.config import EnvironmentSuccess, GymnasiumArmConfig, TcpDeltaActions
 from robot.environment.environment import Environment
 from robot.environment.environment_arm import EnvironmentArm
 from robot.simulation.layout import Split
@@ -112,7 +112,40 @@ class EnvironmentParts:
         """What the arm measures besides, name -> how many numbers."""
         return {name: len(self.environment.pick(place)) for name, place in self.config.state.readings.items()}
 
+    def arm_state(self) -> ArmState:
+        """Return the arm's state as it is now, for who stands beside it."""
+        return self.arm.state()
+
     def draw_layout(self, split: Split, seed: int, index: int) -> EnvironmentLayout:
         """Return layout `index` of `seed`; families of layouts draw from their own streams."""
         drawn = np.random.SeedSequence([split.value, seed, index]).generate_state(1)[0]
         return EnvironmentLayout(reset_seed=int(drawn) & 0x7FFFFFFF)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentKeys:
+    """What a policy for an environment takes and gives.
+
+    Attributes:
+        proprio: key -> how many numbers: where the hand is, and every reading.
+        motion_dims: what its actions move; None where they are no motion.
+        actuators: how many numbers its actions have.
+    """
+
+    proprio: dict[str, int]
+    motion_dims: tuple[str, ...] | None
+    actuators: int
+
+
+def environment_keys(loaded: LoadedStation, config: GymnasiumArmConfig) -> EnvironmentKeys:
+    """Open the environment to see what there is for a policy. Raises BadInputError where the station does not fit."""
+    with ExitStack() as stack:
+        parts = EnvironmentParts.open(stack, loaded, config, VirtualClock())
+        state, motion = config.state, isinstance(config.action, TcpDeltaActions)
+        proprio = {"tcp_position_m": 3} if state.tcp_position_m else {}
+        proprio |= {"gripper_width_m": 1} if state.gripper_width_m else {}
+        return EnvironmentKeys(
+            proprio=proprio | parts.readings,
+            motion_dims=config.action.dims if isinstance(config.action, TcpDeltaActions) else None,
+            actuators=0 if motion else len(parts.environment.action_bounds[0]),
+        )
