@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from perception.config import EnvironmentCameraConfig
 from perception.frame import Frame, FrameStamp
 from perception.policy_image import policy_image
+from robot.clock import Clock
 from robot.environment.environment import Environment
 from robot.errors import BadInputError
 
@@ -28,10 +30,12 @@ class EnvironmentCamera:
     Args:
         config: of the station.
         environment: opened by the caller, with pictures.
+        clock: of the loop.
     """
 
-    def __init__(self, config: EnvironmentCameraConfig, environment: Environment) -> None:
-        self._config, self._environment = config, environment
+    def __init__(self, config: EnvironmentCameraConfig, environment: Environment, clock: Clock) -> None:
+        self._config, self._environment, self._clock = config, environment, clock
+        self._begun_s = math.inf
         self._frames: deque[Frame] = deque(maxlen=_KEPT)
         self._rendered: tuple[int, NDArray[np.uint8]] | None = None
         self._count = 0
@@ -54,6 +58,7 @@ class EnvironmentCamera:
                 f"camera {self.name!r}: the environment renders {rgb.shape[1]}x{rgb.shape[0]}, less than the "
                 f"{self.size[1]}x{self.size[0]} of the station; make these less or those more by arm.options"
             )
+        self._begun_s = self._clock.now_s()
         return self
 
     def __exit__(
@@ -63,7 +68,7 @@ class EnvironmentCamera:
 
     def recent(self, now_s: float, count: int) -> Sequence[FrameStamp]:
         """Return the stamps of the newest pictures, at most `count`, oldest first. Raises HardwareError."""
-        if not self._frames or now_s > self._frames[-1].captured_s:
+        if now_s >= self._begun_s and (not self._frames or now_s > self._frames[-1].captured_s):
             self._frames.append(
                 Frame(
                     camera=self.name,

@@ -102,7 +102,7 @@ class EnvironmentParts:
             config=config,
             environment=environment,
             arm=EnvironmentArm(environment, config, clock, period_s=station.period_s),
-            cameras=[EnvironmentCamera(view, environment) for view in views],
+            cameras=[EnvironmentCamera(view, environment, clock) for view in views],
             task=task,
             judge=EnvironmentJudge(environment, task),
         )
