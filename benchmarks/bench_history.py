@@ -72,7 +72,7 @@ class Tick:
             run.finish()
         bundle = self._pipeline.bundle
         features = bundle.encode(self._inputs.observation.images, self._inputs.observation.proprio)
-        bundle.encode = lambda *_: features  # type: ignore[assignment, method-assign, misc]
+        bundle.encode = lambda *_: features  # type: ignore[method-assign]
 
     def __call__(self) -> None:
         """Work through it."""

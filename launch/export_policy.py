@@ -9,11 +9,13 @@ from pathlib import Path
 
 from environment import cli
 
-from perception.config import LiveCameraConfig
+from perception.config import EnvironmentCameraConfig, LiveCameraConfig
 from policy.bundle import load_bundle
-from policy.manifest import CameraInput
+from policy.manifest import CameraInput, ProprioInput
 from policy.observation_history import MAX_TICKS, HistoryTicks
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
+from teleop.environment_parts import environment_keys
 from teleop.nominal_calibration import nominal_calibration
 
 _EXAMPLES = [
@@ -66,7 +68,8 @@ def blank(words: Sequence[str]) -> int:
     """Write a policy that holds still, with which demonstrations can be recorded on a new station."""
     parser = cli.script(
         "Exports a policy that holds still, for a station that has no policy yet: with it, its demonstrations\n"
-        "can be recorded. Its actions are TCP deltas x, y, z, yaw and an open or closed gripper.",
+        "can be recorded. Its actions are TCP deltas x, y, z, yaw and an open or closed gripper; for a Gymnasium\n"
+        "environment they are what the environment's own actions move.",
         [
             _EXAMPLES[1],
             f"{_EXAMPLES[1]} --policy.bundle anything   # which need not exist",
@@ -82,15 +85,25 @@ def blank(words: Sequence[str]) -> int:
     args = parser.read(words)
     station = args.station.station
     encode_of = load_bundle(args.encode_of, "cpu") if args.encode_of is not None else None
-    cameras = [
-        CameraInput(name=camera.name, height=camera.image_size[0], width=camera.image_size[1], crop=camera.crop)
-        for camera in station.camera
-        if isinstance(camera, LiveCameraConfig)
-    ]
-    if not cameras:
-        raise BadInputError(f"station {args.station.path}: its cameras play a recording, nobody can drive its arm")
+    cameras = []
+    for camera in station.camera:
+        if isinstance(camera, LiveCameraConfig):
+            height, width = camera.image_size
+            cameras.append(CameraInput(name=camera.name, height=height, width=width, crop=camera.crop))
+        elif isinstance(camera, EnvironmentCameraConfig):
+            cameras.append(CameraInput(name=camera.name, height=camera.height, width=camera.width))
 
-    from policy.blank_bundle import write_blank_bundle  # needs onnx, which only export does
+    from policy.blank_bundle import PROPRIO, actuations, tcp_steps, write_blank_bundle  # needs onnx, only export does
+
+    widths = {"gripper_open_m": station.safety.gripper_max_m, "gripper_closed_m": station.safety.gripper_min_m}
+    action, proprio = tcp_steps(**widths), list(PROPRIO)
+    if isinstance(station.arm, GymnasiumArmConfig):
+        keys = environment_keys(args.station, station.arm)
+        proprio = [ProprioInput(key=key, size=size) for key, size in keys.proprio.items()]
+        dims = keys.motion_dims
+        action = actuations(keys.actuators) if dims is None else tcp_steps(dims, **widths)
+    elif not cameras:
+        raise BadInputError(f"station {args.station.path}: its cameras play a recording, nobody can drive its arm")
 
     write_blank_bundle(
         args.out,
@@ -98,9 +111,10 @@ def blank(words: Sequence[str]) -> int:
         rate_hz=station.loop.rate_hz,
         cameras=cameras,
         calibration=nominal_calibration(station),
-        gripper_open_m=station.safety.gripper_max_m,
-        gripper_closed_m=station.safety.gripper_min_m,
+        action=action,
+        proprio=proprio,
         encode_of=encode_of,
+        **widths,
     )
     return _finish(args.out, args.json, {"training": "none, holds still"})
 

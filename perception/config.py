@@ -190,6 +190,15 @@ class PlaybackCameraConfig(LiveCameraConfig):
     depth_stream: Literal[False] = False
 
 
+class EnvironmentCameraConfig(Strict):
+    """What a Gymnasium environment renders, cut and averaged down to `height` and `width`; it has one such view."""
+
+    kind: Literal["gymnasium"]
+    name: Name
+    height: Annotated[int, Field(ge=8, le=2160)]
+    width: Annotated[int, Field(ge=8, le=3840)]
+
+
 class RecordedCameraConfig(Strict):
     """A camera that plays one view of a recording, in step with the recorded arm."""
 
@@ -202,7 +211,10 @@ class RecordedCameraConfig(Strict):
 LiveCamera = (  # each has a driver, which `perception/camera_process.py` runs
     SimulatedCameraConfig | PatternCameraConfig | RealSenseCameraConfig | UvcCameraConfig | PlaybackCameraConfig
 )
-CameraConfig = Annotated[LiveCamera | RecordedCameraConfig, Field(discriminator="kind")]
+CameraConfig = Annotated[
+    LiveCamera | RecordedCameraConfig | EnvironmentCameraConfig,
+    Field(discriminator="kind"),
+]
 
 
 class SynchroniserConfig(Strict):

@@ -31,7 +31,12 @@ def skew_s(chosen: Set) -> float:
 
 
 def judge(chosen: Set, repeats: Repeats, now_s: float, config: SynchroniserConfig) -> Verdict:
-    """Say whether a loop may act on these frames at `now_s`. The oldest one decides on age."""
+    """Say whether a loop may act on these frames at `now_s`. The oldest one decides on age.
+
+    Of a rig without cameras there is nothing to wait for.
+    """
+    if not chosen:
+        return Verdict.FRESH
     times = [stamp.captured_s for stamp in chosen.values() if stamp is not None]
     if not times or len(times) < len(chosen):
         return Verdict.MISSING

@@ -70,7 +70,7 @@ class ActionSpace:
         width = gripper_width_m if self._gripper is None else self._width(wanted[self._gripper])
         return Command(kind=self.spec.kind, target=target, gripper_width_m=width, due_s=due_s)
 
-    def righted(self, command: Command, T_base_target: Array, home_axis: Array) -> Command:
+    def righted(self, command: Command, T_base_target: Array, home_axis: Array | None) -> Command:
         """Return `command` with the turn that brings a tilted tool back, where no action could; for the way home.
 
         A filter that is armed anew starts at the measured pose, and an arm that was pressing on something is measured a
@@ -79,9 +79,9 @@ class ActionSpace:
         Args:
             command: of the way home.
             T_base_target: pose commanded last, (4, 4).
-            home_axis: the tool's z axis at home, a unit vector in the base frame, shape (3,).
+            home_axis: the tool's z axis at home, a unit vector in the base frame, shape (3,); None without a pose.
         """
-        if self._tilts:
+        if self._tilts or home_axis is None:
             return command
         axis = np.cross(T_base_target[:3, 2], home_axis)
         sine = math.sqrt(float(axis @ axis))
@@ -98,11 +98,13 @@ class ActionSpace:
         """Return the action (A,) for a person's base-frame twist (6,) in [-1, 1] and gripper wish.
 
         Full deflection is full scale of each dimension, a centred stick is no motion whatever the offset. `gripper`
-        None keeps `gripper_width_m`.
+        None keeps `gripper_width_m`. Of actuators the person drives the first six, each by one axis.
         """
-        if self.spec.kind is not CommandKind.TCP_DELTA:
+        if self.spec.kind not in (CommandKind.TCP_DELTA, CommandKind.ACTUATION):
             raise ValueError(f"a person drives TCP deltas; this bundle's actions are {self.spec.kind.value}")
         wanted = twist
+        if self.spec.kind is CommandKind.ACTUATION:
+            wanted = np.concatenate([twist, np.zeros(max(0, self.size - len(twist)))])
         if self._turned:
             R_tcp_base = T_base_target[:3, :3].T
             wanted = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]])

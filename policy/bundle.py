@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.policy_image import in_order
-from perception.proprioception import KEYS
+from perception.proprioception import key_sizes
 from policy.manifest import Manifest
 from policy.manifest_file import BUNDLE, MANIFEST_FILE, read_manifest
 from policy.model_folder import listed, read_graph
@@ -172,7 +172,13 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
 
 
 def misfits(
-    bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
+    bundle: Bundle,
+    *,
+    cameras: Mapping[str, tuple[int, int]],
+    rate_hz: float,
+    joint_count: int,
+    station: str,
+    readings: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Return one line per reason why the bundle cannot run on a station; empty when it fits.
 
@@ -182,6 +188,7 @@ def misfits(
         rate_hz: the station's loop rate [Hz]; must be the rate of training, as actions are per tick.
         joint_count: joints N of the station's arm.
         station: the station's name or file, for the lines.
+        readings: what the arm measures besides, name -> how many numbers.
     """
     manifest = bundle.manifest
     what = f"bundle '{manifest.name}'"
@@ -203,14 +210,14 @@ def misfits(
             f"{what} was trained at {manifest.rate_hz:g} Hz, loop.rate_hz of {station} is {rate_hz:g}; "
             f"set loop.rate_hz to {manifest.rate_hz:g}"
         )
+    known = key_sizes(joint_count, readings or {})
     for entry in manifest.proprio:
-        if entry.key not in KEYS:
+        if entry.key not in known:
             lines.append(
-                f"{what} needs proprio '{entry.key}', which is unknown (allowed {listed(KEYS)}); export it anew"
+                f"{what} needs proprio '{entry.key}', which is unknown (allowed {listed(known)}); export it anew"
             )
             continue
-        size_or_joints = KEYS[entry.key][0]
-        expected = joint_count if size_or_joints is None else size_or_joints
+        expected = known[entry.key]
         if entry.size != expected:
             lines.append(
                 f"{what} takes {entry.size} values of proprio '{entry.key}', {station} gives {expected}; "
@@ -219,12 +226,24 @@ def misfits(
     joints = sum(name != "gripper" for name in manifest.action.dims)
     if manifest.action.kind in (CommandKind.JOINT_DELTA, CommandKind.JOINT_POSITION) and joints != joint_count:
         lines.append(f"{what} drives {joints} joints, {station} has {joint_count}; use a bundle trained for this arm")
+    if manifest.action.kind is CommandKind.ACTUATION and joints != joint_count:
+        lines.append(
+            f"{what} drives {joints} actuators, {station} has {joint_count}; use a bundle trained for this arm"
+        )
     return lines
 
 
 def check_fits(
-    bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
+    bundle: Bundle,
+    *,
+    cameras: Mapping[str, tuple[int, int]],
+    rate_hz: float,
+    joint_count: int,
+    station: str,
+    readings: Mapping[str, int] | None = None,
 ) -> None:
     """Raise BadInputError with the first of `misfits`, if there is one; same arguments."""
-    for line in misfits(bundle, cameras=cameras, rate_hz=rate_hz, joint_count=joint_count, station=station):
+    for line in misfits(
+        bundle, cameras=cameras, rate_hz=rate_hz, joint_count=joint_count, station=station, readings=readings
+    ):
         raise BadInputError(line)

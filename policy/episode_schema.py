@@ -40,6 +40,8 @@ class EpisodeSpec(Strict):
         asynchronous: chunks are asked for ahead of time; a row then also holds requests and answers.
         reward_model: a reward model looks on; a row then also holds what it said.
         cloud_points: N of the fused view's point cloud, 0 without one; a row then also holds the newest.
+        readings: (name, size) of what the arm measures besides.
+        task_reward: the task gives a reward of its own for each step; a row then also holds it.
     """
 
     cameras: tuple[tuple[Name, Pixels, Pixels], ...]
@@ -51,6 +53,8 @@ class EpisodeSpec(Strict):
     asynchronous: bool = False
     reward_model: bool = False
     cloud_points: Annotated[int, Field(ge=0, le=65536)] = 0
+    readings: tuple[tuple[Name, Size], ...] = ()
+    task_reward: bool = False
 
     def fields(self) -> Fields:
         """Dataset path below /data/demo_0 -> (dtype, shape of one row)."""
@@ -127,6 +131,9 @@ class EpisodeSpec(Strict):
             "tick/held": ("u1", ()),
             "tick/latched": ("u1", ()),
         }
+        fields |= {f"tick/reading_{name}": ("f8", (size,)) for name, size in self.readings}
+        if self.task_reward:
+            fields["tick/task_reward"] = ("f8", ())  # of the step from this tick to the next; NaN: no step was made
         if self.asynchronous:
             fields |= self._request_fields()
         if self.reward_model:

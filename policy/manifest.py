@@ -50,7 +50,7 @@ class CloudInput(Strict):
 
 
 class ProprioInput(Strict):
-    """One proprioception key; `perception.proprioception` says what each key means."""
+    """One proprioception key: of `perception.proprioception`, or a reading that the station's arm gives."""
 
     key: str
     size: Annotated[int, Field(ge=1, le=64)]
@@ -155,7 +155,7 @@ class Manifest(Strict):
     version: Annotated[int, Field(ge=1)]
     created_utc: str
     rate_hz: Annotated[float, Field(ge=1.0, le=200.0)]
-    cameras: Annotated[tuple[CameraInput, ...], Field(min_length=1, max_length=8)]
+    cameras: Annotated[tuple[CameraInput, ...], Field(max_length=8)]
     proprio: tuple[ProprioInput, ...]
     point_cloud: CloudInput | None = None
     action: ActionSpec
@@ -182,6 +182,8 @@ class Manifest(Strict):
         names = [camera.name for camera in self.cameras]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
+        if not names and not self.proprio:
+            raise ValueError("a policy needs a camera or a proprioception key to see anything by; it has neither")
         if (self.act is None) == (self.remote is None):
             raise ValueError("a bundle has either 'act', a graph, or 'remote', a policy elsewhere")
         if self.remote is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ class ArmState:
         fault: what the arm refuses to move for, or None.
         wrench: external force and torque at the TCP in the base frame, as the arm estimates them, shape (6,) [N, Nm];
             None where the arm cannot tell.
+        readings: what the arm measures besides, by name, each (K,); the policy may take them as proprioception.
     """
 
     measured_s: float
@@ -36,3 +38,4 @@ class ArmState:
     force_n: float | None = None
     fault: str | None = None
     wrench: Array | None = None
+    readings: Mapping[str, Array] = field(default_factory=dict)

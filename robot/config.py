@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robot.environment.config import GymnasiumArmConfig
 from robot.franka_config import FrankaArmConfig
 from robot.servo_config import ServoConfig
 from robot.simulation.task_config import TaskConfig
@@ -38,4 +39,6 @@ class RecordedArmConfig(Strict):
     gripper_closed_m: Annotated[float, Field(ge=0.0, le=0.5)]
 
 
-ArmConfig = Annotated[SimulatedArmConfig | RecordedArmConfig | FrankaArmConfig, Field(discriminator="kind")]
+ArmConfig = Annotated[
+    SimulatedArmConfig | RecordedArmConfig | FrankaArmConfig | GymnasiumArmConfig, Field(discriminator="kind")
+]

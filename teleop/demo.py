@@ -16,6 +16,7 @@ from policy.observation_history import history_of
 from policy.run_folder import RunFolder
 from robot.clock import Clock, VirtualClock, WallClock
 from robot.config import SimulatedArmConfig
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
 from robot.simulation.layout import Split
 from teleop.episode_digest import digest_episode
@@ -113,7 +114,7 @@ def run_demo(
 
 def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> None:
     """Raise BadInputError now for what would end the demo only after the first measurement."""
-    if not isinstance(loaded.station.arm, SimulatedArmConfig):
+    if not isinstance(loaded.station.arm, (SimulatedArmConfig, GymnasiumArmConfig)):
         raise BadInputError(f"station {loaded.path}: only a simulated station can be measured; name one")
     if loaded.station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")

@@ -144,6 +144,7 @@ def _check_comparable(other: Bundle, episode: Episode) -> None:
         cameras={name: (height, width) for name, height, width in header.spec.cameras},
         rate_hz=header.rate_hz,
         joint_count=header.spec.joint_count,
+        readings=dict(header.spec.readings),
         station=f"the log {episode.path.name}",
     )
     theirs, ours = other.manifest.action, header.action

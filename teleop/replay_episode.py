@@ -254,7 +254,7 @@ def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipel
         (
             "header.spec",
             header.spec,
-            episode_spec(pipeline.bundle, header.spec.joint_count, station),
+            episode_spec(pipeline.bundle, header.spec.joint_count, station, dict(header.spec.readings)),
         ),
     ):
         if logged != expected:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -31,6 +31,8 @@ from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import Clock, WallClock
 from robot.config import RecordedArmConfig, SimulatedArmConfig
+from robot.environment.actuation_filter import ActuationFilter
+from robot.environment.config import ActuationActions, GymnasiumArmConfig
 from robot.errors import BadInputError
 from robot.fr3 import FR3Kinematics
 from robot.franka_config import FrankaArmConfig
@@ -38,6 +40,7 @@ from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
 from robot.recording import Recording
 from robot.safety import SafetyFilter
+from robot.safety_gate import SafetyGate
 from robot.simulation.insert_task import InsertTask
 from robot.simulation.layout import Layout, Split
 from robot.simulation.place_task import PlaceTask
@@ -48,6 +51,7 @@ from robot.simulation.task_setup import TaskSetup, task_setup
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
 from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, policy_misfits
+from teleop.environment_parts import EnvironmentLayout, EnvironmentParts
 from teleop.fused_cameras import cloud_misfits, fused_cameras, required_cloud_age_s
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
@@ -140,13 +144,14 @@ class Rig:
         self.bundle = load_bundle(self.loaded.bundle_path, station.policy.provider, station.policy.threads)
         self.actions = ActionSpace(self.bundle.manifest.action)
         self.simulation: Simulation | None = None
+        self.environment: EnvironmentParts | None = None
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
         with ExitStack() as stack:
             arm, cameras = self.parts(stack, self.bundle)
             if self._recording is not None:
                 self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
-            for line in rig_misfits(self.loaded, self.bundle, arm, cameras):
+            for line in rig_misfits(self.loaded, self.bundle, arm, cameras, self.readings):
                 raise BadInputError(line)
             reward = self._reward_model()
             self._supervise(stack)
@@ -189,7 +194,7 @@ class Rig:
     @property
     def spec(self) -> EpisodeSpec:
         """Layout of the log's rows."""
-        return episode_spec(self.bundle, self.arm.joint_count, self.station)
+        return episode_spec(self.bundle, self.arm.joint_count, self.station, self.readings)
 
     @property
     def reward_sha256(self) -> str | None:
@@ -209,16 +214,31 @@ class Rig:
             return T_base_start  # where the recording begins, whatever plays now
         return self.arm.state().T_base_tcp
 
-    def safety(self) -> SafetyFilter:
+    @property
+    def readings(self) -> dict[str, int]:
+        """What the arm measures beside its state, name -> how many numbers."""
+        return self.environment.readings if self.environment else {}
+
+    @property
+    def harmless(self) -> bool:
+        """True where nothing real moves: a stand-in for a person may arm anew."""
+        return self.simulation is not None or self.environment is not None or self.arm.open_loop
+
+    def safety(self) -> SafetyGate:
         """The station's safety filter."""
         return make_safety(self.station, self.arm.joint_count, self.T_base_home[:3, :3])
 
     def homing(self) -> Homing | None:
-        """The way home, None for an arm that plays a recording."""
-        if self.arm.open_loop:
+        """The way home, None for an arm that a reset puts at its beginning: a recording, an environment."""
+        if self.arm.open_loop or self.environment is not None:
             return None
         closed = self.simulation is not None and self.simulation.setup.begins_closed
         return Homing(self.actions, self.T_base_home, gripper_open_m=self.actions.spec.gripper_open_m, closed=closed)
+
+    def task_reward(self) -> Callable[[], float] | None:
+        """What asks for the reward of the last step, None where the task gives none."""
+        environment = self.environment
+        return None if environment is None else lambda: environment.arm.step_reward
 
     def chunks(self) -> ChunkSource | None:
         """What answers requests of a slow policy, None for one that is asked within the tick."""
@@ -266,8 +286,10 @@ class Rig:
         self.supervisor = stack.enter_context(Supervisor(children, self._others, injections))
         self.supervisor.wait_ready()
 
-    def draw_layout(self, split: Split, seed: int, index: int) -> Layout | None:
-        """Return layout `index` of `seed` for the simulated table; None for a real one."""
+    def draw_layout(self, split: Split, seed: int, index: int) -> Layout | EnvironmentLayout | None:
+        """Return layout `index` of `seed` for the simulated table or an environment; None for a real one."""
+        if self.environment is not None:
+            return self.environment.draw_layout(split, seed, index)
         return None if self.simulation is None else self.simulation.setup.draw_layout(split, seed, index)
 
     def clear(self) -> None:
@@ -275,9 +297,12 @@ class Rig:
         if self.simulation is not None and self.simulation.setup.cleared is not None:
             self.simulation.world.lay(self.simulation.setup.cleared)
 
-    def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:
-        """Lay the simulated table, or begin to play a recorded episode; a person lays a real one."""
-        if self.simulation is not None and layout is not None:
+    def lay(self, layout: Layout | EnvironmentLayout | None, recorded_episode: int | None, start_s: float) -> None:
+        """Lay the simulated table, reset an environment, or begin a recorded episode; a person lays a real one."""
+        if isinstance(layout, EnvironmentLayout):
+            if self.environment is not None:
+                self.environment.arm.reset(layout.reset_seed)
+        elif self.simulation is not None and layout is not None:
             self.simulation.world.lay(layout.arrangement)
         if self._recording is not None and recorded_episode is not None:
             self._recording.select(recorded_episode, start_s)
@@ -325,6 +350,10 @@ class Rig:
                     deep = [camera for camera in simulated if camera.name in fused]
                     self._clouds = LockStepClouds(FusedView(view, fused, deep, poses, self.clock), poses, view.rate_hz)
                 return SimulatedArm(world, self.clock), list(simulated)
+            case GymnasiumArmConfig():
+                self.environment = EnvironmentParts.open(stack, self.loaded, config, self.clock)
+                self.judge = self.environment.judge
+                return self.environment.arm, self.environment.cameras
             case RecordedArmConfig():
                 if self._recording is None:
                     raise BadInputError(
@@ -350,7 +379,13 @@ class Rig:
         self.judge = TaskJudge(self.simulation.task)
 
 
-def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequence[Camera]) -> list[str]:
+def rig_misfits(
+    loaded: LoadedStation,
+    bundle: Bundle,
+    arm: Arm,
+    cameras: Sequence[Camera],
+    readings: Mapping[str, int] | None = None,
+) -> list[str]:
     """One line per reason why the bundle cannot run on these parts; empty when it fits."""
     station, manifest = loaded.station, bundle.manifest
     lines = misfits(
@@ -359,6 +394,7 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
         rate_hz=station.loop.rate_hz,
         joint_count=arm.joint_count,
         station=f"station '{station.name}'",
+        readings=readings,
     )
     residual, dims = station.residual, manifest.action.dims
     if residual and len(residual.scale) != manifest.action.size:
@@ -374,14 +410,19 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
     return lines + cloud_misfits(loaded, bundle) + policy_misfits(loaded, bundle)
 
 
-def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
+def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyGate:
     """The safety filter of a station; also what a replay rebuilds from a logged one."""
+    if isinstance(station.arm, GymnasiumArmConfig):
+        if isinstance(station.arm.action, ActuationActions):
+            watches = station.arm.state.tcp_position_m is not None
+            return ActuationFilter(station.safety, max_change=station.arm.action.max_change, watches=watches)
+        return SafetyFilter(station.safety, None, station.period_s, R_base_home)
     tool = station.arm.tool.T_flange_tcp if isinstance(station.arm, FrankaArmConfig) else None
     kinematics = FR3Kinematics(T_flange_tcp=tool) if joint_count == 7 else None
     return SafetyFilter(station.safety, kinematics, station.period_s, R_base_home)
 
 
-def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> TickPipeline:
+def make_pipeline(station: Station, bundle: Bundle, safety: SafetyGate) -> TickPipeline:
     """The stages of a tick for a station; also what a replay rebuilds from a logged one."""
     return TickPipeline(
         bundle=bundle,
@@ -399,7 +440,9 @@ def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> Tic
     )
 
 
-def episode_spec(bundle: Bundle, joint_count: int, station: Station) -> EpisodeSpec:
+def episode_spec(
+    bundle: Bundle, joint_count: int, station: Station, readings: Mapping[str, int] | None = None
+) -> EpisodeSpec:
     """Layout of the log's rows for a bundle on a station."""
     manifest = bundle.manifest
     return EpisodeSpec(
@@ -412,4 +455,6 @@ def episode_spec(bundle: Bundle, joint_count: int, station: Station) -> EpisodeS
         asynchronous=station.policy.asynchronous,
         reward_model=bool(station.reward.path),
         cloud_points=station.fused_view.points if station.fused_view else 0,
+        readings=tuple((readings or {}).items()),
+        task_reward=isinstance(station.arm, GymnasiumArmConfig),
     )

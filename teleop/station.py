@@ -24,6 +24,7 @@ from perception.config import CameraConfig, SynchroniserConfig
 from policy.learner_settings import Method
 from policy.observation_history import HistoryChoice
 from robot.config import ArmConfig, SimulatedArmConfig
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
 from robot.franka_config import FrankaArmConfig
 from robot.realtime import RealtimeConfig
@@ -32,7 +33,9 @@ from robot.strict import Strict
 from teleop.device_config import GamepadConfig, KeyboardConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-_KINDS = ("simulated", "pattern", "realsense", "uvc", "playback", "recorded")
+_TAGS = (  # of unions, which pydantic puts into the place of an error
+    "simulated", "pattern", "realsense", "uvc", "playback", "recorded", "gymnasium", "franka",
+)  # fmt: skip
 
 
 class LoopConfig(Strict):
@@ -198,7 +201,7 @@ class Station(Strict):
     realtime: RealtimeConfig = RealtimeConfig()
     arm: ArmConfig
     safety: SafetyLimits
-    camera: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=8)]
+    camera: Annotated[tuple[CameraConfig, ...], Field(max_length=8)] = ()
     synchroniser: SynchroniserConfig
     fused_view: FusedViewConfig | None = None
     policy: PolicyConfig
@@ -219,6 +222,12 @@ class Station(Strict):
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
+        if isinstance(self.arm, GymnasiumArmConfig):
+            self._of_environment()
+        elif not self.camera:
+            raise ValueError("camera: the station has none; add a [[camera]]")
+        elif "gymnasium" in kinds:
+            raise ValueError("a camera of kind 'gymnasium' shows an arm of that kind; this station has another")
         if isinstance(self.arm, (SimulatedArmConfig, FrankaArmConfig)):
             least_m, most_m = self.safety.workspace_min_m, self.safety.workspace_max_m
             if any(not low <= home <= high for low, home, high in zip(least_m, self.arm.home_m, most_m, strict=True)):
@@ -227,6 +236,19 @@ class Station(Strict):
                     f"safety.workspace_min_m {least_m} to workspace_max_m {most_m}"
                 )
         return self
+
+    def _of_environment(self) -> None:
+        """Raise ValueError for what a Gymnasium environment cannot have."""
+        kinds = [camera.kind for camera in self.camera]
+        if kinds not in ([], ["gymnasium"]):
+            raise ValueError(
+                f"an arm of kind 'gymnasium' has at most one camera, of kind 'gymnasium'; kinds here are {kinds}"
+            )
+        if self.synchroniser.proprio_time != "tick":
+            raise ValueError(
+                "synchroniser.proprio_time must be 'tick' for an arm of kind 'gymnasium', which has no state between "
+                "its steps"
+            )
 
     @property
     def learner_run_id(self) -> str:
@@ -346,7 +368,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     # a misspelt key is also a missing one, and the misspelling is what helps
     first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
     # the tag of a union stands in `loc` though no file has it
-    where = ".".join(str(part) for part in first["loc"] if part not in _KINDS)
+    where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])

@@ -18,7 +18,8 @@ from policy.observation_history import PRESENT, HistoryTicks, Window, next_windo
 from policy.onnx_session import PolicyError
 from policy.residual import ResidualHead
 from robot.command import Hold, Reason, SafeCommand
-from robot.safety import FilterState, SafetyFilter
+from robot.filter_state import FilterState
+from robot.safety_gate import SafetyGate
 from teleop.arbiter import Arbiter, ArbiterState, Decision, Source, Voices
 from teleop.chunk_plan import MAX_REJECTED, NOTHING_ASKED, Asking, Chunk, ChunkEvent, ChunkPlan
 from teleop.human_input import AssistMode, HumanCommand, HumanEvent
@@ -142,7 +143,7 @@ class TickPipeline:
         *,
         bundle: Bundle,
         arbiter: Arbiter,
-        safety: SafetyFilter,
+        safety: SafetyGate,
         gate_enabled: bool,
         open_loop: bool,
         ahead: ChunkPlan | None = None,

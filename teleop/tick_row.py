@@ -54,6 +54,8 @@ def fill_row(
     row["tick/end_s"][()] = end_s
     row["tick/deadline_missed"][()] = deadline_missed
     _fill_or_nan(row["tick/stage_ms"], None if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES])
+    if spec.task_reward:
+        row["tick/task_reward"][()] = math.nan
     row["rewards"][()] = 0.0
     row["dones"][()] = row["terminated"][()] = row["truncated"][()] = 0
 
@@ -80,6 +82,8 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     row["tick/gripper_width_m"][()] = state.gripper_width_m
     row["tick/force_n"][()] = math.nan if state.force_n is None else state.force_n
     row["tick/arm_fault"][()] = state.fault is not None
+    for name, _ in spec.readings:
+        row[f"tick/reading_{name}"][...] = state.readings[name]
     row["tick/proprio_s"][()] = look.proprio_s
     _fill_or_nan(row["tick/arm_around"], None if look.around is None else pack_around(look.around, spec.joint_count))
     row["tick/human_twist"][...] = human.twist
@@ -178,6 +182,7 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         gripper_width_m=float(row["tick/gripper_width_m"]),
         force_n=None if math.isnan(force_n) else force_n,
         fault="logged" if row["tick/arm_fault"] else None,
+        readings={name: row[f"tick/reading_{name}"] for name, _ in spec.readings},
     )
     proprio = [row[f"obs/{key}"] for key, _ in spec.proprio]
     gripper = float(row["tick/human_gripper"])
