@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""Calibrates a rig, one subcommand a step; each keeps its result as a dated, hashed file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from environment import cli
+
+from calibration import command_hand_eye
+from calibration.command import Command
+
+COMMANDS: dict[str, Command] = {
+    "hand-eye": command_hand_eye,
+}
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    words = sys.argv[1:]
+    if words and words[0] in COMMANDS:
+        return calibrate(words[0], COMMANDS[words[0]], words[1:])
+    told = "\n".join(f"  {name:<12} {command.SUMMARY.splitlines()[0]}" for name, command in COMMANDS.items())
+    examples = [command.EXAMPLES[0] for command in COMMANDS.values()]
+    parser = cli.script(f"{__doc__}\n\n{told}\n\n`hand-eye --help` and the like tell more.", examples)
+    parser.add_argument("what", choices=list(COMMANDS))
+    parser.read(words[:1])
+    return cli.OK
+
+
+def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
+    """Run one subcommand; return the exit code."""
+    parser = cli.script(command.SUMMARY, command.EXAMPLES)
+    parser.prog = f"calibrate_rig.py {name}"
+    command.add_arguments(parser)
+    options = parser.read(words)
+    outcome = command.run(options)
+    if not outcome.passed:
+        return cli.FAILED_CHECK
+    cli.write_json(options.json, outcome.document)
+    return cli.OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
