@@ -8,11 +8,23 @@ from collections.abc import Sequence
 
 from environment import cli
 
-from calibration import command_hand_eye
+from calibration import (
+    command_board,
+    command_check,
+    command_extrinsics,
+    command_hand_eye,
+    command_intrinsics,
+    command_latency,
+)
 from calibration.command import Command
 
 COMMANDS: dict[str, Command] = {
+    "board": command_board,
+    "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
+    "extrinsics": command_extrinsics,
+    "latency": command_latency,
+    "check": command_check,
 }
 
 

@@ -1,0 +1,125 @@
+"""Whether a rig still is as it was calibrated: a few new shots against the stored result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.board_pose import BoardPose
+from calibration.extrinsics import Array, disagreements
+from calibration.refused import CalibrationRefusedError
+from calibration.rig_sightings import RigSightings
+from calibration.rig_start import middle_pose
+from robot.geometry import inverse_pose
+
+DRIFT_MM, DRIFT_DEG = 5.0, 0.5
+LENS_RATIO, LENS_PX = 3.0, 1.0
+LEAST_SHOTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraDrift:
+    """How far one camera's sightings are from what the calibration says.
+
+    Attributes:
+        name: of the camera.
+        shots: how many of its sightings could be compared.
+        translation_mm, rotation_deg: medians; None where nothing could be compared.
+        lens_px: root mean square of the corners about the board's best pose in each picture, median over pictures [px].
+        lens_then_px: the same when it was calibrated.
+        warnings: one line each, empty where nothing moved.
+    """
+
+    name: str
+    shots: int
+    translation_mm: float | None
+    rotation_deg: float | None
+    lens_px: float
+    lens_then_px: float
+    warnings: tuple[str, ...]
+
+
+def check_rig(
+    rig: RigSightings,
+    T_mount_camera: Sequence[Array],
+    T_mount_board: Array | None,
+    lens_then_px: Sequence[float],
+    *,
+    drift_mm: float = DRIFT_MM,
+    drift_deg: float = DRIFT_DEG,
+) -> list[CameraDrift]:
+    """Compare new sightings with a stored calibration, camera by camera.
+
+    A board on its old mount is held against where it was then. A free one (put anywhere, also a board on a mount that
+    was taken off meanwhile) is compared between cameras, and between the shots of a camera on the hand.
+
+    Args:
+        rig: the new sightings.
+        T_mount_camera: stored poses (4, 4), in the order of the cameras.
+        T_mount_board: stored pose of the board on its mount; None where it is elsewhere now.
+        lens_then_px: root mean square of each camera's corners when it was calibrated.
+        drift_mm, drift_deg: medians from which on a camera counts as moved.
+
+    Raises:
+        CalibrationRefusedError: no camera has enough that could be compared.
+    """
+    rig = rig.usable()
+    poses = rig.poses()
+    if T_mount_board is None and rig.board_mount != "free":
+        T_mount_board = _where_it_lies(rig, poses, T_mount_camera)
+    said = disagreements(rig, poses, tuple(T_mount_camera), T_mount_board, {one.shot for one in rig.sightings})
+    drifts = []
+    for number, camera in enumerate(rig.cameras):
+        own = [one for one in said if rig.sightings[one.sighting].camera == number]
+        shots = len({one.sighting for one in own})
+        mm = 1e3 * float(np.median([one.distance_m for one in own])) if own else None
+        degrees = float(np.degrees(np.median([one.angle_rad for one in own]))) if own else None
+        alone = [
+            pose.rms_px
+            for one, pose in zip(rig.sightings, poses, strict=True)
+            if one.camera == number and pose is not None
+        ]
+        lens = float(np.median(alone)) if alone else float("nan")
+        warnings = []
+        if mm is not None and degrees is not None and (mm > drift_mm or degrees > drift_deg):
+            warnings.append(
+                f"camera '{camera.name}' is {mm:.1f} mm and {degrees:.2f} degrees from its calibration (limits "
+                f"{drift_mm:g} mm, {drift_deg:g} degrees, medians of {shots} sightings); calibrate anew"
+            )
+        limit = max(LENS_PX, LENS_RATIO * lens_then_px[number])
+        if not lens <= limit:
+            warnings.append(
+                f"camera '{camera.name}': the lens explains the board to {lens:.2f} px only (limit {limit:.2f} px); "
+                "was its focus, zoom or mode changed? calibrate its intrinsics anew"
+            )
+        drifts.append(
+            CameraDrift(
+                name=camera.name,
+                shots=shots,
+                translation_mm=mm,
+                rotation_deg=degrees,
+                lens_px=lens,
+                lens_then_px=lens_then_px[number],
+                warnings=tuple(warnings),
+            )
+        )
+    if all(one.shots < LEAST_SHOTS for one in drifts):
+        raise CalibrationRefusedError(
+            f"no camera has {LEAST_SHOTS} sightings that could be compared; take shots in which two cameras see the "
+            "board at once, or turn the hand between shots of a camera on it while the board stays"
+        )
+    return drifts
+
+
+def _where_it_lies(rig: RigSightings, poses: Sequence[BoardPose | None], T_mount_camera: Sequence[Array]) -> Array:
+    """Where the board is on its mount now: the sighting that is nearest to all others."""
+    found = [
+        inverse_pose(rig.T_between(one.camera, one.shot)) @ T_mount_camera[one.camera] @ pose.T_camera_target
+        for one, pose in zip(rig.sightings, poses, strict=True)
+        if pose is not None and not pose.ambiguous
+    ]
+    if not found:
+        raise CalibrationRefusedError("no picture shows the board well enough; show it nearer")
+    return middle_pose(found)
