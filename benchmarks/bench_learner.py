@@ -101,14 +101,14 @@ def handrail(
 
     def make() -> Step:
         dims = LearnerDims(feature_size=FEATURES, proprio_size=PROPRIO, action_size=ACTION)
-        learner, rng = ResidualLearner(dims, config, 0, device=device, threads=threads), np.random.default_rng(0)
+        learner, rng = ResidualLearner(dims, config, 0, device=device), np.random.default_rng(0)
         if device != "cpu":
             updates = DeviceUpdates(learner, buffer, batch_size=batch_size)
             return lambda: sink(updates.run(50, rng))
         ahead = BatchPrefetch(buffer, batch_size, rng)
         return lambda: sink(learner.update(ahead.next()))
 
-    return Contestant(make, threads=threads, torch_threads=1, device=device, at_once=1 if device == "cpu" else 50)
+    return Contestant(make, threads=threads, torch_threads=threads, device=device, at_once=1 if device == "cpu" else 50)
 
 
 def sink(figures: dict[str, float]) -> None:

@@ -48,13 +48,13 @@ def make_learner_of(settings: LearnerSettings) -> Learner:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInputError("learner settings: device is 'cuda', torch finds none (allowed here: 'cpu', 'auto')")
-    torch.set_num_threads(1)  # the learner's own threads share its heads, see `policy.member_threads`
+    torch.set_num_threads(settings.threads)
     config = read_method(settings.method, settings.algorithm, "learner settings")
     sizes = settings.dims
     if isinstance(config, ResfitConfig | RlpdConfig):
         return _baseline(config, (sizes.features, sizes.proprio, sizes.action), settings.seed)
     dims = LearnerDims(feature_size=sizes.features, proprio_size=sizes.proprio, action_size=sizes.action)
-    return ResidualLearner(dims, config, settings.seed, device=device, threads=settings.threads)
+    return ResidualLearner(dims, config, settings.seed, device=device)
 
 
 def _baseline(config: ResfitConfig | RlpdConfig, sizes: tuple[int, int, int], seed: int) -> Learner:

@@ -83,7 +83,7 @@ class LearnerSettings(Strict):
         algorithm: its fields, for "handrail" those of `LearnerConfig`.
         demonstrations, episodes: folders of episode files to start from; a person drove the former.
         offline_updates: made on those before the first live episode.
-        threads: that share the heads of the critics. More than one pays only where a core is free (docs/learning.md).
+        threads: of torch. More than one pays only where a core is free, for they wait for each other by spinning.
         niceness: added to the process, so that the control loop goes first.
         checkpoint_every_s: wall time between checkpoints [s].
     """
