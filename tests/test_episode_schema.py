@@ -21,9 +21,9 @@ ODD = EpisodeSpec(
     joint_count=17,
     asynchronous=True,
     reward_model=True,
-    readings=(("goal", 41),),
+    cloud_points=43,
+    readings=(("goal", 47),),
     task_reward=True,
-    cloud_points=47,
 )
 SIZES = {
     "A": 5,
@@ -37,7 +37,8 @@ SIZES = {
     "height": 31,
     "width": 37,
     "size": 41,
-    "P": 47,
+    "P": 43,
+    "K": 47,
 }
 
 
