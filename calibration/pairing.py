@@ -14,7 +14,7 @@ from robot.errors import BadInputError
 Array = NDArray[np.float64]
 _SAME_S = 2e-3
 _SPARSE_S = 0.2
-_JUMP_DEG, _JUMP_M = 3.0, 0.02
+_LEVER_M = 0.6  # a turn of 1 rad, half of it in the quaternion, counts as 0.3 m
 _SLOW_TARGET_S = 0.4
 _REST_RAD_S, _REST_M_S = 0.02, 0.005
 _MOST = 6000
@@ -97,7 +97,10 @@ def _rests(arm: Motion) -> bool:
 
 
 def _jumps(robot: PoseFile) -> bool:
-    """Whether the arm moves so far from row to row that nobody can say what was in between."""
-    turned = (Rotation.from_quat(robot.quat_xyzw[:-1]).inv() * Rotation.from_quat(robot.quat_xyzw[1:])).magnitude()
-    moved = np.linalg.norm(np.diff(robot.position_m, axis=0), axis=1)
-    return bool(np.rad2deg(np.median(turned)) > _JUMP_DEG or np.median(moved) > _JUMP_M)
+    """Whether the arm's poses lie as far from the middle of their neighbours as these lie apart: no motion does."""
+    way = np.concatenate([robot.position_m, _LEVER_M * robot.quat_xyzw], axis=1)
+    if len(way) < 3:
+        return True
+    aside = np.linalg.norm(way[1:-1] - 0.5 * (way[:-2] + way[2:]), axis=1)
+    along = np.linalg.norm(way[2:] - way[:-2], axis=1)
+    return bool(np.median(aside) > 0.25 * np.median(along))

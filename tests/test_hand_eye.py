@@ -79,6 +79,24 @@ def test_twenty_stills_are_enough(rig: Rig, tmp_path: Path) -> None:
     np.testing.assert_allclose(calibrate(views).fit.estimate.X, found.fit.estimate.X, atol=1e-8)
 
 
+def test_stamps_in_step_do_not_make_stills_of_a_moving_arm(tmp_path: Path) -> None:
+    """One clock stamps both at 10 Hz, and the camera's poses are 40 ms old: the offset is there to be found."""
+    take = moving(WRIST, np.random.default_rng(11), robot_hz=10.0, camera_hz=10.0)
+    stamps = take.t_target_s.round(1)
+    assert np.isin(stamps.round(3), take.t_robot_s.round(3)).mean() > 0.95
+    found = solved(dataclasses.replace(take, t_target_s=stamps), tmp_path)
+    assert found.curve is not None
+    assert found.fit.free[12]
+
+
+def test_stills_may_be_numbered_by_tenths(tmp_path: Path) -> None:
+    take = standing(WRIST, np.random.default_rng(12))
+    tenths = dataclasses.replace(take, t_robot_s=take.t_robot_s / 10.0, t_target_s=take.t_target_s / 10.0)
+    found = solved(tenths, tmp_path)
+    assert found.curve is None
+    assert_true(found, take)
+
+
 def test_small_turns_are_advised_against_and_still_true(tmp_path: Path) -> None:
     rig = dataclasses.replace(WRIST, tilt_rad=0.05, roll_rad=0.05)
     take = moving(rig, np.random.default_rng(5), seconds=15.0)
