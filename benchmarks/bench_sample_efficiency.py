@@ -4,10 +4,10 @@
     .venv/bin/python benchmarks/bench_sample_efficiency.py --out runs/efficiency --methods handrail resfit --seeds 0
     .venv/bin/python benchmarks/bench_sample_efficiency.py --out runs/efficiency --list
 
-A cell is one training run: task, method, seed. Each is trained in lock-step up to `--steps` ticks, resets included, and
-the weights that were in force at each of `--marks` are measured without a person: on selection layouts, at the last
-mark on held-out ones. A cell is a JSON file in `--out`; cells that are there are not made again, so an interrupted
-benchmark goes on, and more seeds can be added. `benchmarks/plot_sample_efficiency.py` draws what is there.
+A cell is one training run: task, method, seed, length. Each is trained in lock-step up to `--steps` ticks, resets
+included, and the weights that were in force at each of `--marks` are measured without a person: on selection layouts,
+at the last mark on held-out ones. A cell is a JSON file in `--out`; cells that are there are not made again, so an
+interrupted benchmark goes on, and more seeds can be added. `benchmarks/plot_sample_efficiency.py` draws what is there.
 """
 
 from __future__ import annotations
@@ -212,17 +212,27 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
             rates = [point["rate"] for point in points]
             marks[str(mark)] = {"mean": round(statistics.fmean(rates), 4), "least": min(rates), "seeds": len(rates)}
             marks[str(mark)]["wilson95"] = [round(bound, 4) for bound in wilson95(successes, episodes)]
-        first, last = (
-            statistics.fmean(one[f"interventions_{name}_quarter"] for one in mine) for name in ("first", "last")
-        )
         groups.setdefault(task, {})[method] = {
             "says": METHODS[method].says,
-            "seeds": [one["seed"] for one in mine],
             "success": marks,
-            "interventions": [round(first, 3), round(last, 3)],
-            "training_wall_s": round(statistics.median(one["training_wall_s"] for one in mine), 1),
+            "runs": {str(steps): _runs([one for one in mine if one["steps"] == steps]) for steps in _lengths(mine)},
         }
     return groups
+
+
+def _lengths(cells: list[dict[str, Any]]) -> list[int]:
+    return sorted({cell["steps"] for cell in cells})
+
+
+def _runs(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """What runs of one length were like: interventions an episode in the first and the last quarter, and time."""
+    quarters = [[cell[f"interventions_{name}_quarter"] for cell in cells] for name in ("first", "last")]
+    return {
+        "seeds": [cell["seed"] for cell in cells],
+        "interventions": [round(statistics.fmean(quarter), 3) for quarter in quarters],
+        "training_wall_s": [round(cell["training_wall_s"], 1) for cell in cells],
+        "load": [cell["load"] for cell in cells],
+    }
 
 
 def main() -> int:
@@ -236,14 +246,20 @@ def main() -> int:
     for seed in options.seeds:
         for task in options.stations:
             for name in options.methods:
-                where = options.out / f"{task.stem}-{name}-{seed}.cell.json"
+                where = options.out / f"{task.stem}-{name}-{seed}-{options.steps}.cell.json"
                 if where.exists():
                     continue
                 print(f"{task.stem} {name} seed {seed}", file=sys.stderr, flush=True)
                 started_s = time.perf_counter()
                 loaded = station_for(task, METHODS[name], options)
                 made = cell(loaded, METHODS[name], seed, where.with_suffix(".run"), options)
-                made |= {"task": task.stem, "method": name, "seed": seed, "overrides": options.set}
+                made |= {
+                    "task": task.stem,
+                    "method": name,
+                    "seed": seed,
+                    "steps": options.steps,
+                    "overrides": options.set,
+                }
                 made["wall_s"] = round(time.perf_counter() - started_s, 1)
                 partial = where.with_suffix(".partial")
                 partial.write_text(json.dumps(made))

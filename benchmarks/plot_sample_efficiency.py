@@ -34,7 +34,7 @@ def main() -> int:
         for path in (
             success(task, {name: methods[name] for name in PUBLISHED if name in methods}, options.out),
             ablations(task, methods, options.out),
-            interventions(task, [cell for cell in cells if cell["method"] == "handrail"], options.out),
+            interventions(task, longest([cell for cell in cells if cell["method"] == "handrail"]), options.out),
         ):
             if path is not None:
                 print(path)
@@ -78,6 +78,12 @@ def ablations(task: str, methods: dict[str, Any], out: Path) -> Path | None:
     axes.set_yticks(range(len(rows)), [f"{row[0]} ({row[3]} seeds)" for row in rows], fontsize=8)
     axes.set(xlabel="success on held-out layouts [%], Wilson 95 %", xlim=(0, 101), title=task)
     return _saved(figure, out / f"ablations_{task}.png")
+
+
+def longest(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the longest run of each seed."""
+    found = {cell["seed"]: cell for cell in sorted(cells, key=lambda cell: cell["steps"])}
+    return [found[seed] for seed in sorted(found)]
 
 
 def interventions(task: str, cells: list[dict[str, Any]], out: Path) -> Path | None:

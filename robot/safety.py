@@ -28,6 +28,9 @@ __all__ = ["FilterState", "SafetyFilter"]
 Array = NDArray[np.float64]
 
 MAX_REJECTIONS = 3
+# Near a singularity joints go further than in proportion to the step, so that one shortening is not enough; an arm that
+# stands at its furthest reach would never leave it.
+_SHORTENINGS = 6
 GREATEST_TARGET = 1e3  # [m or rad]; no target and no measured pose of a table-top arm is near it
 # The measured pose and the kinematics of the measured joints must agree to this, or one of them has the wrong tool and
 # the workspace box is not where the person thinks it is.
@@ -174,7 +177,10 @@ class SafetyFilter:
         reasons = both(reasons, found)
         move, found = self._moved(state, translation, rotation, wish)
         excess = 0.0 if move is None else self._follower.excess(q_rad, move)
-        if excess > 1.0:
+        too_fast = excess > 1.0
+        for _ in range(_SHORTENINGS):
+            if excess <= 1.0:
+                break
             reasons |= Reason.JOINT_SPEED
             # shorter in the same direction stays inside every wall; only the acceleration has to be looked at again
             translation, rotation = scaled(translation, 0.98 / excess), scaled(rotation, 0.98 / excess)
@@ -183,8 +189,11 @@ class SafetyFilter:
                 and math.dist(rotation, before_rad) <= self._steps.change_rad
             )
             move, found = self._moved(state, translation, rotation, wish) if slow_enough else (None, _NONE)
-            if move is None or self._follower.excess(q_rad, move) > 1.0:
-                return self._follower.braking(T, q_rad, before_m, before_rad), reasons
+            if move is None:
+                break
+            excess = self._follower.excess(q_rad, move)
+        if too_fast and (move is None or excess > 1.0):
+            return self._follower.braking(T, q_rad, before_m, before_rad), reasons
         if move is not None and not self._follower.can_stop(q_rad, move):
             return None, reasons | Reason.JOINT_LIMIT
         return move, both(reasons, found)

@@ -47,8 +47,8 @@ def read_wish(
     """Return what `command` asks for, or why it cannot be read; the measured pose must be readable, too."""
     target, kind = command.target, command.kind
     of_joints = kind in _OF_JOINTS
-    if of_joints and kinematics is None:
-        return Reason.NO_SOLUTION
+    if kind is CommandKind.ACTUATION or (of_joints and kinematics is None):
+        return Reason.NO_SOLUTION  # where an actuation leads, nobody can say; `ActuationFilter` is for those
     shape = state.q_rad.shape if of_joints else (6,)
     if not isinstance(target, np.ndarray) or target.shape != shape or target.dtype.kind not in "fiu":
         return Reason.WRONG_SHAPE

@@ -305,3 +305,20 @@ def test_state_cannot_be_written_through() -> None:
 def test_nobody_else_makes_a_safe_command() -> None:
     with pytest.raises(TypeError, match="send a Command through it"):
         SafeCommand(T_base_tcp=T_HOME, q_rad=HOME_Q, gripper_width_m=0.0, due_s=0.0, reasons=Reason.NONE)
+
+
+def test_an_arm_that_stands_at_its_furthest_reach_comes_away_from_it() -> None:
+    """Near a singularity the joints of a shortened step are not shorter in proportion."""
+    limits = LIMITS.model_copy(update={"workspace_max_m": (0.7, 0.32, 0.6), "max_speed_m_s": 0.5})
+    q_rad = np.array([0.3134, 0.6239, -0.0080, -0.8504, 0.0047, 1.4743, 2.2862])
+    T = KINEMATICS.forward(q_rad)
+    safety = SafetyFilter(limits, KINEMATICS, PERIOD_S, T[:3, :3])
+    state = safety.rearm(safety.start(arm_state(T=T, q_rad=q_rad)), arm_state(T=T, q_rad=q_rad))
+    for tick in range(40):
+        measured = arm_state(T=KINEMATICS.forward(state.q_rad), q_rad=state.q_rad)
+        before = state
+        state, decided = safety.step(state, measured, command(np.array([-0.02, -0.02, -0.02, 0.0, 0.0, 0.0])))
+        assert isinstance(decided, SafeCommand), tick
+        speed_share = np.abs(state.q_rad - before.q_rad) / (KINEMATICS.joint_limits.dq_max_rad_s * PERIOD_S)
+        assert speed_share.max() <= limits.max_joint_speed_share + 1e-9
+    assert np.linalg.norm(state.T_base_tcp[:3, 3] - T[:3, 3]) > 0.2
