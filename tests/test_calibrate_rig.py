@@ -185,7 +185,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated rig (two cameras, the arm holds the board), and later shots as it was and with `side` bumped."""
     folder = tmp_path_factory.mktemp("rig")
     truth = scene("hand", seed=4, shots=20)
-    result = ExtrinsicsResult.of(adjust(truth.rig), {}, refined=False)
+    result = ExtrinsicsResult.of(adjust(truth.rig), {}, held=True)
     write_result(folder / "rig.json", result)
     (folder / "board.json").write_text(BOARD.model_dump_json())
     eyes = {camera.name: BoardRenderer(BOARD, camera.model, samples=2) for camera in truth.rig.cameras}
@@ -245,6 +245,7 @@ def test_cameras_are_placed_by_the_script(scripts: Scripts, rig: Path, tmp_path:
             "inputs": {},
             "camera": LENS.model_dump(),
             "half_widths_95": {},
+            "covariance": np.diag([1.0, 1.0, 1.0, 1.0, *([1e-6] * 5)]).tolist(),
             "held_out": {"rms_px": 0.1, "median_px": 0.1, "p90_px": 0.1},
             "sigma_px": 0.1,
             "tried": {},
