@@ -5,7 +5,8 @@ Two cameras stand beside the arm, one with a wide lens sits on the hand. Their p
 by ray through known lenses, with blur and noise; then `calibrate_rig.py` runs `board`, `intrinsics` for each camera,
 `extrinsics` (the board put anywhere, which ties both kinds of camera together), `check`, and `check` again with one
 camera bumped by 8 mm. Everything is left in --out, the pictures of residuals too (docs/calibration_cameras.md shows
-those); pictures that are there already are taken as they are. It is no camera: no rolling shutter, no bent board, no error of the arm.
+those); pictures that are there already are taken as they are. It is no camera: no rolling shutter, no bent board, no
+error of the arm.
 
     .venv/bin/python benchmarks/rehearse_calibration.py --out runs/rehearsal
 """

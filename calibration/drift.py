@@ -70,7 +70,7 @@ def check_rig(
     poses = rig.poses()
     if T_mount_board is None and rig.board_mount != "free":
         T_mount_board = _where_it_lies(rig, poses, T_mount_camera)
-    said = disagreements(rig, poses, tuple(T_mount_camera), T_mount_board, {one.shot for one in rig.sightings})
+    said = disagreements(rig, poses, tuple(T_mount_camera), T_mount_board)
     drifts = []
     for number, camera in enumerate(rig.cameras):
         own = [one for one in said if rig.sightings[one.sighting].camera == number]
@@ -138,7 +138,8 @@ def _with_pairs(
             if mm > drift_mm or degrees > drift_deg:
                 line = (
                     f"cameras '{drift.name}' and '{drifts[other].name}' are {mm:.1f} mm and {degrees:.2f} degrees "
-                    f"apart ({shots} sightings), though each agrees with another; groups of them have moved, calibrate anew"
+                    f"apart ({shots} sightings), though each agrees with another; groups of them have moved, calibrate "
+                    "anew"
                 )
                 drifts[number] = replace(drift, warnings=(*drift.warnings, line))
     return drifts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,13 +150,12 @@ def adjust(
         T_mount_board=None if rig.board_mount == "free" else solution.state.boards[0],
         residuals=solution.residuals,
         sigma_px=solution.sigma_px,
-        held_out=tuple(_held_out(rig, rig.poses(), solution.state, numbers, free, priors, progress)),
+        held_out=tuple(_held_out(rig, solution.state, numbers, free, priors, progress)),
     )
 
 
 def _held_out(
     rig: RigSightings,
-    poses: list[BoardPose | None],
     state: State,
     numbers: dict[int, int],
     free: Free,
@@ -176,7 +175,10 @@ def _held_out(
         renumbered = {board: number for number, board in enumerate(kept)}
         fitted = Reprojection(rest.blocks(renumbered), free, _HUBER_PX, priors).solve(start).state
         T_board = None if rig.board_mount == "free" else fitted.boards[0]
-        found += disagreements(rig, poses, fitted.cameras, T_board, out)
+        of_out = [number for number, one in enumerate(rig.sightings) if one.shot in out]
+        seen = rig.with_sightings([rig.sightings[number] for number in of_out]).with_lenses(fitted.models)
+        for one in disagreements(seen, seen.poses(), fitted.cameras, T_board):
+            found.append(replace(one, sighting=of_out[one.sighting]))
     return found
 
 
@@ -185,16 +187,15 @@ def disagreements(
     poses: list[BoardPose | None],
     T_mount_camera: tuple[Array, ...],
     T_mount_board: Array | None,
-    shots: set[int],
 ) -> list[Disagreement]:
-    """Return how far each sighting of `shots` is from what is said about it.
+    """Return how far each sighting is from what is said about it.
 
     A board that stays on its mount is where the calibration says. A free one is where the other cameras of the shot see
     it, each in turn; shots of one camera say nothing.
     """
     found = []
     for number, (one, pose) in enumerate(zip(rig.sightings, poses, strict=True)):
-        if one.shot not in shots or pose is None:
+        if pose is None:
             continue
         if T_mount_board is not None:
             boards: list[tuple[int | None, Array]] = [(None, T_mount_board)]

@@ -270,9 +270,9 @@ class Reprojection:
         """Return the covariance of all parameters.
 
         Each deviation is the greater of two: that of independent noise of `sigma_px`, and that of the scatter from
-        group to group, as errors of a picture's corners go together (blur, a bent board, the arm's own errors). The latter is the
-        sandwich estimator by clusters (K.-Y. Liang, S. Zeger, "Longitudinal data analysis using generalized linear
-        models", 1986).
+        group to group, as errors of a picture's corners go together (blur, a bent board, the arm's own errors). The latter is
+        the sandwich estimator by clusters (K.-Y. Liang, S. Zeger, "Longitudinal data analysis using generalized
+        linear models", 1986).
 
         Args:
             solution: of this problem.
