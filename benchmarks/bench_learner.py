@@ -4,10 +4,10 @@
 
 `handrail`, `resfit_recipe` and `hilserl_recipe` run at their own network sizes, sampling, targets, actor and figures
 included; an update is one of the critics. `equal_sizes` has all three on cached features, with 2 critics of (256, 256)
-and with 10 of (1024, 1024). The rivals are learners of our own writing after the papers, see `benchmarks/recipes`; they
-run in eager torch. Each learner runs with one and with `--threads` threads, and the faster counts. All are measured in
-turn, so that what else the machine does meets all of them; the figures are medians. `cpu_ms_per_update` counts the time
-of all threads.
+and with 10 of (1024, 1024). The rivals are learners of our own writing after the papers (`policy/baseline_learner.py`);
+they run in eager torch. Each learner runs with one and with `--threads` threads, and the faster counts. All are
+measured in turn, so that what else the machine does meets all of them; the figures are medians. `cpu_ms_per_update`
+counts the time of all threads.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
+from benchmarks.image_rlpd_learner import SIDE_PX, ImageRlpdLearner
 from benchmarks.learner_data import ACTION, FEATURES, PROPRIO, filled_buffer
 from benchmarks.machine import cpu_name
-from benchmarks.recipes.image_rlpd_learner import SIDE_PX, ImageRlpdLearner
-from benchmarks.recipes.resfit_learner import ResfitConfig, ResfitLearner
-from benchmarks.recipes.rlpd_learner import RlpdConfig, RlpdLearner
+from policy.baseline_config import ResfitConfig, RlpdConfig
 from policy.batch_prefetch import BatchPrefetch
 from policy.device_updates import DeviceUpdates
 from policy.learner_config import LearnerConfig
 from policy.replay_buffer import BatchRows, ReplayBuffer
+from policy.resfit_learner import ResfitLearner
 from policy.residual_learner import LearnerDims, ResidualLearner
+from policy.rlpd_learner import RlpdLearner
 
 SCALE = (0.3,) * ACTION
 SMALL, LARGE = (2, (256, 256)), (10, (1024, 1024))
@@ -100,14 +101,14 @@ def handrail(
 
     def make() -> Step:
         dims = LearnerDims(feature_size=FEATURES, proprio_size=PROPRIO, action_size=ACTION)
-        learner, rng = ResidualLearner(dims, config, 0, device=device, threads=threads), np.random.default_rng(0)
+        learner, rng = ResidualLearner(dims, config, 0, device=device), np.random.default_rng(0)
         if device != "cpu":
             updates = DeviceUpdates(learner, buffer, batch_size=batch_size)
             return lambda: sink(updates.run(50, rng))
         ahead = BatchPrefetch(buffer, batch_size, rng)
         return lambda: sink(learner.update(ahead.next()))
 
-    return Contestant(make, threads=threads, torch_threads=1, device=device, at_once=1 if device == "cpu" else 50)
+    return Contestant(make, threads=threads, torch_threads=threads, device=device, at_once=1 if device == "cpu" else 50)
 
 
 def sink(figures: dict[str, float]) -> None:

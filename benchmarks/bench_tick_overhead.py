@@ -197,8 +197,7 @@ def ready_s(station: Path, starts: int) -> list[float]:
 
 
 def _dims(bundle: Bundle) -> Dims:
-    manifest = bundle.manifest
-    return Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
+    return Expected.of(bundle.manifest, None).dims
 
 
 def _median(repetitions: list[Array], share: float) -> float:

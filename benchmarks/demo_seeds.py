@@ -28,8 +28,8 @@ import numpy as np
 from policy.bundle import load_bundle
 from policy.episode_reader import latest_revisions
 from policy.learner_process import run_learner
-from policy.residual import Dims, zero_tensors
-from policy.weights import pack
+from policy.residual import zero_tensors
+from policy.weights import Expected, pack
 from robot.clock import VirtualClock
 from robot.simulation.layout import Split
 from teleop.demo import FULL, QUICK
@@ -189,7 +189,7 @@ def _constant(loaded: LoadedStation, residual: np.ndarray, scale: np.ndarray) ->
     """A weights message whose head gives `residual` (A,) whatever it sees."""
     bundle = load_bundle(loaded.bundle_path)
     manifest = bundle.manifest
-    dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
+    dims = Expected.of(manifest, loaded.station.residual).dims
     tensors = zero_tensors(dims, scale)
     share = np.divide(residual, scale, out=np.zeros_like(residual), where=scale > 0)
     tensors["actor.out.bias"] = np.arctanh(share).astype(np.float32)

@@ -161,8 +161,7 @@ def rig_poses(rig: Rig, u: Array) -> Array:
 
 def inverses(T: Array) -> Array:
     """Return the inverses of transforms (..., 4, 4)."""
-    inverse: Array = np.linalg.inv(T)
-    return inverse
+    return np.asarray(np.linalg.inv(T), np.float64)
 
 
 class _Swing:

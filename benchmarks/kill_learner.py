@@ -47,6 +47,7 @@ from policy.learner_episode import of_episode
 from policy.learner_process import REPORT_EVERY_S
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_store import EpisodeStore
+from policy.observation_history import history_of
 from policy.provenance import collect_provenance
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder, remove_half_made
@@ -344,6 +345,7 @@ def settings_for(folder: Path, bundle: Path, checkpoint_every_s: float) -> Learn
         feature_size=manifest.feature_size,
         proprio_size=manifest.proprio_size,
         action_size=manifest.action.size,
+        history=history_of(manifest, None),
         endpoint=f"ipc://{folder}/line",
         schedule=FreeRunning(min_updates_per_tick=0.0, max_updates_per_tick=2.0, publish_every_updates=20),
         batch_size=16,

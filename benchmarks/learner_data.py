@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from policy.learner_episode import EpisodeKey, Floats
+from policy.observation_history import PRESENT, HistoryTicks
 from policy.replay_buffer import ReplayBuffer
 from policy.transitions import Transitions
 
@@ -12,7 +13,7 @@ FEATURES, PROPRIO, ACTION = 64, 14, 7
 _TICKS = 200
 
 
-def filled_buffer(transitions: int, seed: int = 0) -> ReplayBuffer:
+def filled_buffer(transitions: int, seed: int = 0, history: HistoryTicks = PRESENT) -> ReplayBuffer:
     """Return a buffer of `transitions` in episodes of 200 ticks, a fifth of them a person's."""
     rng = np.random.default_rng(seed)
 
@@ -20,7 +21,11 @@ def filled_buffer(transitions: int, seed: int = 0) -> ReplayBuffer:
         return rng.standard_normal(shape, dtype=np.float32)
 
     buffer = ReplayBuffer(
-        feature_size=FEATURES, proprio_size=PROPRIO, action_size=ACTION, max_frames=2 * transitions + 2 * _TICKS
+        feature_size=FEATURES,
+        proprio_size=PROPRIO,
+        action_size=ACTION,
+        history=history,
+        max_frames=2 * transitions + 2 * _TICKS,
     )
     frame = np.arange(_TICKS - 1)
     human = frame % 5 == 0
@@ -29,6 +34,7 @@ def filled_buffer(transitions: int, seed: int = 0) -> ReplayBuffer:
             features=draw(_TICKS, FEATURES),
             proprio=draw(_TICKS, PROPRIO),
             base=np.clip(draw(_TICKS, ACTION), -1.0, 1.0),
+            previous=np.maximum(np.arange(_TICKS) - 1, 0),
             frame=frame,
             next_frame=frame + 1,
             action=np.clip(draw(len(frame), ACTION), -1.0, 1.0),

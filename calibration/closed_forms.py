@@ -38,7 +38,10 @@ def kronecker(A: Array, B: Array) -> XY:
     R_X, R_Y = (_scaled(v).swapaxes(-1, -2) for v in (vt[..., 0, :], u[..., :, 0]))
     left = np.concatenate([R_A, np.broadcast_to(-np.eye(3), R_A.shape)], axis=-1).reshape(*lead, 3 * n, 6)
     right = np.einsum("...ij,...nj->...ni", R_Y, B[..., :3, 3]) - A[..., :3, 3]
-    t = np.einsum("...ij,...j->...i", np.linalg.pinv(left), right.reshape(*lead, 3 * n))
+    # by the normal equations: 6x6 however many poses, and a draw that leaves something open gives the least solution
+    normal = left.swapaxes(-1, -2) @ left
+    pulled = left.swapaxes(-1, -2) @ right.reshape(*lead, 3 * n, 1)
+    t = (np.linalg.pinv(normal, rcond=1e-12, hermitian=True) @ pulled)[..., 0]
     return _poses(R_X, t[..., :3]), _poses(R_Y, t[..., 3:])
 
 
@@ -50,7 +53,10 @@ def park_martin(A: Array, B: Array) -> XY:
 
 
 def tsai_lenz(A: Array, B: Array) -> XY:
-    """Return X by modified Rodrigues vectors: Tsai and Lenz, "A new technique [...] for 3D robotics hand/eye calibration", 1989."""
+    """Return X by modified Rodrigues vectors.
+
+    Tsai and Lenz, "A new technique for fully autonomous and efficient 3D robotics hand/eye calibration", 1989.
+    """
     a, b = _motions(A, B)
     P_a, P_b = (_sines(logarithms(motion[:, :3, :3])) for motion in (a, b))
     p = np.linalg.lstsq(crosses(P_a + P_b).reshape(-1, 3), (P_b - P_a).ravel(), rcond=None)[0]
@@ -69,7 +75,7 @@ def dual_quaternions(A: Array, B: Array) -> XY:
     S = np.concatenate(
         [np.concatenate([real, zero, np.zeros((len(a), 3, 3))], axis=2), np.concatenate([dual, real], axis=2)], axis=1
     )
-    v7, v8 = np.linalg.svd(S.reshape(-1, 8), full_matrices=True)[2][-2:]
+    v7, v8 = np.linalg.svd(S.reshape(-1, 8), full_matrices=False)[2][-2:]
     u1, w1, u2, w2 = v7[:4], v7[4:], v8[:4], v8[4:]
     roots = np.roots([u1 @ w1, u1 @ w2 + u2 @ w1, u2 @ w2])
     best = max(roots.real, key=lambda s: s * s * (u1 @ u1) + 2.0 * s * (u1 @ u2) + u2 @ u2, default=0.0)
@@ -107,8 +113,7 @@ def _with_y(A: Array, B: Array, R_X: Array, a: Array, b: Array) -> XY:
     """Return X and Y once the rotation of X is known: both translations are linear."""
     left = (a[:, :3, :3] - np.eye(3)).reshape(-1, 3)
     right = (b[:, :3, 3] @ R_X.T - a[:, :3, 3]).ravel()
-    t: Array = np.linalg.lstsq(left, right, rcond=None)[0]
-    X = _poses(R_X, t)
+    X = _poses(R_X, np.asarray(np.linalg.lstsq(left, right, rcond=None)[0], np.float64))
     Y = A @ X @ np.linalg.inv(B)
     return X, _poses(mean_rotation(Y[:, :3, :3]), np.median(Y[:, :3, 3], axis=0))
 

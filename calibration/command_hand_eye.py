@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -11,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from calibration.board import Board
 from calibration.command import Outcome
 from calibration.hand_eye import Calibrated, calibrate, other_way
 from calibration.hand_eye_plot import draw_hand_eye
 from calibration.hand_eye_result import HandEyeResult
+from calibration.intrinsics_result import IntrinsicsResult
 from calibration.pairing import pair
+from calibration.picture_poses import poses_from_pictures
+from calibration.picture_views import PictureView, ViewsFile
 from calibration.pose_file import PoseFile, read_pose_file
-from calibration.result import document, sealed, write_result
+from calibration.result import document, read_result, sealed, write_result
 from calibration.sightings import Sightings
 from robot.errors import BadInputError
 
@@ -30,6 +35,9 @@ offset that is found is what has to be added to the target's times. Move for 30 
 and turn the hand by 30 degrees and more about two or three axes. Stills work as well: rows of equal times in both
 files, 15 or more of them; they have no offset.
 
+In place of the target's file, --pictures takes a folder of pictures of the board, each named by its time; for stills
+that is the t of its row in the arm's file (3.png, 17.5.png).
+
 The result is refused (exit code 1, no file) when the medians of held-out errors exceed 5 mm or 0.5 degrees, when less
 than half of the sightings agree, or when the camera's pose is known to no better than 10 mm and 1 degree (95 %);
 --force keeps it all the same. Motion that cannot tell (one rotation axis, pure translation, fewer than 4 poses) is
@@ -37,6 +45,8 @@ refused with the reason and exit code 1, and --force does not help. Files that c
 EXAMPLES = [
     "calibrate_rig.py hand-eye --robot-poses robot.csv --target-poses target.csv --out calibration/wrist.json",
     "calibrate_rig.py hand-eye --robot-poses robot.csv --target-poses target.csv --eye-to-hand --json front.json",
+    "calibrate_rig.py hand-eye --robot-poses arm.csv --pictures shots/wrist --board calibration/board.json "
+    "--intrinsics calibration/wrist_lens.json --out calibration/wrist.json",
 ]
 _FILES = {False: ("T_hand_camera", "T_base_target"), True: ("T_base_camera", "T_hand_target")}
 
@@ -44,7 +54,11 @@ _FILES = {False: ("T_hand_camera", "T_base_target"), True: ("T_base_camera", "T_
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the options of hand-eye."""
     parser.add_argument("--robot-poses", type=Path, required=True, metavar="CSV", help="T_base_hand over time")
-    parser.add_argument("--target-poses", type=Path, required=True, metavar="CSV", help="T_target_camera over time")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--target-poses", type=Path, metavar="CSV", help="T_target_camera over time")
+    target.add_argument("--pictures", type=Path, metavar="FOLDER", help="of the board, named by their times")
+    parser.add_argument("--board", type=Path, metavar="JSON", help="description of the board, with --pictures")
+    parser.add_argument("--intrinsics", type=Path, metavar="JSON", help="the camera's lens, with --pictures")
     parser.add_argument(
         "--eye-to-hand",
         action="store_true",
@@ -63,7 +77,7 @@ def run(options: Namespace) -> Outcome:
     for option, path in (("--out", options.out), ("--picture", options.picture)):
         if path is not None and path.is_dir():
             raise BadInputError(f"{option} {path}: is a folder; name a file in it")
-    robot, target = read_pose_file(options.robot_poses), read_pose_file(options.target_poses)
+    robot, target, inputs = _read(options)
     for file in (robot, target):
         for note in file.notes:
             print(f"{file.path}: {note}")
@@ -84,13 +98,39 @@ def run(options: Namespace) -> Outcome:
         if not options.force:
             print("nothing was written; --force keeps it all the same", file=sys.stderr)
             return Outcome(passed=False)
-    result = sealed(HandEyeResult, _values(found, robot, target, options))
+    result = sealed(HandEyeResult, _values(found, inputs, options.camera))
     if options.out is not None:
         print(f"calibration {options.out}: sha256 {write_result(options.out, result)[:12]}")
     if picture is not None:
         draw_hand_eye(picture, found)
         print(f"picture {picture}")
     return Outcome(passed=True, document=document(result))
+
+
+def _read(options: Namespace) -> tuple[PoseFile, PoseFile, dict[str, str]]:
+    """Return the poses of arm and target, and the SHA-256 of all that they come from."""
+    given = {"--board": options.board, "--intrinsics": options.intrinsics}
+    for option, path in given.items():
+        if (path is None) != (options.pictures is None):
+            what = "missing; --pictures needs it" if path is None else "given without --pictures; leave it out"
+            raise BadInputError(f"{option}: {what}")
+    robot = read_pose_file(options.robot_poses)
+    inputs = {"robot_poses": robot.sha256}
+    if options.pictures is None:
+        target = read_pose_file(options.target_poses)
+        return robot, target, {**inputs, "target_poses": target.sha256}
+    board = Board.read(options.board)
+    lens, data = read_result(options.intrinsics, IntrinsicsResult)
+    session = options.out.with_name(f"{options.out.stem}_session") if options.out else None
+    store = ViewsFile(session / "views.jsonl") if session else None
+    with tqdm(unit="picture", disable=None, leave=False) as bar:
+
+        def progress(picture: PictureView) -> None:
+            bar.update()
+
+        target = poses_from_pictures(options.pictures, board, lens.camera, store, progress)
+    inputs |= {"board": board.sha256, "intrinsics": hashlib.sha256(data).hexdigest(), "pictures": target.sha256}
+    return robot, target, inputs
 
 
 def report(found: Calibrated) -> list[str]:
@@ -148,7 +188,7 @@ def _with_progress(seen: Sightings) -> Calibrated:
         return calibrate(seen, progress)
 
 
-def _values(found: Calibrated, robot: PoseFile, target: PoseFile, options: Namespace) -> dict[str, Any]:
+def _values(found: Calibrated, inputs: dict[str, str], camera: str | None) -> dict[str, Any]:
     """Return the values of the calibration file."""
     estimate, half, judged = found.fit.estimate, found.uncertainty.half_width, found.held_out
     X_name, Y_name = _FILES[found.seen.inverted]
@@ -160,9 +200,9 @@ def _values(found: Calibrated, robot: PoseFile, target: PoseFile, options: Names
     if found.fit.free[12]:
         intervals["time_offset_s"] = (estimate.offset_s - half[12], estimate.offset_s + half[12])
     return {
-        "inputs": {"robot_poses": robot.sha256, "target_poses": target.sha256},
+        "inputs": inputs,
         "setup": "eye-to-hand" if found.seen.inverted else "eye-in-hand",
-        "camera": options.camera,
+        "camera": camera,
         X_name: estimate.X.tolist(),
         Y_name: estimate.Y.tolist(),
         "time_offset_s": estimate.offset_s,

@@ -102,7 +102,7 @@ def calibrate(seen: Sightings, progress: Progress = lambda done, total, doing: N
         diversity=diversity,
         curve=curve,
         failures=failures,
-        warnings=_warnings(fit, sure, curve, diversity),
+        warnings=_warnings(fit, sure, judged, curve, diversity),
     )
 
 
@@ -185,12 +185,22 @@ def _failures(fit: Fit, sure: Uncertainty, judged: HeldOut, diversity: Diversity
     return tuple(found)
 
 
-def _warnings(fit: Fit, sure: Uncertainty, curve: OffsetCurve | None, diversity: Diversity) -> tuple[str, ...]:
+def _longest_run(flags: NDArray[np.bool_]) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def _warnings(
+    fit: Fit, sure: Uncertainty, judged: HeldOut, curve: OffsetCurve | None, diversity: Diversity
+) -> tuple[str, ...]:
     found = list(diversity.advice())
     if curve is not None and curve.best < 0.5:
         found.append(f"angular speeds correlate by {curve.best:.2f} only: turn faster, so that the time offset is sure")
     if fit.inlier.mean() < 0.8:
         found.append(f"{100 * (1 - fit.inlier.mean()):.0f} % of the sightings are outliers: light, blur or the board?")
+    run = _longest_run(~judged.inlier)
+    if run > max(10, 0.05 * len(judged.inlier)):
+        found.append(f"{run} sightings in a row are outliers: did the target, or the camera, move?")
     if sure.blocks < 10:
         found.append(f"the intervals rest on {sure.blocks} independent stretches only: record longer, or more stills")
     return tuple(found)

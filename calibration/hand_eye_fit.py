@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, f
 
 from calibration.hand_eye_model import PARAMETERS, HandEye, jacobian, residuals
-from calibration.hand_eye_noise import DEGREES_OF_FREEDOM, NoiseModel
+from calibration.hand_eye_noise import NoiseModel, tails_of
 from calibration.sightings import Sightings
 
 Array = NDArray[np.float64]
-_ROUNDS, _STEPS = 4, 40
+_ROUNDS, _STEPS, _LEAST = 4, 40, 3
 _SETTLED = 1e-2  # of a standard error
 _FAR = 1.0 - 5e-8  # share of Gaussian noise that is nearer than what the fit leaves out; the t weights see to the rest
 _MEDIAN = float(chi2.median(6))
@@ -61,18 +61,24 @@ def fit_hand_eye(seen: Sightings, start: HandEye, inlier: NDArray[np.bool_] | No
     for _ in range(_ROUNDS):
         estimate, noise = _settle(seen, estimate, noise, inlier, free)
         squared = noise.squared_distances(residuals(seen, estimate, noise.centre_m))
-        before, inlier = inlier, squared < outlier_beyond(squared[inlier], _FAR)
-        if (before == inlier).all() or inlier.sum() < 3:
+        near = squared < outlier_beyond(squared[inlier], _FAR)
+        if (near == inlier).all() or near.sum() < _LEAST:
             break
+        inlier = near
     return _finished(seen, estimate, noise, inlier, free)
 
 
 def outlier_beyond(squared: Array, share: float) -> float:
     """Return the squared distance that `share` of Gaussian noise is within, from the distances (n,) of those believed.
 
-    By their median, which tails do not move.
+    By their median, which tails do not move. Few sightings are told apart with less rigour, as Fisher's distribution
+    has it, and a fit to few of them is nearer to these than to others: by the factor (1 + h) / (1 - h), h being the
+    mean leverage.
     """
-    return float(chi2.ppf(share, 6)) * max(float(np.median(squared)), 1e-9) / _MEDIAN
+    values = 6.0 * len(squared)
+    leverage = min(12.0 / values, 0.75)
+    beyond = 6.0 * float(f.ppf(share, 6, max(values - 12.0, 3.0)))
+    return beyond * (1.0 + leverage) / (1.0 - leverage) * max(float(np.median(squared)), 1e-9) / _MEDIAN
 
 
 def _settle(
@@ -109,7 +115,7 @@ def _first_noise(seen: Sightings, start: HandEye, inlier: NDArray[np.bool_]) -> 
     """Return scales from the median sizes of the start's residuals."""
     r = np.abs(residuals(seen, start, np.zeros(3))[inlier])
     sizes = np.repeat([np.median(r[:, :3]), np.median(r[:, 3:])], 3)
-    return NoiseModel(scale=np.maximum(1.5 * sizes, [1e-5] * 3 + [1e-6] * 3))
+    return NoiseModel(scale=np.maximum(1.5 * sizes, [1e-5] * 3 + [1e-6] * 3), tails=tails_of(int(inlier.sum())))
 
 
 def _finished(
@@ -123,7 +129,7 @@ def _finished(
     white_J = jacobian(seen, estimate, noise.centre_m, r[:, :3], arm) / noise.scale[:, None]
     pulled = (white_J.transpose(0, 2, 1) @ white_r[:, :, None])[:, :, 0]
     # the weight falls as a residual grows: d(w r) = w dr - 2 w^2 / (dof + 6) r (r . dr)
-    fall = 2.0 * weights**2 / (DEGREES_OF_FREEDOM + 6.0)
+    fall = 2.0 * weights**2 / (noise.tails + 6.0)
     hessians = weights[:, None, None] * (white_J.transpose(0, 2, 1) @ white_J)
     hessians -= fall[:, None, None] * pulled[:, :, None] * pulled[:, None, :]
     return Fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 from calibration.rotations import crosses
 
 Array = NDArray[np.float64]
-DEGREES_OF_FREEDOM = 5.0
-"""Of the multivariate t distribution: a near and a far board differ in noise by factors, and some poses are worse."""
 _DIMS = 6
+_SHAPE = np.array([1.0, 1.0, 0.3, 0.1, 0.1, 0.2])  # [rad] and [m], of boards some decimetres wide
+_SHAPE_SIGHTINGS = 10.0
 _PRIOR_CENTRE_M = 0.2
 _FLOOR = np.array([1e-7] * 3 + [1e-8] * 3)  # [rad] and [m]: exact data must not divide by zero
+
+
+def tails_of(sightings: int) -> float:
+    """Return the degrees of freedom for a number of sightings.
+
+    5 where there are 20 or more: a near and a far board differ in noise by factors, and some poses are worse. Fewer
+    cannot tell bad poses from good ones, and heavy tails would let the fit go through some of them exactly.
+    """
+    return max(5.0, 100.0 / max(sightings, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +34,11 @@ class NoiseModel:
         scale: per component (6,): rotation about the image's axes and the optical one [rad], position of the centre
             across and along the optical axis [m].
         centre_m: the point of the target (3,) where errors of rotation and of position are least coupled.
+        tails: degrees of freedom of the t distribution, see `tails_of`.
     """
 
     scale: Array
+    tails: float
     centre_m: Array = field(default_factory=lambda: np.zeros(3))
 
     def squared_distances(self, residuals: Array) -> Array:
@@ -37,13 +48,14 @@ class NoiseModel:
 
     def weights(self, squared: Array) -> Array:
         """Return the weights (n,) of sightings at squared distances (n,)."""
-        return (DEGREES_OF_FREEDOM + _DIMS) / (DEGREES_OF_FREEDOM + squared)
+        return (self.tails + _DIMS) / (self.tails + squared)
 
     def rescaled(self, residuals: Array, weights: Array, freedom: float) -> NoiseModel:
         """Return the model after one step of expectation maximisation.
 
         Lange, Little and Taylor, "Robust statistical modeling using the t distribution", 1989, section 3. The two axes
-        across the image share their scales, so that ten poses are enough to learn four numbers.
+        across the image share their scales, and a shape as boards have it counts as ten sightings: few poses cannot
+        tell the scales apart, and would let one of them fall to nothing.
 
         Args:
             residuals: (n, 6) about this model's centre.
@@ -54,7 +66,9 @@ class NoiseModel:
         variance = (weights[:, None] * residuals**2).sum(axis=0) / (inliers * freedom)
         variance[0:2] = variance[0:2].mean()
         variance[3:5] = variance[3:5].mean()
-        return NoiseModel(scale=np.maximum(np.sqrt(variance), _FLOOR), centre_m=self.centre_m)
+        usual = _SHAPE**2 * (variance / _SHAPE**2).mean()
+        variance = (inliers * variance + _SHAPE_SIGHTINGS * usual) / (inliers + _SHAPE_SIGHTINGS)
+        return replace(self, scale=np.maximum(np.sqrt(variance), _FLOOR))
 
     def recentred(self, residuals: Array, weights: Array, R_camera_target: Array) -> NoiseModel:
         """Return the model about the point whose position varies least.
@@ -68,4 +82,4 @@ class NoiseModel:
         right = np.einsum("n,nij,ni->j", weights, lever, wanted)
         # a prior of 0.2 m about where we are, for residuals that say nothing
         step = np.linalg.solve(normal + np.eye(3) / _PRIOR_CENTRE_M**2, right - self.centre_m / _PRIOR_CENTRE_M**2)
-        return NoiseModel(scale=self.scale, centre_m=self.centre_m + step)
+        return replace(self, centre_m=self.centre_m + step)

@@ -24,7 +24,7 @@ def draw_hand_eye(path: Path, found: Calibrated) -> None:
     Raises:
         BadInputError: it cannot be written.
     """
-    figure = Figure(figsize=(12.5, 4.0), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12.5, 4.0), dpi=90, layout="constrained")
     grid = figure.add_gridspec(2, 3)
     over_time = [figure.add_subplot(grid[row, :2]) for row in (0, 1)]
     aside = figure.add_subplot(grid[:, 2])

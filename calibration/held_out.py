@@ -81,4 +81,6 @@ def inliers(seen: Sightings, fit: Fit) -> NDArray[np.bool_]:
     """Return which sightings (n,) lie within what 99 % of Gaussian noise of the fit's size would."""
     believed = fit.noise.squared_distances(fit.residuals[fit.inlier])
     r = residuals(seen, fit.estimate, fit.noise.centre_m)
+    if not len(believed):
+        return np.zeros(len(seen), bool)
     return fit.noise.squared_distances(r) <= outlier_beyond(believed, 0.99)

@@ -76,8 +76,8 @@ class Diversity:
             direction = ", ".join(f"{value:.2f}" for value in self.main_axis)
             raise CalibrationRefusedError(
                 f"one rotation axis: the hand turned about ({direction}) of the {self.frame} alone ({second:.2f} "
-                f"degrees across it; allowed {_ONE_AXIS_DEG:g} or more), which leaves the camera's position along it unknown; "
-                f"rotate more about {others}"
+                f"degrees across it; allowed {_ONE_AXIS_DEG:g} or more), which leaves the camera's position along "
+                f"it unknown; rotate more about {others}"
             )
 
 

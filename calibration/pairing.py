@@ -7,15 +7,16 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from calibration.pose_file import PoseFile
-from calibration.pose_track import PoseTrack
+from calibration.pose_track import Motion, PoseTrack
 from calibration.sightings import Sightings, homogeneous, still_arm
 from robot.errors import BadInputError
 
 Array = NDArray[np.float64]
 _SAME_S = 2e-3
 _SPARSE_S = 0.2
-_JUMP_DEG, _JUMP_M = 3.0, 0.02
+_LEVER_M = 0.6  # a turn of 1 rad, half of it in the quaternion, counts as 0.3 m
 _SLOW_TARGET_S = 0.4
+_REST_RAD_S, _REST_M_S = 0.02, 0.005
 _MOST = 6000
 
 
@@ -52,11 +53,11 @@ def pair(robot: PoseFile, target: PoseFile, *, beside: bool = False) -> tuple[Si
             f"not at the times of {target.path.name} as stills are; record faster, or give both files the same times"
         )
     track = PoseTrack(robot.t_s, robot.position_m, robot.quat_xyzw)
-    if float(np.median(np.diff(target.t_s))) > _SLOW_TARGET_S:
-        inside = track.covers(target.t_s)
-        notes = ("target poses too far apart to look for a time offset; taken as stills",)
+    inside = track.covers(target.t_s)
+    arm = track.at(target.t_s[inside])
+    if inside.any() and float(np.median(np.diff(target.t_s))) > _SLOW_TARGET_S and _rests(arm):
+        notes = ("the arm stood still at the target's times: taken as stills, without a time offset",)
         seen = _sightings(target, inside, beside=beside)
-        arm = track.at(seen.t_s)
         return seen.with_stills(still_arm(homogeneous(arm.R, arm.p))), notes
     kept = np.ones(len(target), bool)
     if len(target) > _MOST:
@@ -89,8 +90,17 @@ def _nearest(t: Array, at: Array) -> NDArray[np.intp]:
     return np.where(at - t[after - 1] < t[after] - at, after - 1, after)
 
 
+def _rests(arm: Motion) -> bool:
+    """Whether an arm stands still at most of some times."""
+    turning, moving = np.linalg.norm(arm.omega, axis=1), np.linalg.norm(arm.v, axis=1)
+    return bool(np.median(turning) < _REST_RAD_S and np.median(moving) < _REST_M_S)
+
+
 def _jumps(robot: PoseFile) -> bool:
-    """Whether the arm moves so far from row to row that nobody can say what was in between."""
-    turned = (Rotation.from_quat(robot.quat_xyzw[:-1]).inv() * Rotation.from_quat(robot.quat_xyzw[1:])).magnitude()
-    moved = np.linalg.norm(np.diff(robot.position_m, axis=0), axis=1)
-    return bool(np.rad2deg(np.median(turned)) > _JUMP_DEG or np.median(moved) > _JUMP_M)
+    """Whether the arm's poses lie as far from the middle of their neighbours as these lie apart: no motion does."""
+    way = np.concatenate([robot.position_m, _LEVER_M * robot.quat_xyzw], axis=1)
+    if len(way) < 3:
+        return True
+    aside = np.linalg.norm(way[1:-1] - 0.5 * (way[:-2] + way[2:]), axis=1)
+    along = np.linalg.norm(way[2:] - way[:-2], axis=1)
+    return bool(np.median(aside) > 0.25 * np.median(along))

@@ -88,7 +88,7 @@ def read_pose_file(path: Path) -> PoseFile:
         path=path,
         t_s=table[:, 0],
         position_m=table[:, 1:4],
-        quat_xyzw=_one_sign(table[:, 4:]),
+        quat_xyzw=one_sign(table[:, 4:]),
         sha256=hashlib.sha256(data).hexdigest(),
         notes=notes,
     )
@@ -150,8 +150,11 @@ def _left_out(what: str, count: int) -> tuple[str, ...]:
     return (f"{count} {what}",) if count else ()
 
 
-def _one_sign(quat_xyzw: Array) -> Array:
-    """Flip signs so that neighbours lie on one side: q and -q are one rotation, but not to an interpolation."""
+def one_sign(quat_xyzw: Array) -> Array:
+    """Return quaternions (n, 4) with signs flipped so that neighbours lie on one side.
+
+    q and -q are one rotation, but not to an interpolation.
+    """
     flips = np.where((quat_xyzw[1:] * quat_xyzw[:-1]).sum(axis=1) < 0.0, -1.0, 1.0)
     signs = np.concatenate([[1.0], np.cumprod(flips)])
     same: Array = quat_xyzw * signs[:, None]

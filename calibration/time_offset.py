@@ -91,16 +91,17 @@ def _plausible(t: Array, quat: Array, fastest: float) -> NDArray[np.bool_]:
     rotation = Rotation.from_quat(quat)
     angles = [(rotation[:-k].inv() * rotation[k:]).magnitude() for k in range(1, reach + 1)]
     spans = [t[k:] - t[:-k] for k in range(1, reach + 1)]
-    noise = float(np.median(angles[0])) + np.deg2rad(1.0)
+    # where half of the poses are wrong, three in four neighbours differ by what is no noise
+    noise = 2.0 * float(np.quantile(angles[0], 0.15)) + np.deg2rad(1.0)
     votes, voters = np.zeros(n), np.zeros(n)
     for k, (angle, span) in enumerate(zip(angles, spans, strict=True), 1):
         near = (span < 1.0).astype(float)
-        agree = near * (angle < 1.3 * fastest * span + 2.0 * noise)
+        agree = near * (angle < 1.3 * fastest * span + noise)
         votes[:-k] += agree
         votes[k:] += agree
         voters[:-k] += near
         voters[k:] += near
-    return votes >= 0.4 * np.maximum(voters, 1.0)
+    return votes >= 0.3 * np.maximum(voters, 1.0)
 
 
 def _speeds(t: Array, quat: Array) -> Array:

@@ -13,6 +13,7 @@ from policy.manifest_file import read_manifest
 from policy.weights_file import final_weights, read_weights
 from policy.wilson import wilson95
 from robot.config import SimulatedArmConfig
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
 from robot.simulation.layout import Split
 from teleop.evaluation import evaluate
@@ -23,7 +24,7 @@ def main() -> int:
     """Run the layouts in lock-step, without a person, and print the rate."""
     args = _parser().read()
     station = args.station.station
-    if not isinstance(station.arm, SimulatedArmConfig):
+    if not isinstance(station.arm, (SimulatedArmConfig, GymnasiumArmConfig)):
         raise BadInputError(f"station {args.station.path}: only a simulated station can be evaluated; name one")
     manifest, _ = read_manifest(args.station.bundle_path)
     path, weights, version = _weights(args.controller, args.weights, args.run), None, None

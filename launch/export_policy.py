@@ -9,10 +9,13 @@ from pathlib import Path
 
 from environment import cli
 
-from perception.config import SimulatedCameraConfig
+from perception.config import EnvironmentCameraConfig, LiveCameraConfig
 from policy.bundle import load_bundle
-from policy.manifest import CameraInput
+from policy.manifest import CameraInput, ProprioInput
+from policy.observation_history import MAX_TICKS, HistoryTicks
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
+from teleop.environment_parts import environment_keys
 from teleop.nominal_calibration import nominal_calibration
 
 _EXAMPLES = [
@@ -39,40 +42,68 @@ def main() -> int:
 
 def clone(words: Sequence[str]) -> int:
     """Write the bundle of a checkpoint of train_base_policy.py, finished or not."""
-    parser = cli.script("Exports a checkpoint of train_base_policy.py clone, finished or not.", [_EXAMPLES[0]])
+    parser = cli.script(
+        "Exports a checkpoint of train_base_policy.py clone, finished or not.",
+        [_EXAMPLES[0], f"{_EXAMPLES[0]} --proprio-ticks 4"],
+    )
     parser.prog = "export_policy.py clone"
     parser.add_argument("checkpoint", type=Path, help="safetensors file")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    ticks = range(1, MAX_TICKS + 1)
+    for name, what in (("features", "features"), ("proprio", "proprioception")):
+        said = f"ticks of {what} that a residual on it sees, 1 to {MAX_TICKS} (default 1)"
+        parser.add_argument(f"--{name}-ticks", type=int, choices=ticks, default=1, metavar="N", help=said)
     args = parser.read(words)
     if not args.checkpoint.is_file():
         raise BadInputError(f"checkpoint {args.checkpoint}: no such file; train_base_policy.py clone writes one")
 
     from policy.cloning_export import export_checkpoint  # torch takes seconds to load
 
-    return _finish(args.out, args.json, export_checkpoint(args.checkpoint, args.out))
+    history = HistoryTicks(features_ticks=args.features_ticks, proprio_ticks=args.proprio_ticks)
+    known = export_checkpoint(args.checkpoint, args.out, history if history.longest > 1 else None)
+    return _finish(args.out, args.json, known)
 
 
 def blank(words: Sequence[str]) -> int:
     """Write a policy that holds still, with which demonstrations can be recorded on a new station."""
     parser = cli.script(
         "Exports a policy that holds still, for a station that has no policy yet: with it, its demonstrations\n"
-        "can be recorded. Its actions are TCP deltas x, y, z, yaw and an open or closed gripper.",
-        [_EXAMPLES[1], f"{_EXAMPLES[1]} --policy.bundle anything   # which need not exist"],
+        "can be recorded. Its actions are TCP deltas x, y, z, yaw and an open or closed gripper; for a Gymnasium\n"
+        "environment they are what the environment's own actions move.",
+        [
+            _EXAMPLES[1],
+            f"{_EXAMPLES[1]} --policy.bundle anything   # which need not exist",
+            f"{_EXAMPLES[1]} --encode-of policy/bundles/sim_place   # to learn from scratch, learner.method rlpd",
+        ],
         station=True,
     )
     parser.prog = "export_policy.py blank"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bundle")
+    parser.add_argument(
+        "--encode-of", type=Path, metavar="DIR", help="bundle whose features it shows and whose actions it takes"
+    )
     args = parser.read(words)
     station = args.station.station
-    cameras = [
-        CameraInput(name=camera.name, height=camera.image_size[0], width=camera.image_size[1])
-        for camera in station.camera
-        if isinstance(camera, SimulatedCameraConfig)
-    ]
-    if not cameras:
-        raise BadInputError(f"station {args.station.path}: its cameras play a recording, nobody can drive its arm")
+    encode_of = load_bundle(args.encode_of, "cpu") if args.encode_of is not None else None
+    cameras = []
+    for camera in station.camera:
+        if isinstance(camera, LiveCameraConfig):
+            height, width = camera.image_size
+            cameras.append(CameraInput(name=camera.name, height=height, width=width, crop=camera.crop))
+        elif isinstance(camera, EnvironmentCameraConfig):
+            cameras.append(CameraInput(name=camera.name, height=camera.height, width=camera.width))
 
-    from policy.blank_bundle import write_blank_bundle  # needs onnx, which only export does
+    from policy.blank_bundle import PROPRIO, actuations, tcp_steps, write_blank_bundle  # needs onnx, only export does
+
+    widths = {"gripper_open_m": station.safety.gripper_max_m, "gripper_closed_m": station.safety.gripper_min_m}
+    action, proprio = tcp_steps(**widths), list(PROPRIO)
+    if isinstance(station.arm, GymnasiumArmConfig):
+        keys = environment_keys(args.station, station.arm)
+        proprio = [ProprioInput(key=key, size=size) for key, size in keys.proprio.items()]
+        dims = keys.motion_dims
+        action = actuations(keys.actuators) if dims is None else tcp_steps(dims, **widths)
+    elif not cameras:
+        raise BadInputError(f"station {args.station.path}: its cameras play a recording, nobody can drive its arm")
 
     write_blank_bundle(
         args.out,
@@ -80,8 +111,10 @@ def blank(words: Sequence[str]) -> int:
         rate_hz=station.loop.rate_hz,
         cameras=cameras,
         calibration=nominal_calibration(station),
-        gripper_open_m=station.safety.gripper_max_m,
-        gripper_closed_m=station.safety.gripper_min_m,
+        action=action,
+        proprio=proprio,
+        encode_of=encode_of,
+        **widths,
     )
     return _finish(args.out, args.json, {"training": "none, holds still"})
 

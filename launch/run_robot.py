@@ -17,6 +17,7 @@ from policy.weights_file import read_weights, weights_of_version
 from robot.clock import VirtualClock, WallClock
 from robot.config import RecordedArmConfig
 from robot.errors import BadInputError, HardwareError
+from robot.franka_config import FrankaArmConfig
 from robot.recording import Recording
 from teleop.inject import HELP as INJECT_HELP
 from teleop.inject import read_fault
@@ -48,7 +49,8 @@ def main() -> int:
         recorded=tuple(unseen(recording, manifest.training)) if recording else (),
         faults=tuple(map(read_fault, args.inject)),
     )
-    clock = WallClock() if args.real_time or by_hand else VirtualClock()
+    real_time = args.real_time or by_hand or isinstance(station.arm, FrankaArmConfig)
+    clock = WallClock() if real_time else VirtualClock()
     with Run(args.station, clock, options, recording=recording) as run:
         first = run.folder.next_episode()
         total = args.episodes or (None if by_hand else _EPISODES)
@@ -96,6 +98,7 @@ def _parser() -> cli.ScriptParser:
             "run_robot.py launch/stations/sim_place.toml --weights runs/learner/weights.safetensors --operator none",
             "run_robot.py launch/stations/sim_place.toml --out runs/today --resume --weights 41",
             "run_robot.py launch/stations/sim_place.toml --real-time --inject camera-kill:wrist@3",
+            "run_robot.py launch/stations/franka_sim.toml --episodes 3",
             "run_robot.py launch/stations/bridge_recorded.toml --recording bridge_real_robot.h5 --json bridge.json",
         ],
         station=True,
@@ -114,7 +117,9 @@ def _parser() -> cli.ScriptParser:
         help=f"how many (default {_EPISODES}; until you close the window; all unseen episodes of a recording)",
     )
     parser.add_argument("--seed", type=cli.seed, default=0, help="of layouts, exploration and the simulated person")
-    parser.add_argument("--real-time", action="store_true", help="wall clock instead of lock-step")
+    parser.add_argument(
+        "--real-time", action="store_true", help="wall clock instead of lock-step; a Franka has no other"
+    )
     parser.add_argument(
         "--learner",
         metavar="ENDPOINT",

@@ -102,6 +102,6 @@ printf unfinished >"$stamp"
 say "2/2 installing about $(grep -c == constraints.txt) packages; this takes a minute or two the first time"
 pip_install setuptools
 # without isolation, so that the build uses the setuptools of constraints.txt and no other
-pip_install --no-build-isolation -e '.[simulation,learner,calibration,dev]'
+pip_install --no-build-isolation -e '.[simulation,gymnasium,franka,realsense,calibration,learner,dev]'
 fingerprint >"$stamp"
 say "done in $((SECONDS - begun)) s"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains a base policy: `clone` from demonstrations of a station, `bridge` from a recording of a real robot."""
+"""Trains a base policy: `clone` and `state` from demonstrations, `bridge` from a recording of a real robot."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from teleop.nominal_calibration import nominal_calibration
 _EXAMPLES = [
     "train_base_policy.py clone launch/stations/sim_place.toml --demos runs/demos runs/pushed --out runs/base",
     "train_base_policy.py bridge --recording bridge_real_robot.h5 --out runs/bridge",
+    "train_base_policy.py state --demos runs/push_demos --episodes 12 --out runs/panda_push",
 ]
 
 
@@ -30,8 +31,10 @@ def main() -> int:
         return clone(words[1:])
     if words[:1] == ["bridge"]:
         return bridge(words[1:])
-    parser = cli.script(f"{__doc__}\n\n`clone --help` and `bridge --help` tell more.", _EXAMPLES)
-    parser.add_argument("what", choices=["clone", "bridge"])
+    if words[:1] == ["state"]:
+        return state(words[1:])
+    parser = cli.script(f"{__doc__}\n\n`clone --help`, `state --help` and `bridge --help` tell more.", _EXAMPLES)
+    parser.add_argument("what", choices=["clone", "state", "bridge"])
     parser.read(words[:1])
     return cli.OK
 
@@ -87,6 +90,44 @@ def clone(words: Sequence[str]) -> int:
         f"{figures['validation_release_mm']:.1f} mm (median), actions by {figures['validation_action']:.3f}"
     )
     return _finish(args.out, args.json, {**figures, "checkpoint": checkpoint})
+
+
+def state(words: Sequence[str]) -> int:
+    """Behaviour cloning without images; it takes some seconds."""
+    parser = cli.script(
+        "Trains a policy without images, on demonstrations (record_demos.py) of a station without cameras.",
+        [_EXAMPLES[2]],
+    )
+    parser.prog = "train_base_policy.py state"
+    parser.add_argument("--demos", type=Path, nargs="+", required=True, metavar="DIR", help="runs or episodes folders")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder of the bundle")
+    parser.add_argument("--episodes", type=cli.count, metavar="N", help="take only the first N (default all)")
+    parser.add_argument("--updates", type=cli.count, default=2000, metavar="N", help="gradient steps (default 2000)")
+    parser.add_argument("--seed", type=cli.seed, default=0, help="of the network and of what is drawn")
+    args = parser.read(words)
+    folders = [cli.episodes_folder(folder) for folder in args.demos]
+    check_target(args.out)
+    cli.check_writable(args.out / "manifest.json", "--out")
+
+    import torch  # takes seconds to load
+
+    from policy.state_cloning import clone_states
+
+    torch.set_num_threads(1)
+    with tqdm(unit="update", disable=None) as bar:
+
+        def progress(done: int, total: int, doing: str) -> None:
+            bar.total = total
+            bar.set_description(doing, refresh=False)
+            bar.update(done - bar.n)
+
+        figures = clone_states(
+            folders, args.out, episodes=args.episodes, updates=args.updates, seed=args.seed, progress=progress
+        )
+    print(
+        f"{figures['episodes']} demonstrations, actions missed by {figures['validation_action']:.3f} on one kept back"
+    )
+    return _finish(args.out, args.json, figures)
 
 
 def bridge(words: Sequence[str]) -> int:

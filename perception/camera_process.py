@@ -11,16 +11,26 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated, Protocol
 
 from pydantic import Field
 
-from perception.config import PatternCameraConfig, SimulatedCameraConfig
+from perception.config import (
+    LiveCamera,
+    PatternCameraConfig,
+    PlaybackCameraConfig,
+    RealSenseCameraConfig,
+    SimulatedCameraConfig,
+    UvcCameraConfig,
+)
 from perception.faulty_source import FaultySource
 from perception.frame_publisher import FramePublisher, Speaker
 from perception.frame_ring import FrameLayout, FrameRing
 from perception.frame_source import FrameSource
 from perception.pattern_source import PatternSource
+from perception.realsense_source import RealSenseSource
+from perception.uvc_source import UvcSource
 from robot.clock import Clock, WallClock
 from robot.errors import HardwareError
 from robot.realtime import without_collections
@@ -40,17 +50,24 @@ class CameraProcessConfig(Strict):
         seed: of what a simulated or pattern camera draws, and of injected faults.
         usable_s: how old a frame may be and still be chosen; so long they are kept [s].
         scene: that a simulated camera looks at.
+        depth: its depth is wanted, recorded or not.
     """
 
-    camera: Annotated[PatternCameraConfig | SimulatedCameraConfig, Field(discriminator="kind")]
+    camera: Annotated[LiveCamera, Field(discriminator="kind")]
     seed: Annotated[int, Field(ge=0)] = 0
     usable_s: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     scene: SceneName = "place"
+    depth: bool = False
+
+    @property
+    def keeps_depth(self) -> bool:
+        """Whether depth is published."""
+        return self.depth or self.camera.depth_stream
 
     @property
     def layout(self) -> FrameLayout:
         """Of the ring that it publishes to."""
-        return FrameLayout.of(self.camera, usable_s=self.usable_s)
+        return FrameLayout.of(self.camera, usable_s=self.usable_s, depth=self.keeps_depth)
 
 
 class Watch(Protocol):
@@ -111,6 +128,14 @@ def make_source(config: CameraProcessConfig, world: int | None) -> FrameSource:
     match config.camera:
         case PatternCameraConfig():
             return PatternSource(config.camera, seed=config.seed)
+        case RealSenseCameraConfig():
+            return RealSenseSource(config.camera, depth=config.keeps_depth)
+        case UvcCameraConfig():
+            return UvcSource(config.camera)
+        case PlaybackCameraConfig():
+            from perception.playback_source import PlaybackSource  # needs h5py, which takes its time
+
+            return PlaybackSource(config.camera, Path(config.camera.file))
         case SimulatedCameraConfig():
             if world is None:
                 raise HardwareError("is simulated and was given no world (--world)")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from robot.strict import Strict
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector = tuple[Finite, Finite, Finite]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Crop = tuple[Share, Share, Share, Share]  # left, top, right and bottom edge as shares of width and height
+Colour = Literal["rgb", "bgr"]
+_ROUNDING_PX = 1e-6
+
+
+def check_crop(crop: Crop) -> Crop:
+    """Refuse a window without an area, with ValueError."""
+    left, top, right, bottom = crop
+    if not (left < right and top < bottom):
+        raise ValueError(f"crop is {crop}; it is left, top, right, bottom, so that left < right and top < bottom")
+    return crop
 
 
 class Bump(Strict):
@@ -30,8 +42,10 @@ class ImageSize(Strict):
 class LiveCameraConfig(Strict):
     """What every camera has that takes pictures now, as opposed to playing recorded ones.
 
-    `height` and `width` are the device's own. `image` is what the policy gets of it, cut to its aspect ratio about the
-    middle and averaged down; left out, the pictures as they are. `latency_s` is the calibrated delay from capture to
+    `height` and `width` are the device's own. `image` is the size of what the policy gets of it, averaged down from the
+    window `crop` (left, top, right, bottom as shares of the picture); without `crop`, from the largest window about the
+    middle of the aspect ratio of `image`. Left out, both are as the bundle wants them; without a bundle that says,
+    the pictures as they are. `latency_s` is the calibrated delay from capture to
     arrival and `latency_uncertainty_s` its standard deviation; with a device clock the latter is measured instead.
     A device that gives nothing usable for `reconnect_s` is opened anew. `stream` says how its full-size pictures are
     recorded beside the policy's images, `depth_stream` whether its depth is.
@@ -45,6 +59,7 @@ class LiveCameraConfig(Strict):
     latency_uncertainty_s: Annotated[float, Field(ge=0.0, le=0.1)] = 0.005
     reconnect_s: Annotated[float, Field(ge=0.1, le=60.0)] = 1.0
     image: ImageSize | None = None
+    crop: Annotated[Crop, AfterValidator(check_crop)] | None = None
     stream: Literal["none", "jpeg", "lossless"] = "none"
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
     depth_stream: bool = False
@@ -52,15 +67,21 @@ class LiveCameraConfig(Strict):
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) of the images that the policy gets [px]."""
-        return (self.image.height, self.image.width) if self.image else (self.height, self.width)
+        if self.image:
+            return self.image.height, self.image.width
+        left, top, right, bottom = self.crop or (0.0, 0.0, 1.0, 1.0)
+        return max(1, int((bottom - top) * self.height)), max(1, int((right - left) * self.width))
 
     @model_validator(mode="after")
     def _image_fits(self) -> Self:
         height, width = self.image_size
-        if height > self.height or width > self.width:
+        left, top, right, bottom = self.crop or (0.0, 0.0, 1.0, 1.0)
+        most_height, most_width = (bottom - top) * self.height, (right - left) * self.width
+        if height > most_height + _ROUNDING_PX or width > most_width + _ROUNDING_PX:
+            cut = "" if self.crop is None else f", cut to {most_height:g}x{most_width:g}"
             raise ValueError(
-                f"camera {self.name!r}: image is {height}x{width}, more than the camera's {self.height}x{self.width};"
-                " make it smaller"
+                f"camera {self.name!r}: image is {height}x{width}, more than the camera's {self.height}x{self.width}"
+                f"{cut}; make it smaller"
             )
         return self
 
@@ -98,8 +119,88 @@ class PatternCameraConfig(LiveCameraConfig):
     depth_stream: Literal[False] = False
 
 
+class PinnedCameraConfig(LiveCameraConfig):
+    """What a real camera has set, so that a policy sees pictures like those it was trained on.
+
+    `exposure_us` and `gain` (the device's own scale) are pinned together, or `auto_exposure` says that the device may
+    change them, and with them how bright, blurred and delayed its pictures are. Left out, `white_balance_k` is the
+    device's to choose. `stamps` says what the time of a frame is taken from: see docs/cameras.md.
+    """
+
+    auto_exposure: bool = False
+    exposure_us: Annotated[float, Field(ge=1.0, le=1e6)] | None = None
+    gain: Annotated[float, Field(ge=0.0, le=1e4)] | None = None
+    white_balance_k: Annotated[float, Field(ge=1000.0, le=20000.0)] | None = None
+
+    @model_validator(mode="after")
+    def _exposure_is_decided(self) -> Self:
+        pinned = self.exposure_us is not None, self.gain is not None
+        if self.auto_exposure and any(pinned):
+            raise ValueError(f"camera {self.name!r}: exposure_us or gain beside auto_exposure; leave one of them out")
+        if not self.auto_exposure and not all(pinned):
+            raise ValueError(
+                f"camera {self.name!r}: exposure is not pinned; give exposure_us and gain, or say auto_exposure = true"
+            )
+        return self
+
+
+class RealSenseCameraConfig(PinnedCameraConfig):
+    """An Intel RealSense of the D400 family by its serial number: colour, and depth aligned to it where it is wanted.
+
+    `depth_exposure_us` and `depth_gain` pin the depth sensor where it is one of its own; left out, it is automatic.
+    `hardware_sync` is the device's inter-camera mode: one camera of a rig is `master`, the others `slave` or
+    `full_slave` (colour too, D455 and alike). `stamps`: `hardware`, the device's own clock; `global`, the SDK's
+    estimate on the host's; `arrival` where the host's kernel gives no metadata.
+    """
+
+    kind: Literal["realsense"]
+    serial: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{4,32}$")]
+    depth_exposure_us: Annotated[float, Field(ge=1.0, le=1e6)] | None = None
+    depth_gain: Annotated[float, Field(ge=0.0, le=1e4)] | None = None
+    hardware_sync: Literal["off", "master", "slave", "full_slave"] = "off"
+    stamps: Literal["hardware", "global", "arrival"] = "hardware"
+
+
+class UvcCameraConfig(PinnedCameraConfig):
+    """A USB camera by Video4Linux. `device` is best given as its `/dev/v4l/by-id/...` name, which survives replugging.
+
+    `stamps`: `driver`, when the kernel had the frame's first bytes; `arrival`, when this process had all of it. It
+    has no depth.
+    """
+
+    kind: Literal["uvc"]
+    device: Annotated[str, Field(pattern=r"^/dev/[A-Za-z0-9/._:+-]+$")]
+    pixels: Literal["mjpeg", "yuyv"] = "mjpeg"
+    stamps: Literal["driver", "arrival"] = "driver"
+    depth_stream: Literal[False] = False
+
+
+class PlaybackCameraConfig(LiveCameraConfig):
+    """A camera that plays a file in real time, beside any arm: a video, or one camera of an episode of ours.
+
+    `file` is relative to the station file. `view` is the camera's name in an episode (`.h5`), and empty for a video.
+    Frames come at the distances of the file's own times; at the end it begins anew, unless `repeat` is false: then the
+    camera falls silent, as one that is unplugged. It has no depth.
+    """
+
+    kind: Literal["playback"]
+    file: Annotated[str, Field(min_length=1)]
+    view: Annotated[str, Field(pattern=r"^([a-z][a-z0-9_]{0,31})?$")] = ""
+    repeat: bool = True
+    depth_stream: Literal[False] = False
+
+
+class EnvironmentCameraConfig(Strict):
+    """What a Gymnasium environment renders, cut and averaged down to `height` and `width`; it has one such view."""
+
+    kind: Literal["gymnasium"]
+    name: Name
+    height: Annotated[int, Field(ge=8, le=2160)]
+    width: Annotated[int, Field(ge=8, le=3840)]
+
+
 class RecordedCameraConfig(Strict):
-    """A camera that plays one view of a recording."""
+    """A camera that plays one view of a recording, in step with the recorded arm."""
 
     kind: Literal["recorded"]
     name: Name
@@ -107,8 +208,12 @@ class RecordedCameraConfig(Strict):
     latency_s: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
 
 
+LiveCamera = (  # each has a driver, which `perception/camera_process.py` runs
+    SimulatedCameraConfig | PatternCameraConfig | RealSenseCameraConfig | UvcCameraConfig | PlaybackCameraConfig
+)
 CameraConfig = Annotated[
-    SimulatedCameraConfig | PatternCameraConfig | RecordedCameraConfig, Field(discriminator="kind")
+    LiveCamera | RecordedCameraConfig | EnvironmentCameraConfig,
+    Field(discriminator="kind"),
 ]
 
 

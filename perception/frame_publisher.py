@@ -91,7 +91,8 @@ class FramePublisher:
             arrived_s=frame.arrived_s,
             uncertainty_s=taken.uncertainty_s,
         )
-        self._ring.publish(stamp, policy_image(frame.rgb, self._camera.image_size), frame.rgb, depth_m)
+        image = policy_image(frame.rgb, self._camera.image_size, self._camera.crop)
+        self._ring.publish(stamp, image, frame.rgb, depth_m)
         self._last_raw_id, self._last_id = frame.frame_id, stamp.frame_id
         self._last_captured_s = stamp.captured_s
         return None

@@ -45,8 +45,8 @@ class FrameLayout(Strict):
     slots: Annotated[int, Field(ge=2, le=1024)] = _LEAST_SLOTS
 
     @classmethod
-    def of(cls, camera: LiveCameraConfig, *, usable_s: float = 0.0) -> Self:
-        """Return the layout for a camera of a station.
+    def of(cls, camera: LiveCameraConfig, *, usable_s: float = 0.0, depth: bool = False) -> Self:
+        """Return the layout for a camera of a station, with its depth where that is recorded or wanted otherwise.
 
         Kept are the frames of the last `usable_s`, which a synchroniser may still choose, and where they are recorded
         those of the last second.
@@ -57,7 +57,7 @@ class FrameLayout(Strict):
             camera=camera.name,
             image=camera.image_size,
             full=(camera.height, camera.width),
-            depth=camera.depth_stream,
+            depth=depth or camera.depth_stream,
             slots=max(_LEAST_SLOTS, math.ceil(kept_s * camera.rate_hz) + 3),
         )
 

@@ -31,7 +31,12 @@ def skew_s(chosen: Set) -> float:
 
 
 def judge(chosen: Set, repeats: Repeats, now_s: float, config: SynchroniserConfig) -> Verdict:
-    """Say whether a loop may act on these frames at `now_s`. The oldest one decides on age."""
+    """Say whether a loop may act on these frames at `now_s`. The oldest one decides on age.
+
+    Of a rig without cameras there is nothing to wait for.
+    """
+    if not chosen:
+        return Verdict.FRESH
     times = [stamp.captured_s for stamp in chosen.values() if stamp is not None]
     if not times or len(times) < len(chosen):
         return Verdict.MISSING
@@ -42,6 +47,18 @@ def judge(chosen: Set, repeats: Repeats, now_s: float, config: SynchroniserConfi
     if max(repeats.values()) > config.max_repeats:
         return Verdict.REPEATED
     return Verdict.FRESH
+
+
+def judge_cloud(verdict: Verdict, captured_s: float | None, now_s: float, required_age_s: float | None) -> Verdict:
+    """Judge on with the cloud: taken at `captured_s`, None where nothing was seen; at most `required_age_s` old.
+
+    `required_age_s` is None where the policy takes none.
+    """
+    if verdict is not Verdict.FRESH or required_age_s is None:
+        return verdict
+    if captured_s is None:
+        return Verdict.MISSING
+    return Verdict.STALE if now_s - captured_s > required_age_s else verdict
 
 
 def middle_s(chosen: Set) -> float | None:

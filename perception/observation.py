@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.arm_history import Around
+from perception.cloud_ring import StampedCloud
 from robot.arm_state import ArmState
 
 
@@ -39,6 +40,7 @@ class Observation:
         frame_ids: per camera; -1 where there is no frame.
         skew_s: greatest minus least `captured_s` [s].
         verdict: whether the loop may act on it.
+        cloud: the newest point cloud of the fused view; None without one.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -52,6 +54,7 @@ class Observation:
     frame_ids: Mapping[str, int]
     skew_s: float
     verdict: Verdict
+    cloud: StampedCloud | None = None
 
     def ages_s(self, now_s: float) -> dict[str, float]:
         """Return per camera how long ago its frame was taken [s]; NaN where there is none."""

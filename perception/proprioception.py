@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,14 @@ KEYS: dict[str, tuple[int | None, Callable[[ArmState], NDArray[np.float64]]]] = 
 
 
 def proprioception(state: ArmState, keys: Sequence[str]) -> NDArray[np.float32]:
-    """Return the values of `keys` one after another, shape (P,), float32."""
+    """Return the values of `keys` one after another, shape (P,), float32; what is none of `KEYS` is a reading."""
     if not keys:
         return np.zeros(0, np.float32)
-    return np.concatenate([KEYS[key][1](state) for key in keys]).astype(np.float32)
+    values = [KEYS[key][1](state) if key in KEYS else state.readings[key] for key in keys]
+    return np.concatenate(values).astype(np.float32)
+
+
+def key_sizes(joint_count: int, readings: Mapping[str, int]) -> dict[str, int]:
+    """Return how many numbers each key has for an arm with these joints and readings (name -> size)."""
+    known = {key: joint_count if size is None else size for key, (size, _) in KEYS.items()}
+    return known | dict(readings)

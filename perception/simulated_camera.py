@@ -30,8 +30,12 @@ class SimulatedCamera:
     begins. Jitter and drops come from `seed`.
     """
 
-    def __init__(self, config: SimulatedCameraConfig, world: SimulatedWorld, *, seed: int) -> None:
-        self._config, self._world = config, world
+    def __init__(
+        self, config: SimulatedCameraConfig, world: SimulatedWorld, *, seed: int, keeps_full: bool = False
+    ) -> None:
+        """Look at `world`; with `keeps_full`, full-size pictures and their depth can be asked for."""
+        self._config, self._world, self._keeps_full = config, world, keeps_full
+        self._full: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = {}  # by frame id, the last ones
         self.intrinsics_px = intrinsics_px(config)
         fx, fy, cx, cy = self.intrinsics_px
         self._caster = RayCaster(height=config.height, width=config.width, fx=fx, fy=fy, cx=cx, cy=cy)
@@ -64,6 +68,18 @@ class SimulatedCamera:
     ) -> None:
         self._world.detach(self)
 
+    @property
+    def full_size(self) -> tuple[int, int]:
+        """(height, width) of its own pictures [px]."""
+        return self._config.height, self._config.width
+
+    def full(self, stamp: FrameStamp, rgb_out: NDArray[np.uint8], depth_out: NDArray[np.float32]) -> bool:
+        """Copy the full picture and its depth of one of the last stamps; False when it is there no more."""
+        kept = self._full.get(stamp.frame_id)
+        if kept is not None:
+            rgb_out[...], depth_out[...] = kept
+        return kept is not None
+
     def next_capture_s(self) -> float:
         """Time of the next picture [s]."""
         return self._first_s + self._taken * self._period_s
@@ -78,8 +94,12 @@ class SimulatedCamera:
         rgb: NDArray[np.uint8]
         depth_m: NDArray[np.float32] | None
         rgb, depth_m = self.look()
+        if self._keeps_full:
+            self._full[frame_id] = rgb, depth_m
+            self._full.pop(frame_id - 2 * _KEPT, None)
         if rgb.shape[:2] != self.size:
-            rgb, depth_m = policy_image(rgb, self.size), None  # depth is not resized: the policy does not see it
+            # depth is not resized: the policy does not see it
+            rgb, depth_m = policy_image(rgb, self.size, self._config.crop), None
         rgb.flags.writeable = False
         arrived_s = captured_s + self._config.latency_s + jitter_s
         self._pending.append(
@@ -121,7 +141,7 @@ def image_intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, fl
     full = config.height, config.width
     if config.image_size == full:
         return fx, fy, cx, cy
-    left, top, right, bottom = crop_box(full, config.image_size)
+    left, top, right, bottom = crop_box(full, config.image_size, config.crop)
     along_x, along_y = config.image_size[1] / (right - left), config.image_size[0] / (bottom - top)
     # a pixel's middle has whole coordinates, its edges lie half a pixel off
     return fx * along_x, fy * along_y, (cx + 0.5 - left) * along_x - 0.5, (cy + 0.5 - top) * along_y - 0.5

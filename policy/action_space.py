@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from robot.geometry import matrix_to_rotvec, twist_between
 
 Action = NDArray[np.float32]
 Array = NDArray[np.float64]
+_UPRIGHT_RAD = 0.01  # a tool that is tilted less counts as upright
+_RIGHTED = 0.5  # share of the tilt that one tick takes away
 
 
 class ActionSpace:
@@ -35,6 +38,7 @@ class ActionSpace:
         # of each motion dimension: where it is in the action, where in the target, scale and offset
         self._ways = [(i, slot, spec.scale[i], spec.offset[i]) for i, slot in zip(moving, slots, strict=True)]
         self._target_size = 6 if self._tcp else len(moving)
+        self._tilts = not self._tcp_delta or not {"roll", "pitch"}.isdisjoint(spec.dims)
 
     @property
     def size(self) -> int:
@@ -66,17 +70,41 @@ class ActionSpace:
         width = gripper_width_m if self._gripper is None else self._width(wanted[self._gripper])
         return Command(kind=self.spec.kind, target=target, gripper_width_m=width, due_s=due_s)
 
+    def righted(self, command: Command, T_base_target: Array, home_axis: Array | None) -> Command:
+        """Return `command` with the turn that brings a tilted tool back, where no action could; for the way home.
+
+        A filter that is armed anew starts at the measured pose, and an arm that was pressing on something is measured a
+        degree off. Actions without roll and pitch would keep that for good, and add to it the next time.
+
+        Args:
+            command: of the way home.
+            T_base_target: pose commanded last, (4, 4).
+            home_axis: the tool's z axis at home, a unit vector in the base frame, shape (3,); None without a pose.
+        """
+        if self._tilts or home_axis is None:
+            return command
+        axis = np.cross(T_base_target[:3, 2], home_axis)
+        sine = math.sqrt(float(axis @ axis))
+        tilt_rad = math.atan2(sine, float(T_base_target[:3, 2] @ home_axis))
+        if tilt_rad < _UPRIGHT_RAD or sine < 1e-6:
+            return command
+        target = command.target.copy()
+        target[3:] += axis * (_RIGHTED * tilt_rad / sine)
+        return replace(command, target=target)
+
     def from_human(
         self, twist: Array, gripper: float | None, *, T_base_target: Array, gripper_width_m: float
     ) -> Action:
         """Return the action (A,) for a person's base-frame twist (6,) in [-1, 1] and gripper wish.
 
         Full deflection is full scale of each dimension, a centred stick is no motion whatever the offset. `gripper`
-        None keeps `gripper_width_m`.
+        None keeps `gripper_width_m`. Of actuators the person drives the first six, each by one axis.
         """
-        if self.spec.kind is not CommandKind.TCP_DELTA:
+        if self.spec.kind not in (CommandKind.TCP_DELTA, CommandKind.ACTUATION):
             raise ValueError(f"a person drives TCP deltas; this bundle's actions are {self.spec.kind.value}")
         wanted = twist
+        if self.spec.kind is CommandKind.ACTUATION:
+            wanted = np.concatenate([twist, np.zeros(max(0, self.size - len(twist)))])
         if self._turned:
             R_tcp_base = T_base_target[:3, :3].T
             wanted = np.concatenate([R_tcp_base @ twist[:3], R_tcp_base @ twist[3:]])

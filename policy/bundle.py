@@ -1,6 +1,7 @@
 """An exported policy: a folder with manifest.json and its ONNX graphs, checked before it may move an arm.
 
-`encode.onnx` maps `<camera>_image` (1, H, W, 3) uint8 and `proprio` (1, P) float32 to `features` (1, F);
+`encode.onnx` maps `<camera>_image` (1, H, W, 3) uint8, `proprio` (1, P) float32 and, where the manifest has one,
+`point_cloud` (1, N, 6) float32 to `features` (1, F);
 `act.onnx` maps `features` and `proprio` to `chunk` (1, H, A). Normalisation is inside the graphs. A bundle whose chunks
 come from a remote policy has no `act.onnx`.
 """
@@ -11,11 +12,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.proprioception import KEYS
+from perception.policy_image import in_order
+from perception.proprioception import key_sizes
 from policy.manifest import Manifest
 from policy.manifest_file import BUNDLE, MANIFEST_FILE, read_manifest
 from policy.model_folder import listed, read_graph
@@ -42,7 +45,7 @@ class Bundle:
         self.manifest = manifest
         self._encode = encode
         self._act = act
-        self._image_inputs = {camera.name: f"{camera.name}_image" for camera in manifest.cameras}
+        self._colours = {camera.name: camera.colour for camera in manifest.cameras}
 
     @property
     def sha256(self) -> str:
@@ -54,17 +57,29 @@ class Bundle:
         """ONNX Runtime's execution provider in use; part of what makes a replay equal bit for bit."""
         return self._encode.provider
 
-    def encode(self, images: Mapping[str, NDArray[np.uint8]], proprio: NDArray[np.float32]) -> Features:
+    def encode(
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        proprio: NDArray[np.float32],
+        cloud: NDArray[np.float32] | None = None,
+    ) -> Features:
         """Return the features (F,) float32, read-only.
 
         Args:
             images: per camera of the manifest (others are not looked at), (H, W, 3) uint8 RGB.
             proprio: shape (P,), float32, the manifest's keys one after another.
+            cloud: shape (N, 6), float32; not looked at by a policy that takes none.
 
         Raises:
-            PolicyError: a camera is missing, a shape or type is wrong, or the runtime failed.
+            PolicyError: a camera or the cloud is missing, a shape or type is wrong, or the runtime failed.
         """
-        inputs = {self._image_inputs[name]: image[None] for name, image in images.items() if name in self._image_inputs}
+        inputs: dict[str, NDArray[Any]] = {
+            f"{name}_image": in_order(image, self._colours[name])[None]
+            for name, image in images.items()
+            if name in self._colours
+        }
+        if self.manifest.point_cloud is not None and cloud is not None:
+            inputs["point_cloud"] = cloud[None]
         result: Features = self._encode.run({**inputs, "proprio": proprio[None]})["features"][0]
         return result
 
@@ -87,10 +102,12 @@ class Bundle:
         """
         images = {camera.name: np.zeros((camera.height, camera.width, 3), np.uint8) for camera in self.manifest.cameras}
         proprio = np.zeros(self.manifest.proprio_size, np.float32)
+        wanted = self.manifest.point_cloud
+        cloud = None if wanted is None else np.zeros((wanted.points, 6), np.float32)
         encode_ms, act_ms = [], []
         for _ in range(runs):
             begun_s = time.perf_counter()
-            features = self.encode(images, proprio)
+            features = self.encode(images, proprio, cloud)
             encoded_s = time.perf_counter()
             encode_ms.append((encoded_s - begun_s) * 1e3)
             finite = np.isfinite(features).all()
@@ -128,6 +145,8 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
     images: dict[str, TensorSpec] = {
         f"{camera.name}_image": ((1, camera.height, camera.width, 3), np.uint8) for camera in manifest.cameras
     }
+    if manifest.point_cloud is not None:
+        images["point_cloud"] = (1, manifest.point_cloud.points, 6), np.float32
     proprio: TensorSpec = ((1, manifest.proprio_size), np.float32)
     features: TensorSpec = ((1, manifest.feature_size), np.float32)
     chunk: TensorSpec = ((1, manifest.chunk_length, manifest.action.size), np.float32)
@@ -153,7 +172,13 @@ def load_bundle(path: str | Path, provider: Provider = "auto", threads: int = 1)
 
 
 def misfits(
-    bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
+    bundle: Bundle,
+    *,
+    cameras: Mapping[str, tuple[int, int]],
+    rate_hz: float,
+    joint_count: int,
+    station: str,
+    readings: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Return one line per reason why the bundle cannot run on a station; empty when it fits.
 
@@ -163,6 +188,7 @@ def misfits(
         rate_hz: the station's loop rate [Hz]; must be the rate of training, as actions are per tick.
         joint_count: joints N of the station's arm.
         station: the station's name or file, for the lines.
+        readings: what the arm measures besides, name -> how many numbers.
     """
     manifest = bundle.manifest
     what = f"bundle '{manifest.name}'"
@@ -184,14 +210,14 @@ def misfits(
             f"{what} was trained at {manifest.rate_hz:g} Hz, loop.rate_hz of {station} is {rate_hz:g}; "
             f"set loop.rate_hz to {manifest.rate_hz:g}"
         )
+    known = key_sizes(joint_count, readings or {})
     for entry in manifest.proprio:
-        if entry.key not in KEYS:
+        if entry.key not in known:
             lines.append(
-                f"{what} needs proprio '{entry.key}', which is unknown (allowed {listed(KEYS)}); export it anew"
+                f"{what} needs proprio '{entry.key}', which is unknown (allowed {listed(known)}); export it anew"
             )
             continue
-        size_or_joints = KEYS[entry.key][0]
-        expected = joint_count if size_or_joints is None else size_or_joints
+        expected = known[entry.key]
         if entry.size != expected:
             lines.append(
                 f"{what} takes {entry.size} values of proprio '{entry.key}', {station} gives {expected}; "
@@ -200,12 +226,24 @@ def misfits(
     joints = sum(name != "gripper" for name in manifest.action.dims)
     if manifest.action.kind in (CommandKind.JOINT_DELTA, CommandKind.JOINT_POSITION) and joints != joint_count:
         lines.append(f"{what} drives {joints} joints, {station} has {joint_count}; use a bundle trained for this arm")
+    if manifest.action.kind is CommandKind.ACTUATION and joints != joint_count:
+        lines.append(
+            f"{what} drives {joints} actuators, {station} has {joint_count}; use a bundle trained for this arm"
+        )
     return lines
 
 
 def check_fits(
-    bundle: Bundle, *, cameras: Mapping[str, tuple[int, int]], rate_hz: float, joint_count: int, station: str
+    bundle: Bundle,
+    *,
+    cameras: Mapping[str, tuple[int, int]],
+    rate_hz: float,
+    joint_count: int,
+    station: str,
+    readings: Mapping[str, int] | None = None,
 ) -> None:
     """Raise BadInputError with the first of `misfits`, if there is one; same arguments."""
-    for line in misfits(bundle, cameras=cameras, rate_hz=rate_hz, joint_count=joint_count, station=station):
+    for line in misfits(
+        bundle, cameras=cameras, rate_hz=rate_hz, joint_count=joint_count, station=station, readings=readings
+    ):
         raise BadInputError(line)

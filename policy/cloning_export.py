@@ -14,27 +14,30 @@ from policy.cloning_network import Act, Encode
 from policy.export import Sample, export_bundle
 from policy.learner_checkpoint import load_checkpoint
 from policy.manifest import ActionSpec, CameraCalibration, CameraInput, ProprioInput
+from policy.observation_history import HistoryTicks
 from robot.errors import BadInputError
 
 EXECUTE = 4
 
 
-def export_checkpoint(path: Path, out: Path) -> dict[str, Any]:
+def export_checkpoint(path: Path, out: Path, history: HistoryTicks | None = None) -> dict[str, Any]:
     """Write the bundle of a checkpoint, finished or not, to `out`; return what is known of its training.
+
+    `history` is how many ticks a residual on it is to see.
 
     Raises:
         BadInputError: the file is no such checkpoint, or the folder holds something else.
     """
     state = load_checkpoint(path)
     try:
-        export_clone(state, out)
+        export_clone(state, out, history)
         return _training(state)
     except (KeyError, TypeError, RuntimeError) as error:
         what = " ".join(str(error).split())
         raise BadInputError(f"{path}: no checkpoint of train_base_policy.py clone ({what}); name one") from error
 
 
-def export_clone(state: Mapping[str, Any], out: Path) -> None:
+def export_clone(state: Mapping[str, Any], out: Path, history: HistoryTicks | None = None) -> None:
     """Write the bundle of a training's state (`policy.cloning_training`) to `out`."""
     about = state["about"]
     action = ActionSpec.model_validate_json(_json(about["action"]))
@@ -65,6 +68,7 @@ def export_clone(state: Mapping[str, Any], out: Path) -> None:
             Sample(images={name: values[row] for name, values in images.items()}, proprio=proprio[row])
             for row in range(len(proprio))
         ],
+        history=history,
     )
 
 

@@ -45,10 +45,7 @@ class DeviceUpdates:
         return self._learner.figures()
 
     def _one(self, number: int) -> None:
-        layout = self._buffer.layout
-        here = self._rows.index_select(0, self._picked[number])
-        there = self._rows.index_select(0, here.view(torch.int32)[:, layout.next_row])
-        self._learner.learn(TensorBatch.of_rows(here, there, layout))
+        self._learner.learn(TensorBatch.gathered(self._rows, self._picked[number], self._buffer.layout))
 
     def _all(self) -> None:
         def body() -> None:

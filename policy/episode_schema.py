@@ -39,6 +39,9 @@ class EpisodeSpec(Strict):
         joint_count: N, 0 for an arm known by its TCP only.
         asynchronous: chunks are asked for ahead of time; a row then also holds requests and answers.
         reward_model: a reward model looks on; a row then also holds what it said.
+        cloud_points: N of the fused view's point cloud, 0 without one; a row then also holds the newest.
+        readings: (name, size) of what the arm measures besides.
+        task_reward: the task gives a reward of its own for each step; a row then also holds it.
     """
 
     cameras: tuple[tuple[Name, Pixels, Pixels], ...]
@@ -49,6 +52,9 @@ class EpisodeSpec(Strict):
     joint_count: Annotated[int, Field(ge=0, le=64)]
     asynchronous: bool = False
     reward_model: bool = False
+    cloud_points: Annotated[int, Field(ge=0, le=65536)] = 0
+    readings: tuple[tuple[Name, Size], ...] = ()
+    task_reward: bool = False
 
     def fields(self) -> Fields:
         """Dataset path below /data/demo_0 -> (dtype, shape of one row)."""
@@ -125,6 +131,9 @@ class EpisodeSpec(Strict):
             "tick/held": ("u1", ()),
             "tick/latched": ("u1", ()),
         }
+        fields |= {f"tick/reading_{name}": ("f8", (size,)) for name, size in self.readings}
+        if self.task_reward:
+            fields["tick/task_reward"] = ("f8", ())  # of the step from this tick to the next; NaN: no step was made
         if self.asynchronous:
             fields |= self._request_fields()
         if self.reward_model:
@@ -133,6 +142,12 @@ class EpisodeSpec(Strict):
                 "tick/reward_probability": ("f4", ()),  # as the graph gave it; NaN: not asked, or it raised
                 "tick/reward_streak": ("i4", ()),  # ticks in a row over the threshold
                 "tick/reward_ms": ("f4", ()),  # what asking took
+            }
+        if self.cloud_points:
+            fields |= {
+                "obs/point_cloud": ("f4", (self.cloud_points, 6)),  # base frame [m], then colours 0 to 1
+                "tick/cloud_count": ("i4", ()),  # cubes in which something was seen; -1: no cloud
+                "tick/cloud_s": ("f8", (3,)),  # oldest and newest capture, when it was made
             }
         fields[DIGEST_FIELD] = ("u8", ())  # of all other bytes of the row
         return fields

@@ -25,6 +25,7 @@ from policy.manifest import (
     CameraInput,
     ProprioInput,
 )
+from policy.observation_history import HistoryTicks
 from policy.onnx_session import OnnxSession, TensorSpec
 from robot.errors import HandrailError
 
@@ -59,6 +60,7 @@ def export_bundle(
     training: Mapping[str, str | int | float],
     samples: Sequence[Sample],
     created_utc: str | None = None,
+    history: HistoryTicks | None = None,
 ) -> Path:
     """Write the bundle and return its folder; feature size and chunk length are taken from the modules.
 
@@ -80,6 +82,7 @@ def export_bundle(
         training: free facts about the training.
         samples: real inputs for the comparison with torch; at least one.
         created_utc: ISO 8601; now by default.
+        history: how many ticks a residual on it sees; the present one without.
 
     Raises:
         ExportError: torch and ONNX Runtime differ by more than `PARITY_LIMIT`.
@@ -121,6 +124,8 @@ def export_bundle(
         "calibration": {camera: where.model_dump(mode="json") for camera, where in calibration.items()},
         "training": {**training, "parity_max_abs_error": parity},
     }
+    if history is not None:
+        content["history"] = history.model_dump(mode="json")
     return write_bundle(folder, content, graphs)
 
 

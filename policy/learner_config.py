@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-
-from policy.learner_settings import first_fault
-from robot.errors import BadInputError
+from pydantic import ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -77,7 +73,7 @@ class LearnerConfig:
     imitation_floor: Share = 0.1
     q_filter: bool = False
     actor_average: Share = 0.005
-    approval_weight: Weight = 1.0
+    approval_weight: Weight = 3.0
     input_noise: Weight = 0.25
     clip_unreachable: bool = False
     use_features: bool = True
@@ -101,13 +97,3 @@ class LearnerConfig:
             raise ValueError(f"gripper is {self.gripper}; it must be a dimension of scale {self.scale} that is 0 there")
         if not self.value_min < self.value_max:
             raise ValueError(f"value_min {self.value_min} must be below value_max {self.value_max}")
-
-
-def read_learner_config(algorithm: Mapping[str, JsonValue], where: str) -> LearnerConfig:
-    """Read `algorithm` of a station or of a learner's settings. Raises BadInputError, `where` in front."""
-    try:
-        return TypeAdapter(LearnerConfig).validate_python(dict(algorithm))
-    except ValidationError as error:
-        raise BadInputError(
-            f"{where}: algorithm: {first_fault(error)}; the fields are those of policy.learner_config.LearnerConfig"
-        ) from error

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from policy.member_threads import MemberThreads
 from policy.residual import LAYER_NORM_EPS
-
-_ALONE = MemberThreads()
 
 
 class _Layer(NamedTuple):
@@ -30,9 +27,9 @@ class Ensemble(nn.Module):
     """`count` equal networks side by side: Linear -> LayerNorm -> ReLU per hidden layer, then Linear.
 
     All their numbers lie in one parameter `flat`, member after member, so that an optimiser and a slow copy take one
-    step over it instead of one per tensor. On a CPU each member passes forwards and backwards by itself, so that
-    `threads` may share them, with the gradient written out by hand; elsewhere a batched product per layer serves all
-    of them. Both give the same numbers up to rounding.
+    step over it instead of one per tensor. On a CPU each member passes forwards and backwards by itself, with the
+    gradient written out by hand; elsewhere a batched product per layer serves all of them. Both give the
+    same numbers up to rounding.
     """
 
     def __init__(
@@ -43,12 +40,10 @@ class Ensemble(nn.Module):
         outputs: int,
         *,
         layer_norm: bool,
-        threads: MemberThreads = _ALONE,
     ) -> None:
         super().__init__()
         self.count, self.layer_norm = count, layer_norm
         self._sizes = [*itertools.pairwise([inputs, *hidden, outputs])]
-        self._threads = threads
         self._norms = [layer_norm and i < len(hidden) for i in range(len(self._sizes))]
         self._per_member = sum(before * after + (3 if norm else 1) * after for (before, after), norm in self._layout())
         self.flat = nn.Parameter(torch.empty(count * self._per_member))
@@ -102,10 +97,6 @@ class Ensemble(nn.Module):
             self._seen = (self.flat.data_ptr(), self.members(self.flat.detach()))
         return self._seen[1]
 
-    def share(self, task: Any) -> list[Any]:
-        """Do `task` for every member's number, shared among the threads."""
-        return self._threads.map(task, self.count)
-
     def zero_output(self) -> None:
         """Make the last layer exactly zero, so that the network's output is."""
         for layers in self.own_members():
@@ -131,7 +122,7 @@ class Ensemble(nn.Module):
         with torch.random.fork_rng(devices=[]):
             twin = Ensemble(
                 self.count, self._sizes[0][0], hidden, self._sizes[-1][1],
-                layer_norm=self.layer_norm, threads=self._threads,
+                layer_norm=self.layer_norm,
             )  # fmt: skip
         twin.flat = nn.Parameter(self.flat.detach().clone(), requires_grad=self.flat.requires_grad)
         return twin
@@ -158,10 +149,7 @@ class _MemberByMember(torch.autograd.Function):
         members = ensemble.own_members()
         learns = any(ctx.needs_input_grad[:2])
 
-        def one(number: int) -> tuple[Tensor, list[Tensor]]:
-            return _forwards(members[number], x, learns)
-
-        results = ensemble.share(one)
+        results = [_forwards(member, x, learns) for member in members]
         if learns:
             ctx.ensemble = ensemble
             ctx.kept = len(results[0][1])
@@ -177,11 +165,10 @@ class _MemberByMember(torch.autograd.Function):
         by_flat = torch.empty_like(flat) if wants_flat else None
         by_member = ensemble.members(by_flat) if by_flat is not None else [None] * ensemble.count
 
-        def one(number: int) -> Tensor | None:
+        by_x: list[Any] = []
+        for number, member in enumerate(members):
             own = kept[number * ctx.kept : (number + 1) * ctx.kept]
-            return _backwards(members[number], by_member[number], x, own, gradient[number], wants_x)
-
-        by_x = ensemble.share(one)
+            by_x.append(_backwards(member, by_member[number], x, own, gradient[number], wants_x))
         return (sum(by_x[1:], by_x[0]) if wants_x else None), by_flat, None
 
 

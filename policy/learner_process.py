@@ -19,8 +19,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from policy.learner_config import read_learner_config
+from policy.baseline_config import ResfitConfig, RlpdConfig
 from policy.learner_link import LearnerLink, ReceivedEpisode
+from policy.learner_method import read_method
 from policy.learner_settings import LearnerSettings, load_settings
 from policy.learner_status import LearnerStatus, StatusFile
 from policy.learner_training import Learner, Training, UpdatesOver
@@ -36,7 +37,7 @@ MakeLearner = Callable[[LearnerSettings], Learner]
 Report = Callable[[LearnerStatus], None]
 
 
-def make_residual_learner(settings: LearnerSettings) -> Learner:
+def make_learner_of(settings: LearnerSettings) -> Learner:
     """Load torch and return the algorithm. Raises BadInputError on a wrong field in `settings.algorithm`."""
     import torch
 
@@ -47,12 +48,22 @@ def make_residual_learner(settings: LearnerSettings) -> Learner:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise BadInputError("learner settings: device is 'cuda', torch finds none (allowed here: 'cpu', 'auto')")
-    torch.set_num_threads(1)  # the learner's own threads share its heads, see `policy.member_threads`
-    config = read_learner_config(settings.algorithm, "learner settings")
-    dims = LearnerDims(
-        feature_size=settings.feature_size, proprio_size=settings.proprio_size, action_size=settings.action_size
-    )
-    return ResidualLearner(dims, config, settings.seed, device=device, threads=settings.threads)
+    torch.set_num_threads(settings.threads)
+    config = read_method(settings.method, settings.algorithm, "learner settings")
+    sizes = settings.dims
+    if isinstance(config, ResfitConfig | RlpdConfig):
+        return _baseline(config, (sizes.features, sizes.proprio, sizes.action), settings.seed)
+    dims = LearnerDims(feature_size=sizes.features, proprio_size=sizes.proprio, action_size=sizes.action)
+    return ResidualLearner(dims, config, settings.seed, device=device)
+
+
+def _baseline(config: ResfitConfig | RlpdConfig, sizes: tuple[int, int, int], seed: int) -> Learner:
+    from policy.resfit_learner import ResfitLearner
+    from policy.rlpd_learner import RlpdLearner
+
+    if isinstance(config, ResfitConfig):
+        return ResfitLearner(*sizes, config, seed)
+    return RlpdLearner(*sizes, config, seed)
 
 
 def updates_on_device(settings: LearnerSettings, learner: Learner) -> UpdatesOver | None:
@@ -71,7 +82,7 @@ def run_learner(
     stop: Callable[[], bool],
     keys: LearnerKeys | None = None,
     roll_back: int | None = None,
-    make_learner: MakeLearner = make_residual_learner,
+    make_learner: MakeLearner = make_learner_of,
     report: Report = lambda status: None,
 ) -> LearnerStatus:
     """Learn until `stop` says so or, offline, until all updates are made; return the last status.
@@ -243,7 +254,7 @@ def _stop_when_told(supervised: Supervised) -> Callable[[], bool]:
     return stop
 
 
-def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make_residual_learner) -> int:
+def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make_learner_of) -> int:
     """Run the process; return 0 when stopped, 1 when learning diverged, 2 on bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m policy.learner_process",

@@ -9,11 +9,14 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from policy.episode_header import RunId
 from policy.manifest import Sha256
+from policy.observation_history import PRESENT, HistoryTicks
+from policy.residual import Dims
 from robot.errors import BadInputError
 from robot.strict import Strict
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Method = Literal["handrail", "hg_dagger", "resfit", "rlpd"]
 
 
 class LockStep(Strict):
@@ -57,7 +60,8 @@ class LearnerSettings(Strict):
         state_dir: folder of the checkpoint and the stored episodes; a learner started on it again goes on there.
         run_id: named in the weights messages.
         bundle_sha256: content hash of the base policy whose features are learned on.
-        feature_size, proprio_size, action_size: F, P and A of that base.
+        feature_size, proprio_size, action_size: F, P and A of that base, at one tick.
+        history: how many ticks of the former two the residual sees.
         action_names: of the action's dimensions, for messages; their numbers when empty.
         endpoint: where robots connect, e.g. tcp://127.0.0.1:5757, `*` for any free port, or ipc://PATH;
             None learns offline, from `episodes` and `demonstrations` alone, and ends.
@@ -66,17 +70,20 @@ class LearnerSettings(Strict):
         n_step: greatest window of a return [ticks].
         discount: gamma of one tick.
         doubt_ticks: of the policy before a takeover that do not count as approved.
+        cut_at_handover: windows end at a takeover and at a handback.
         batch_size: transitions per update.
+        shown_share: of a batch that is from demonstrations and corrections, where there are any.
         min_transitions: no update before so many are there.
         max_frames: of the replay buffer.
         replay_ram_mb: a replay buffer of up to this size is read and checked whole at the start; a larger one is read
             as it is drawn from [MB].
         prefetch: batches are drawn in a thread of their own; changes no number.
         device: where updates are made: "cpu", "cuda", or "auto" for cuda where there is one. Not part of a checkpoint.
-        algorithm: fields of `LearnerConfig`.
+        method: the algorithm, see `policy.learner_method`.
+        algorithm: its fields, for "handrail" those of `LearnerConfig`.
         demonstrations, episodes: folders of episode files to start from; a person drove the former.
         offline_updates: made on those before the first live episode.
-        threads: that share the heads of the critics. More than one pays only where a core is free (docs/learning.md).
+        threads: of torch. More than one pays only where a core is free, for they wait for each other by spinning.
         niceness: added to the process, so that the control loop goes first.
         checkpoint_every_s: wall time between checkpoints [s].
     """
@@ -87,6 +94,7 @@ class LearnerSettings(Strict):
     feature_size: Annotated[int, Field(ge=1, le=4096)]
     proprio_size: Annotated[int, Field(ge=0, le=4096)]
     action_size: Annotated[int, Field(ge=1, le=64)]
+    history: HistoryTicks = PRESENT
     action_names: tuple[str, ...] = ()
     endpoint: str | None = "tcp://127.0.0.1:*"
     seed: Count = 0
@@ -94,12 +102,15 @@ class LearnerSettings(Strict):
     n_step: Annotated[int, Field(ge=1, le=50)] = 3
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
     doubt_ticks: Count = 0
+    cut_at_handover: bool = True
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
+    shown_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     min_transitions: Positive = 256
     max_frames: Annotated[int, Field(ge=1, le=500_000_000)] = 1_000_000
     replay_ram_mb: Count = 2048
     prefetch: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    method: Method = "handrail"
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)
     demonstrations: tuple[Path, ...] = ()
     episodes: tuple[Path, ...] = ()
@@ -114,8 +125,17 @@ class LearnerSettings(Strict):
             raise ValueError(f"action_names are {len(self.action_names)}, action_size is {self.action_size}")
         return self
 
+    @property
+    def dims(self) -> Dims:
+        """Sizes of what the residual takes and gives."""
+        return Dims(
+            features=self.feature_size * self.history.features_ticks,
+            proprio=self.proprio_size * self.history.proprio_ticks,
+            action=self.action_size,
+        )
+
     def fingerprint(self) -> dict[str, Any]:
-        """What a checkpoint depends on: a learner that goes on must have the same."""
+        """What a checkpoint depends on: a learner that goes on must have the same, and no more."""
         same = (
             "bundle_sha256",
             "feature_size",
@@ -125,8 +145,11 @@ class LearnerSettings(Strict):
             "n_step",
             "discount",
             "doubt_ticks",
+            "cut_at_handover",
+            "shown_share",
         )
-        return self.model_dump(mode="json", include={*same, "max_frames", "algorithm"})
+        windows = {"history"} if self.history.longest > 1 else set()
+        return self.model_dump(mode="json", include={*same, *windows, "max_frames", "method", "algorithm"})
 
 
 def load_settings(path: Path) -> LearnerSettings:

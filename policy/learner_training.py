@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from policy import learner_episode, replay_buffer, replay_rows, weights
+from policy import learner_episode, observation_history, replay_buffer, replay_rows, weights
 from policy import transitions as transition_rules
 from policy.batch_prefetch import BatchPrefetch
 from policy.episode_reader import latest_revisions
@@ -29,7 +29,6 @@ from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.learner_store import EpisodeStore, sound_message, write_whole
 from policy.reachability import Reachability
 from policy.replay_buffer import Batch, ReplayBuffer
-from policy.residual import Dims
 from policy.transitions import transitions
 from policy.weights_header import WeightsRefused, read_header
 from robot.errors import BadInputError, HandrailError
@@ -83,7 +82,7 @@ class Training:
                 to start from cannot be learned from.
         """
         self._settings, self._learner = settings, learner
-        self._dims = Dims(features=settings.feature_size, proprio=settings.proprio_size, action=settings.action_size)
+        self._dims = settings.dims
         self._store = EpisodeStore(settings.state_dir / "episodes")
         self._history = LearnerHistory(settings.state_dir)
         self._checkpoint = settings.state_dir / "checkpoint.safetensors"
@@ -92,10 +91,12 @@ class Training:
             feature_size=settings.feature_size,
             proprio_size=settings.proprio_size,
             action_size=settings.action_size,
+            history=settings.history,
             max_frames=settings.max_frames,
             folder=settings.state_dir / "replay",
             ram_bytes=settings.replay_ram_mb << 20,
             conditions=_conditions(settings),
+            shown_share=settings.shown_share,
         )
         self._rng = np.random.default_rng(settings.seed)
         self._ahead = BatchPrefetch(self._buffer, settings.batch_size, self._rng)
@@ -177,7 +178,8 @@ class Training:
             BadInputError: it cannot be learned from, or not be read back.
         """
         found = (episode.features.shape[1], episode.proprio.shape[1], episode.base.shape[1])
-        wanted = (self._dims.features, self._dims.proprio, self._dims.action)
+        settings = self._settings
+        wanted = (settings.feature_size, settings.proprio_size, settings.action_size)
         if found != wanted:
             raise BadInputError(
                 f"run {episode.key.run_id} episode {episode.key.episode}: features, proprioception and action have "
@@ -310,7 +312,11 @@ class Training:
         episode = self._store.load(self._taken)
         settings = self._settings
         data = transitions(
-            episode, n_step=settings.n_step, discount=settings.discount, doubt_ticks=settings.doubt_ticks
+            episode,
+            n_step=settings.n_step,
+            discount=settings.discount,
+            doubt_ticks=settings.doubt_ticks,
+            cut_at_handover=settings.cut_at_handover,
         )
         fresh = self._store.is_first(self._taken)
         self._ahead.halt()
@@ -449,10 +455,11 @@ class Training:
         from policy.learner_checkpoint import load_checkpoint  # torch, in the learner's process only
 
         state = load_checkpoint(path)
-        for name, value in self._settings.fingerprint().items():
-            if state["fingerprint"].get(name) != value:
+        now, then = self._settings.fingerprint(), state["fingerprint"]
+        for name in now | then:
+            if then.get(name) != now.get(name):
                 raise BadInputError(
-                    f"{path}: made with {name} {state['fingerprint'].get(name)!r} (now {value!r}); "
+                    f"{path}: made with {name} {then.get(name)!r} (now {now.get(name)!r}); "
                     "go on with the same settings or choose another state_dir"
                 )
         return state
@@ -461,8 +468,8 @@ class Training:
 def _conditions(settings: LearnerSettings) -> dict[str, Any]:
     """What the rows of an episode depend on beside the episode: settings, and the code that makes them."""
     code = hashlib.sha256()
-    for module in (transition_rules, learner_episode, replay_rows, replay_buffer):
+    for module in (transition_rules, learner_episode, observation_history, replay_rows, replay_buffer):
         assert module.__file__ is not None, "modules of our own lie in files"
         code.update(Path(module.__file__).read_bytes())
-    chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks"})
+    chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks", "cut_at_handover"})
     return chosen | {"code": code.hexdigest()}

@@ -6,8 +6,10 @@ import hashlib
 import json
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from perception.config import Colour, Crop, check_crop
+from policy.observation_history import HistoryTicks
 from robot.command import CommandKind
 from robot.strict import Strict
 
@@ -21,16 +23,34 @@ ServerKey = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class CameraInput(Strict):
-    """One camera image that the policy takes, batch 1, (H, W, 3) uint8."""
+    """One camera image that the policy takes, batch 1, (H, W, 3) uint8.
+
+    It is the window `crop` of the camera's picture (left, top, right, bottom as shares of its width and height),
+    averaged down; without `crop`, the largest window about the middle of the aspect ratio of the image. `colour` is the
+    order in which the graphs take the colours; cameras, log and everything else have red first.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
     height: Annotated[int, Field(ge=8, le=4096)]
     width: Annotated[int, Field(ge=8, le=4096)]
-    colour: Literal["rgb"] = "rgb"
+    crop: Annotated[Crop, AfterValidator(check_crop)] | None = None
+    colour: Colour = "rgb"
+
+
+class CloudInput(Strict):
+    """The point cloud that the policy takes as `point_cloud`, batch 1, (N, 6) float32, base frame [m] and colours 0..1.
+
+    What it was cut to and how finely is what it was trained on; the station's fused view must be the same.
+    """
+
+    points: Annotated[int, Field(ge=16, le=65536)]
+    voxel_m: Positive
+    workspace_min_m: tuple[Finite, Finite, Finite]
+    workspace_max_m: tuple[Finite, Finite, Finite]
 
 
 class ProprioInput(Strict):
-    """One proprioception key; `perception.proprioception` says what each key means."""
+    """One proprioception key: of `perception.proprioception`, or a reading that the station's arm gives."""
 
     key: str
     size: Annotated[int, Field(ge=1, le=64)]
@@ -127,7 +147,7 @@ class Manifest(Strict):
 
     `encode` maps images and proprioception to features, every tick; `act` maps features and
     proprioception to the action chunk, when it is due. `remote` stands in place of `act` for a policy that runs
-    elsewhere.
+    elsewhere. `history` is how many ticks a residual on this base sees; without it the present one.
     """
 
     schema_version: Literal[1]
@@ -135,12 +155,14 @@ class Manifest(Strict):
     version: Annotated[int, Field(ge=1)]
     created_utc: str
     rate_hz: Annotated[float, Field(ge=1.0, le=200.0)]
-    cameras: Annotated[tuple[CameraInput, ...], Field(min_length=1, max_length=8)]
+    cameras: Annotated[tuple[CameraInput, ...], Field(max_length=8)]
     proprio: tuple[ProprioInput, ...]
+    point_cloud: CloudInput | None = None
     action: ActionSpec
     chunk_length: Annotated[int, Field(ge=1, le=256)]
     execute_steps: Annotated[int, Field(ge=1, le=256)]
     feature_size: Annotated[int, Field(ge=1, le=4096)]
+    history: HistoryTicks | None = None
     encode: EntryPoint
     act: EntryPoint | None = None
     remote: RemoteAct | None = None
@@ -160,6 +182,8 @@ class Manifest(Strict):
         names = [camera.name for camera in self.cameras]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
+        if not names and not self.proprio:
+            raise ValueError("a policy needs a camera or a proprioception key to see anything by; it has neither")
         if (self.act is None) == (self.remote is None):
             raise ValueError("a bundle has either 'act', a graph, or 'remote', a policy elsewhere")
         if self.remote is not None:

@@ -20,6 +20,7 @@ from policy.manifest import (
     RemoteAct,
 )
 from policy.model_folder import error_line
+from policy.observation_history import HistoryTicks
 from robot.errors import BadInputError
 from robot.strict import Strict
 
@@ -41,6 +42,7 @@ class RemoteDescription(Strict):
     chunk_length: int
     execute_steps: int
     feature_size: Annotated[int, Field(ge=8, le=4096)] = 64
+    history: HistoryTicks | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     remote: RemoteAct
     calibration: dict[str, CameraCalibration] = Field(default_factory=dict)

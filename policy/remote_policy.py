@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.policy_image import in_order
 from policy.chunk_source import ChunkRequest, MisshapenChunkError
 from policy.link_security import is_loopback
 from policy.manifest import Manifest
@@ -76,6 +77,7 @@ class RemotePolicy:
         chunk_bytes = 8 * manifest.chunk_length * manifest.action.size
         self._client = OpenpiClient(settings.endpoint, key, chunk_bytes=chunk_bytes)
         self._remote, self._settings = remote, settings
+        self._colours = {camera.name: camera.colour for camera in manifest.cameras}
         self._shape = (manifest.chunk_length, manifest.action.size)
         self._scale, self._offset = np.array(remote.scale), np.array(remote.offset)
         places, start = {}, 0
@@ -101,7 +103,9 @@ class RemotePolicy:
             PolicyError: no usable answer by the deadline.
         """
         remote = self._remote
-        observation: dict[str, object] = {key: request.images[camera] for camera, key in remote.images.items()}
+        observation: dict[str, object] = {
+            key: in_order(request.images[camera], self._colours[camera]) for camera, key in remote.images.items()
+        }
         proprio = request.proprio * self._proprio_scale + self._proprio_offset
         for name, parts in self._state.items():
             observation[name] = np.concatenate([proprio[part] for part in parts])

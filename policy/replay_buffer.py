@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.learner_episode import EpisodeKey, Floats, Mask
+from policy.observation_history import PRESENT, HistoryTicks
 from policy.replay_log import PlacedEpisode, ReplayLog, Rows
 from policy.replay_rows import FLAGS, RowIndex, RowLayout, RowStore
 from policy.transitions import Transitions
@@ -24,6 +25,8 @@ _NO_ROWS: Rows = np.zeros(0, np.int32)
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """B transitions. Float32 views into rows, so the values of one field do not lie side by side.
+
+    Where several ticks are seen, F and P are of them all, see `policy.observation_history`.
 
     Attributes:
         features, proprio, base: where the window starts, (B, F), (B, P), (B, A).
@@ -66,8 +69,42 @@ class BatchRows:
         fields |= {f"next_{name}": self.there[:, columns[name]] for name in ("features", "proprio", "base")}
         fields |= {name: fields[name][:, 0] for name in ("reward", "discount")}
         fields |= {name: flags[:, layout.flag(name)] for name in FLAGS}
+        self._windows: list[tuple[slice, Floats, Floats]] = []  # columns of one tick; windows here and there
+        for name in ("features", "proprio"):
+            ticks, size = layout.history.ticks(name), columns[name].stop - columns[name].start
+            if ticks > 1:
+                here, there = np.empty((2, batch_size, ticks * size), np.float32)
+                fields |= {name: here, f"next_{name}": there}
+                self._windows.append((columns[name], here, there))
+        self._layout = layout
         self.batch = Batch(**fields)
         self.next_row: NDArray[np.int32] = self.here.view(np.int32)[:, layout.next_row]
+
+    def take(self, values: Floats, rows: Rows) -> None:
+        """Bring what begins at `rows` (B,) of all `values` (R, W) here."""
+        # "clip", because "raise" goes through a copy; indices are within bounds by construction
+        values.take(rows, axis=0, out=self.here, mode="clip")
+        values.take(self.next_row, axis=0, out=self.there, mode="clip")
+        if self._windows:
+            previous = values.view(np.int32)[:, self._layout.previous_row]
+            both = np.concatenate((rows, self.next_row))
+            self._look_back(values, previous, both)
+
+    def _look_back(self, values: Floats, previous: Rows, rows: Rows) -> None:
+        """Fill the windows that end at `rows` (2B,), here and there, from the present tick back."""
+        count = len(self.here)
+        for back in range(self._layout.history.longest):
+            for columns, here, there in self._windows:
+                size = columns.stop - columns.start
+                end = here.shape[1] - back * size
+                if end <= 0:
+                    continue
+                if back == 0:
+                    here[:, end - size :], there[:, end - size :] = self.here[:, columns], self.there[:, columns]
+                    continue
+                found = values[rows, columns]
+                here[:, end - size : end], there[:, end - size : end] = found[:count], found[count:]
+            rows = previous[rows]
 
 
 @dataclass(frozen=True)
@@ -93,34 +130,40 @@ class ReplayBuffer:
         feature_size: int,
         proprio_size: int,
         action_size: int,
+        history: HistoryTicks = PRESENT,
         max_frames: int = 1_000_000,
         folder: Path | None = None,
         ram_bytes: int | None = None,
         conditions: Mapping[str, Any] | None = None,
+        shown_share: float = 0.5,
     ) -> None:
         """Make an empty buffer.
 
         Args:
-            feature_size: F.
-            proprio_size: P.
+            feature_size: F, of one tick.
+            proprio_size: P, of one tick.
             action_size: A.
+            history: how many ticks a batch shows.
             max_frames: beyond it the oldest episodes without a person's help are dropped, then the oldest of all.
             folder: where the rows are kept for the next start, see `restore`; None keeps them in memory alone.
             ram_bytes: so many of the folder's rows are read and checked whole by `restore`; where there are more, they
                 are read as they are drawn.
             conditions: what else the rows of an episode depend on (JSON); others make what is in the folder void.
+            shown_share: of a batch that a person showed.
 
         Raises:
             OSError: the folder cannot be written to.
         """
-        self.layout = RowLayout(feature_size, proprio_size, action_size)
-        self._max_frames = max_frames
+        self.layout = RowLayout(feature_size, proprio_size, action_size, history)
+        self._max_frames, self._shown_share = max_frames, shown_share
         self._log: ReplayLog | None = None
         path = None
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / "rows.float32"
             sizes = {"features": feature_size, "proprio": proprio_size, "action": action_size, "frames": max_frames}
+            if self.layout.chained:
+                sizes["chained"] = 1
             self._log = ReplayLog(folder / "episodes.log", {"sizes": sizes, **(conditions or {})})
         self._ram_bytes = ram_bytes
         self._store = RowStore(self.layout.width, max_frames + _SPARE_ROWS, path)
@@ -160,6 +203,8 @@ class ReplayBuffer:
             block = self._block(data)
             frames = self._allocate(len(block))
             block.view(np.int32)[data.frame, self.layout.next_row] = frames[data.next_frame]
+            if self.layout.chained:
+                block.view(np.int32)[:, self.layout.previous_row] = frames[data.previous]
             self._store.values[frames] = block
             self.changes += 1
             steps, guided = frames[data.frame], frames[data.frame[data.human | data.demonstration]]
@@ -184,7 +229,7 @@ class ReplayBuffer:
         return misses[driven]
 
     def draw(self, batch_size: int, rng: np.random.Generator) -> NDArray[np.int32]:
-        """Draw rows (B,) with replacement: half that a person showed, where there are any, and half of everything.
+        """Draw rows (B,) with replacement: `shown_share` of what a person showed, the rest of everything.
 
         Symmetric sampling of Ball et al. 2023, "Efficient online reinforcement learning with offline data".
 
@@ -193,7 +238,7 @@ class ReplayBuffer:
         """
         if self.size == 0:
             raise ValueError("the replay buffer holds no transition to draw")
-        shown = batch_size // 2 if self.guided_size else 0
+        shown = int(batch_size * self._shown_share) if self.guided_size else 0
         rows = np.empty(batch_size, np.int32)
         rows[:shown] = self._guided.members[rng.integers(max(self.guided_size, 1), size=shown)]
         rows[shown:] = self._live.members[rng.integers(self.size, size=batch_size - shown)]
@@ -202,10 +247,7 @@ class ReplayBuffer:
     def sample(self, batch_size: int, rng: np.random.Generator, into: BatchRows | None = None) -> Batch:
         """Draw a batch; without `into` it has memory of its own. Raises ValueError when the buffer is empty."""
         into = into if into is not None else BatchRows(self.layout, batch_size)
-        rows = self.draw(batch_size, rng)
-        # "clip", because "raise" goes through a copy; indices are within bounds by construction
-        self._store.values.take(rows, axis=0, out=into.here, mode="clip")
-        self._store.values.take(into.next_row, axis=0, out=into.there, mode="clip")
+        into.take(self._store.values, self.draw(batch_size, rng))
         return into.batch
 
     def restore(self, stored: Sequence[tuple[EpisodeKey, int]]) -> tuple[int, str]:

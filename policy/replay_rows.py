@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.learner_episode import Floats
+from policy.observation_history import PRESENT, HistoryTicks
 
 FLAGS = ("human", "engaged", "approved", "demonstration")
 _AHEAD_BYTES = 64 << 20  # disk space taken at a time, before a write through the map could find none (SIGBUS)
@@ -25,16 +26,26 @@ class RowLayout:
     `features | proprio | base | action | human_action | reward | discount | next row (int32) | four flags (bool)`.
     One row holds frame and transition, because at most one transition begins at a frame: a draw then reads two places
     in memory, where it starts and where it is bootstrapped, and no table of indices in between.
+
+    Where several ticks are seen, the row of the frame before (int32) stands behind the proprioception, in the cache
+    line that is read with it: a chain back through the window, whose first frame names itself. So a frame is stored
+    once, however many windows it is in.
     """
 
     features: int
     proprio: int
     action: int
+    history: HistoryTicks = PRESENT
+
+    @property
+    def chained(self) -> bool:
+        """True where rows name the one before."""
+        return self.history.longest > 1
 
     @property
     def observed(self) -> int:
-        """Values of features, proprioception and base action."""
-        return self.features + self.proprio + self.action
+        """Values up to the base action: what was seen, and what it was seen after."""
+        return self.features + self.proprio + self.chained + self.action
 
     @property
     def width(self) -> int:
@@ -43,14 +54,33 @@ class RowLayout:
 
     def columns(self) -> dict[str, slice]:
         """Columns of what is float32, by name."""
-        ends = np.cumsum([0, self.features, self.proprio, self.action, self.action, self.action, 1, 1]).tolist()
-        names = ("features", "proprio", "base", "action", "human_action", "reward", "discount")
-        return {name: slice(ends[i], ends[i + 1]) for i, name in enumerate(names)}
+        sizes = {
+            "features": self.features,
+            "proprio": self.proprio,
+            "previous": int(self.chained),
+            "base": self.action,
+            "action": self.action,
+            "human_action": self.action,
+            "reward": 1,
+            "discount": 1,
+        }
+        ends = np.cumsum([*sizes.values()]).tolist()
+        return {
+            name: slice(end - size, end)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
+            if name != "previous"
+        }
 
     @property
     def next_row(self) -> int:
         """Column of the row that is bootstrapped at, int32."""
         return self.width - 2
+
+    @property
+    def previous_row(self) -> int:
+        """Column of the row of the frame before in the window, int32."""
+        assert self.chained, "rows name the one before only where several ticks are seen"
+        return self.features + self.proprio
 
     def flag(self, name: str) -> int:
         """Column of a flag where the rows are viewed as bytes."""

@@ -42,7 +42,10 @@ OPEN, CLOSED = np.float32(1.0), np.float32(-1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Dims:
-    """Sizes of what the head takes and gives: features F, proprioception P, actions A."""
+    """Sizes of what the head takes and gives: features F, proprioception P, actions A.
+
+    F and P are of whole windows where it sees more than one tick (`policy.observation_history`).
+    """
 
     features: int
     proprio: int

@@ -21,7 +21,6 @@ from torch.nn import functional
 
 from policy.learner_config import LearnerConfig
 from policy.learner_networks import Ensemble, RunningNormaliser
-from policy.member_threads import MemberThreads
 from policy.replay_buffer import Batch
 from policy.residual import CLOSED, GRIPPER_CHOICES, OPEN
 from policy.tensor_batch import TensorBatch
@@ -41,24 +40,19 @@ class LearnerDims:
 class ResidualLearner:
     """Actor, critics and their optimisers. One thread uses it; the same seed and batches give the same bits."""
 
-    def __init__(
-        self, dims: LearnerDims, config: LearnerConfig, seed: int, *, device: str = "cpu", threads: int = 1
-    ) -> None:
-        """Make a learner on `device`, "cpu" or "cuda"; on the CPU `threads` share the critics' heads."""
+    def __init__(self, dims: LearnerDims, config: LearnerConfig, seed: int, *, device: str = "cpu") -> None:
+        """Make a learner on `device`, "cpu" or "cuda"."""
         if len(config.scale) != dims.action_size:
             raise ValueError(f"scale has {len(config.scale)} values, the action {dims.action_size}")
         self._config, self._dims = config, dims
         self._seed, self.device = seed, torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        shared = MemberThreads(threads if self.device.type == "cpu" else 1)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             observation = dims.feature_size + dims.proprio_size
             width = observation + dims.action_size
-            self._critic = Ensemble(
-                config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared
-            )
-            self._slow = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm, threads=shared)
+            self._critic = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
+            self._slow = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
             outputs = dims.action_size + (GRIPPER_CHOICES if config.gripper is not None else 0)
             self._actor = Ensemble(1, width, config.hidden, outputs, layer_norm=config.layer_norm)
         for network in (self._critic, self._slow, self._actor):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.policy_image import in_order
 from policy.model_folder import listed, read_graph
 from policy.onnx_session import OnnxSession, Provider, Tensor, TensorSpec
 from policy.reward_manifest import REWARD_MANIFEST_FILE, REWARD_MODEL, RewardManifest, read_reward_manifest
@@ -21,7 +22,7 @@ class RewardModel:
     def __init__(self, folder: Path, manifest: RewardManifest, session: OnnxSession) -> None:
         self.folder, self.manifest = folder, manifest
         self._session = session
-        self._image_inputs = {camera.name: f"{camera.name}_image" for camera in manifest.cameras}
+        self._colours = {camera.name: camera.colour for camera in manifest.cameras}
 
     @property
     def sha256(self) -> str:
@@ -44,7 +45,9 @@ class RewardModel:
             PolicyError: a camera is missing, a shape or type is wrong, or the runtime failed.
         """
         inputs: dict[str, Tensor] = {
-            self._image_inputs[name]: image[None] for name, image in images.items() if name in self._image_inputs
+            f"{name}_image": in_order(image, self._colours[name])[None]
+            for name, image in images.items()
+            if name in self._colours
         }
         if self.manifest.proprio:
             inputs["proprio"] = proprio[None]

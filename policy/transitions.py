@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from policy.episode_header import Outcome
 from policy.learner_episode import HOLD, HUMAN, POLICY, EpisodeArrays, Floats, Ints, Mask
+from policy.observation_history import previous_ticks
 from robot.errors import BadInputError
 
 
@@ -33,6 +34,7 @@ class Transitions:
 
     Attributes:
         features, proprio, base: of the frames, (M, F), (M, P), (M, A).
+        previous: row of the frame before each in its window, (M,); its own where the window begins.
         frame, next_frame: rows of the above, (N,); equal where the episode ended and nothing is bootstrapped.
         action: executed at `frame`, (N, A).
         reward: discounted sum over the window, (N,).
@@ -47,6 +49,7 @@ class Transitions:
     features: Floats
     proprio: Floats
     base: Floats
+    previous: Ints
     frame: Ints
     next_frame: Ints
     action: Floats
@@ -64,11 +67,14 @@ class Transitions:
         return len(self.frame)
 
 
-def transitions(episode: EpisodeArrays, *, n_step: int, discount: float, doubt_ticks: int = 0) -> Transitions:
+def transitions(
+    episode: EpisodeArrays, *, n_step: int, discount: float, doubt_ticks: int = 0, cut_at_handover: bool = True
+) -> Transitions:
     """Return what may be learned from `episode` with windows of up to `n_step` ticks.
 
     What a policy does while a person watches and lets it is approved; the last `doubt_ticks` before a takeover, which
-    made them take over, are not (after Liu et al. 2022, "Robot learning on the job").
+    made them take over, are not (after Liu et al. 2022, "Robot learning on the job"). `cut_at_handover` False lets
+    windows run on over takeover and handback.
 
     Raises:
         BadInputError: the episode is open-loop, so that its commands were not what moved the arm.
@@ -83,7 +89,7 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float, doubt_t
     if episode.outcome is Outcome.RERECORD:
         acting = np.zeros_like(acting)
     rewards, terminated = _endings(episode, acting)
-    boots, over = _windows(episode, acting, terminated, n_step)
+    boots, over = _windows(episode, acting, terminated, n_step, cut_at_handover)
     rows = np.flatnonzero(acting & ((boots > np.arange(episode.ticks)) | over))
     last = np.where(over[rows], boots[rows] + 1, boots[rows])  # first tick after the window
     steps = last - rows
@@ -97,6 +103,7 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float, doubt_t
         features=episode.features[acting],
         proprio=episode.proprio[acting],
         base=episode.base[acting],
+        previous=place[seen_before(episode)[acting]],
         frame=place[rows],
         next_frame=np.where(over[rows], place[rows], place[boots[rows]]),
         action=episode.executed[rows],
@@ -108,6 +115,11 @@ def transitions(episode: EpisodeArrays, *, n_step: int, discount: float, doubt_t
         demonstration=episode.demonstration,
         approved=_approved(episode, doubt_ticks)[rows],
     )
+
+
+def seen_before(episode: EpisodeArrays) -> Ints:
+    """Return for each tick (T,) the one before it in what the robot's residual saw, see `observation_history`."""
+    return previous_ticks(_acting(episode), episode.index)
 
 
 def _approved(episode: EpisodeArrays, doubt_ticks: int) -> Mask:
@@ -144,7 +156,7 @@ def _endings(episode: EpisodeArrays, acting: Mask) -> tuple[NDArray[np.float64],
     return rewards, terminated
 
 
-def _windows(episode: EpisodeArrays, acting: Mask, terminated: Mask, n_step: int) -> tuple[Ints, Mask]:
+def _windows(episode: EpisodeArrays, acting: Mask, terminated: Mask, n_step: int, cut: bool) -> tuple[Ints, Mask]:
     """Return, per tick, the tick to bootstrap at and whether the window ends in a termination instead.
 
     A window that may not bootstrap anywhere points at its own start; one that terminates, at its last tick.
@@ -154,7 +166,7 @@ def _windows(episode: EpisodeArrays, acting: Mask, terminated: Mask, n_step: int
     follows[:-1] = acting[:-1] & acting[1:] & (np.diff(episode.index) == 1)
     follows &= ~(terminated | episode.truncated)
     handover = np.zeros_like(acting)
-    handover[:-1] = follows[:-1] & (episode.source[1:] != episode.source[:-1])
+    handover[:-1] = cut & follows[:-1] & (episode.source[1:] != episode.source[:-1])
     # last tick of the stretch of one source that each tick lies in
     ends = np.where(~follows | handover, ticks, episode.ticks)
     end = np.minimum.accumulate(ends[::-1])[::-1].astype(np.int64)

@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from policy.canonical_safetensors import canonical
 from policy.manifest import Manifest
+from policy.observation_history import MAX_TICKS, PRESENT, HistoryChoice, HistoryTicks, history_of
 from policy.residual import Dims, Float, ResidualHead, zero_tensors
 from policy.weights_header import METADATA_PATTERNS, TENSOR_NAME, RefusalReason, WeightsRefused, read_header
 
@@ -41,23 +42,30 @@ class ResidualLimits(Protocol):
         """Whether a gripper head may decide what the gripper does."""
         ...
 
+    @property
+    def history(self) -> HistoryChoice | None:
+        """Windows in place of the bundle's."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What a message must match before a robot takes it.
 
     Attributes:
-        dims: the sizes of the base policy in force.
+        dims: the sizes of the base policy in force, over the whole windows that the residual sees of it.
         bundle_sha256: content hash of that policy; its features mean nothing to weights trained on another.
         max_scale: greatest residual bound that the station allows per action dimension, (A,) normalised; 0 leaves a
             dimension to the base. A learner cannot raise it.
         gripper: the action dimension that a gripper head may decide; None where the station allows none.
+        history: lengths of those windows.
     """
 
     dims: Dims
     bundle_sha256: str
     max_scale: tuple[float, ...]
     gripper: int | None = None
+    history: HistoryTicks = PRESENT
 
     def __post_init__(self) -> None:
         assert len(self.max_scale) == self.dims.action, "one bound per action dimension"
@@ -65,14 +73,15 @@ class Expected:
     @classmethod
     def of(cls, manifest: Manifest, limits: ResidualLimits | None) -> Self:
         """Return what a station with this bundle expects; without `limits` no residual but zero."""
-        action = manifest.action
-        dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=action.size)
+        action, history = manifest.action, history_of(manifest, limits)
+        dims = window_dims(manifest, history)
         chooses = limits is not None and limits.gripper and "gripper" in action.dims
         return cls(
             dims=dims,
             bundle_sha256=manifest.content_sha256,
             max_scale=limits.scale if limits is not None else (0.0,) * dims.action,
             gripper=action.dims.index("gripper") if chooses else None,
+            history=history,
         )
 
     def initial_weights(self, run_id: str) -> bytes:
@@ -108,6 +117,15 @@ class ResidualWeights:
     tensors: Mapping[str, Float]
     head: ResidualHead
     sha256: str
+
+
+def window_dims(manifest: Manifest, history: HistoryTicks) -> Dims:
+    """Return the sizes that a residual on this base has with windows of these lengths."""
+    return Dims(
+        features=manifest.feature_size * history.features_ticks,
+        proprio=manifest.proprio_size * history.proprio_ticks,
+        action=manifest.action.size,
+    )
 
 
 def pack(
@@ -176,7 +194,7 @@ def unpack(message: bytes, expected: Expected) -> ResidualWeights:
         action=int(metadata["action_size"]),
     )
     if dims != expected.dims:
-        raise WeightsRefused(RefusalReason.SHAPE, f"made for {dims}, this robot needs {expected.dims}")
+        raise WeightsRefused(RefusalReason.SHAPE, _other_sizes(dims, expected))
     for tensor in tensors.values():
         tensor.setflags(write=False)
     try:
@@ -200,6 +218,21 @@ def unpack(message: bytes, expected: Expected) -> ResidualWeights:
         head=head,
         sha256=metadata["sha256"],
     )
+
+
+def _other_sizes(dims: Dims, expected: Expected) -> str:
+    """Say in what the sizes differ; with the right bundle, and they name it, it is the windows."""
+    text = f"made for {dims}, this robot needs {expected.dims}"
+    changes = []
+    for name in ("features", "proprio"):
+        here = expected.history.ticks(name)
+        size = getattr(expected.dims, name) // here  # of one tick
+        ticks, rest = divmod(getattr(dims, name), max(size, 1))
+        if rest or not 1 <= ticks <= MAX_TICKS or dims.action != expected.dims.action:
+            return text
+        if ticks != here:
+            changes.append(f"{name}_ticks {ticks}")
+    return f"{text}: they see another window; set residual.history ({', '.join(changes)})"
 
 
 def _check_values(tensors: Mapping[str, Float], expected: Expected) -> None:

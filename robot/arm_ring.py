@@ -10,6 +10,7 @@ import numpy as np
 from robot.arm_state import ArmState
 
 _FAULT_BYTES = 200
+_NO_WRENCH = (math.nan,) * 6
 
 
 class ArmRecord:
@@ -20,8 +21,8 @@ class ArmRecord:
     """
 
     def __init__(self, joints: int) -> None:
-        # time, joints and their velocities, pose, velocity of the TCP, gripper, force; whether there is a force
-        self._layout = struct.Struct(f"=d{joints}d{joints}d16d6ddd?H{_FAULT_BYTES}s")
+        # time, joints, their velocities, pose, velocity of the TCP, wrench, gripper, force; whether the two are there
+        self._layout = struct.Struct(f"=d{joints}d{joints}d16d6d6ddd??H{_FAULT_BYTES}s")
         self._joints = joints
         self.size = self._layout.size
 
@@ -34,8 +35,10 @@ class ArmRecord:
             *state.dq_rad_s.tolist(),
             *state.T_base_tcp.ravel().tolist(),
             *state.tcp_velocity.tolist(),
+            *(_NO_WRENCH if state.wrench is None else state.wrench.tolist()),
             state.gripper_width_m,
             math.nan if state.force_n is None else state.force_n,
+            state.wrench is not None,
             state.force_n is not None,
             # an empty text is a fault, too
             0 if state.fault is None else 1 + len(fault),
@@ -46,16 +49,17 @@ class ArmRecord:
         """Return the state of a record that `pack` made, with read-only arrays of its own."""
         fields = self._layout.unpack_from(record, offset)
         n = self._joints
-        numbers = np.array(fields[1 : 2 * n + 23])
+        numbers = np.array(fields[1 : 2 * n + 29])
         numbers.setflags(write=False)
-        width_m, force_n, has_force, fault_size, fault = fields[2 * n + 23 :]
+        width_m, force_n, has_wrench, has_force, fault_size, fault = fields[2 * n + 29 :]
         return ArmState(
             measured_s=fields[0],
             q_rad=numbers[:n],
             dq_rad_s=numbers[n : 2 * n],
             T_base_tcp=numbers[2 * n : 2 * n + 16].reshape(4, 4),
-            tcp_velocity=numbers[2 * n + 16 :],
+            tcp_velocity=numbers[2 * n + 16 : 2 * n + 22],
             gripper_width_m=width_m,
             force_n=force_n if has_force else None,
             fault=fault[: fault_size - 1].decode(errors="replace") if fault_size else None,
+            wrench=numbers[2 * n + 22 :] if has_wrench else None,
         )

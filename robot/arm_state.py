@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ class ArmState:
         gripper_width_m: distance between the fingers [m].
         force_n: magnitude of the external force at the TCP [N]; None where the arm cannot tell.
         fault: what the arm refuses to move for, or None.
+        wrench: external force and torque at the TCP in the base frame, as the arm estimates them, shape (6,) [N, Nm];
+            None where the arm cannot tell.
+        readings: what the arm measures besides, by name, each (K,); the policy may take them as proprioception.
     """
 
     measured_s: float
@@ -33,3 +37,5 @@ class ArmState:
     gripper_width_m: float
     force_n: float | None = None
     fault: str | None = None
+    wrench: Array | None = None
+    readings: Mapping[str, Array] = field(default_factory=dict)

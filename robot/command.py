@@ -19,6 +19,7 @@ class CommandKind(enum.Enum):
     TCP_POSE = "tcp_pose"  # (6,) position [m] and rotation vector [rad] in the base frame
     JOINT_DELTA = "joint_delta"  # (N,) [rad] of one tick
     JOINT_POSITION = "joint_position"  # (N,) [rad]
+    ACTUATION = "actuation"  # (N,) shares of what each actuator can give, -1 to 1: no motion that anybody could check
 
 
 class Reason(enum.IntFlag):
@@ -40,6 +41,7 @@ class Reason(enum.IntFlag):
     ARM_FAULT = 1 << 12  # stop, latched
     FAULTED = 1 << 13  # filter is latched; only the person's arm verb clears it
     TILT = 1 << 14  # clamped to the greatest tilt from the home orientation
+    ACTUATION = 1 << 15  # an actuator's share clamped to its range or its greatest change in one tick
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,12 @@ class Command:
 class SafeCommand:
     """A target that passed the safety filter: the only thing an arm accepts.
 
-    Built by `robot.safety.step` alone (it holds the token); an arm refuses any other object.
+    Built by the safety filters alone (they hold the token); an arm refuses any other object.
 
     Attributes:
         T_base_tcp: target pose, shape (4, 4) [m].
-        q_rad: joint solution of that pose, shape (N,) [rad]; empty for an arm without joints.
+        q_rad: joint solution of that pose, shape (N,) [rad]; empty for an arm without joints, shares -1 to 1 for one
+            that is driven by actuation.
         gripper_width_m: target distance between the fingers [m].
         due_s: when the target is to be reached [s].
         reasons: what the filter changed.

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from robot.environment.config import GymnasiumArmConfig
+from robot.franka_config import FrankaArmConfig
 from robot.servo_config import ServoConfig
 from robot.simulation.task_config import TaskConfig
 from robot.strict import Strict
@@ -37,4 +39,6 @@ class RecordedArmConfig(Strict):
     gripper_closed_m: Annotated[float, Field(ge=0.0, le=0.5)]
 
 
-ArmConfig = Annotated[SimulatedArmConfig | RecordedArmConfig, Field(discriminator="kind")]
+ArmConfig = Annotated[
+    SimulatedArmConfig | RecordedArmConfig | FrankaArmConfig | GymnasiumArmConfig, Field(discriminator="kind")
+]

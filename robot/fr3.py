@@ -12,6 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from robot.geometry import inverse_pose, pose, rotation_matrix
 from robot.kinematics import JointLimits, solve_damped
 
 Array = NDArray[np.float64]
@@ -29,6 +30,7 @@ DH: tuple[tuple[float, float, float], ...] = (
 FLANGE_M = 0.107  # joint 7 to the flange, along z
 TCP_M = 0.1034  # flange to between the hand's finger tips, along z
 HAND_YAW_RAD = -math.pi / 4  # the hand is mounted turned about the flange's z
+T_FLANGE_HAND_TCP = pose(rotation_matrix(0.0, 0.0, HAND_YAW_RAD), np.array((0.0, 0.0, TCP_M)))  # the hand's, (4, 4)
 
 Q_MIN_RAD = (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159)
 Q_MAX_RAD = (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159)
@@ -49,14 +51,20 @@ def _frozen(values: tuple[float, ...]) -> Array:
 
 
 class FR3Kinematics:
-    """Kinematics of the FR3 with the Franka Hand. Keeps its last answer, and nothing that changes one.
+    """Kinematics of the FR3 with its tool. Keeps its last answer, and nothing that changes one.
 
     Args:
         q_rest_rad: posture (7,) [rad] that the elbow is pulled to.
+        T_flange_tcp: pose of the TCP in the flange's frame, (4, 4) [m]; the Franka Hand's where left out.
     """
 
-    def __init__(self, q_rest_rad: tuple[float, ...] = HOME_Q_RAD) -> None:
+    def __init__(self, q_rest_rad: tuple[float, ...] = HOME_Q_RAD, T_flange_tcp: Array | None = None) -> None:
         self._q_rest_rad = _frozen(q_rest_rad)
+        self._T_hand_tcp: Array | None = None
+        if T_flange_tcp is not None:
+            T_hand_tcp = inverse_pose(T_FLANGE_HAND_TCP) @ T_flange_tcp
+            # the common tool keeps the bits that it has without being named
+            self._T_hand_tcp = None if np.allclose(T_hand_tcp, np.eye(4), atol=1e-9) else T_hand_tcp
         self._limits = JointLimits(
             q_min_rad=_frozen(Q_MIN_RAD), q_max_rad=_frozen(Q_MAX_RAD), dq_max_rad_s=_frozen(DQ_MAX_RAD_S)
         )
@@ -83,7 +91,7 @@ class FR3Kinematics:
         """Keep the last ones: a tick asks for the joints that it ends in, and the next one begins with them."""
         key = q_rad.tobytes()
         if self._last is None or self._last.key != key:
-            self._last = _Links(key, q_rad)
+            self._last = _Links(key, q_rad, self._T_hand_tcp)
         return self._last
 
 
@@ -95,8 +103,8 @@ class _Links:
         T_base_tcp: shape (4, 4) [m], read-only.
     """
 
-    def __init__(self, key: bytes, q_rad: Array) -> None:
-        """One pass over the links, axis by axis."""
+    def __init__(self, key: bytes, q_rad: Array, T_hand_tcp: Array | None = None) -> None:
+        """One pass over the links, axis by axis; `T_hand_tcp` is the tool's TCP beyond the hand's."""
         self.key = key
         xx, xy, xz = 1.0, 0.0, 0.0  # the frame's axes in the base frame
         yx, yy, yz = 0.0, 1.0, 0.0
@@ -131,6 +139,10 @@ class _Links:
                 *(0.0, 0.0, 0.0, 1.0),
             ]
         ).reshape(4, 4)
+        if T_hand_tcp is not None:
+            self.T_base_tcp = self.T_base_tcp.dot(T_hand_tcp)
+            px, py, pz = self.T_base_tcp[:3, 3].tolist()
+            self._tcp_m = px, py, pz
         self.T_base_tcp.setflags(write=False)
 
     def jacobian(self) -> Array:

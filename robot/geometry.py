@@ -58,6 +58,19 @@ def rotation_matrix(x: float, y: float, z: float) -> Array:
     ).reshape(3, 3)
 
 
+def quat_wxyz_to_matrix(quat_wxyz: Sequence[float]) -> Array:
+    """Return the rotation matrix (3, 3) of a quaternion, scalar first, of any length but 0."""
+    length = math.hypot(*quat_wxyz)
+    w, x, y, z = (part / length for part in quat_wxyz)
+    return np.array(
+        [
+            *(1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
+            *(2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)),
+            *(2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)),
+        ]
+    ).reshape(3, 3)
+
+
 def matrix_to_quat_wxyz(R: Array) -> tuple[float, float, float, float]:
     """Return the unit quaternion of a rotation matrix (3, 3), scalar first, scalar part not negative.
 

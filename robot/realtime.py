@@ -85,6 +85,17 @@ def give_back(config: RealtimeConfig, cores: Collection[int]) -> None:
         ctypes.CDLL(None).munlockall()
 
 
+def keep_up_with(thread: int) -> None:
+    """Give the calling thread the real-time priority of another one of this process, and with it what it starts.
+
+    A process is given its priority from outside, which is its first thread's only.
+    """
+    policy = os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK
+    if policy == os.SCHED_FIFO and os.sched_getscheduler(0) != os.SCHED_FIFO:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_getparam(thread))
+
+
 @contextmanager
 def without_collections() -> Iterator[None]:
     """Keep Python's garbage collector from running: a full collection takes longer than a tick (0.65 s, measured).

@@ -45,6 +45,9 @@ class SafetyFilter:
         kinematics: of the arm with its tool; None for an arm known by its TCP pose only, without joint checks.
         period_s: length of a tick [s].
         R_base_home: home orientation of the TCP, shape (3, 3); the tilt limit counts from its z axis.
+
+    Attributes:
+        home_axis: that axis, a unit vector in the base frame, shape (3,).
     """
 
     def __init__(
@@ -53,7 +56,8 @@ class SafetyFilter:
         self._limits = limits
         self._kinematics = kinematics
         self._period_s = period_s
-        self._steps = StepLimits(limits, period_s, orthonormalise(R_base_home)[:, 2])
+        self.home_axis: Array = orthonormalise(R_base_home)[:, 2]
+        self._steps = StepLimits(limits, period_s, self.home_axis)
         self._follower = Follower(kinematics, limits, self._steps, period_s)
 
     def start(self, arm_state: ArmState) -> FilterState:

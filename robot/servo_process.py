@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import enum
 import math
+import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 from robot.clock import WallClock
+from robot.errors import BadInputError, HardwareError
+from robot.franka_config import FrankaArmConfig
+from robot.franka_stream import FrankaStream
 from robot.joint_path import PathPlanner
 from robot.joint_stream import JointStream, Reading
 from robot.message_ring import MessageRing
@@ -20,6 +25,7 @@ from robot.servo_config import ServoConfig, motion_limits
 from robot.servo_orders import CLEARING_S, ServoOrder, unpack_target, unpack_time
 from robot.servo_record import ServoRecord, ServoStatus
 from robot.shared_ring import SharedRing
+from robot.simulation.shadow import ShadowedStream
 from robot.simulation.world_stream import WorldStream
 from robot.strict import Strict
 from robot.supervised import Supervised
@@ -36,10 +42,12 @@ class ServoProcessConfig(Strict):
     Attributes:
         servo: the station's section.
         loop_period_s: of the loop that sends the targets [s].
+        franka: an arm that it drives itself; None for the simulated one behind its rings.
     """
 
     servo: ServoConfig
     loop_period_s: float
+    franka: FrankaArmConfig | None = None
 
 
 class ServoFault(enum.IntEnum):
@@ -133,23 +141,53 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until told to end; the set-point is at rest then."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, type=ServoProcessConfig.model_validate_json)
-    parser.add_argument("--world", type=int, required=True, help="ring of the simulated hardware")
-    parser.add_argument("--set-points", type=int, required=True, help="ring that it writes for the hardware")
+    parser.add_argument("--world", type=int, help="ring of the simulated hardware")
+    parser.add_argument("--set-points", type=int, help="ring that it writes for the hardware")
     parser.add_argument("--servo", type=int, required=True, help="ring that it writes for the loop")
     parser.add_argument("--servo-orders", type=int, nargs=2, required=True, metavar=("MEMORY", "BELL"))
     Supervised.add_arguments(parser)
     options = parser.parse_args(arguments)
     process = Supervised(options.board, options.place, options.parent, orphaned=signal.SIGTERM)
     config: ServoProcessConfig = options.config
-    stream = WorldStream(SharedRing(options.world), SharedRing(options.set_points))
     orders, ring = MessageRing(*options.servo_orders), SharedRing(options.servo)
-    with without_collections():
-        ask_for_short_slice()
-        first = _first_reading(stream, process, config.servo.max_state_age_s)
-        if first is not None:
-            runner = ServoRunner(config, stream, orders, ring, first, time.monotonic())
-            _run(runner, process, 1.0 / config.servo.rate_hz)
+    rings = [SharedRing(file) for file in (options.world, options.set_points) if file is not None]
+    try:
+        with without_collections(), ExitStack() as stack:
+            ask_for_short_slice()
+            stream = _open_stream(config, rings, process, stack)
+            first = _first_reading(stream, process, config.servo.max_state_age_s) if stream else None
+            if stream is not None and first is not None:
+                runner = ServoRunner(config, stream, orders, ring, first, time.monotonic())
+                _run(runner, process, 1.0 / config.servo.rate_hz)
+    except (BadInputError, HardwareError) as error:
+        print(f"servo: {error}", file=sys.stderr, flush=True)
+        status = 2 if isinstance(error, BadInputError) else 1
+        # not by way of the interpreter's end: a vendor's thread may still wait for an arm that does not answer
+        os._exit(status)
     return 0
+
+
+def _open_stream(
+    config: ServoProcessConfig, rings: list[SharedRing], process: Supervised, stack: ExitStack
+) -> JointStream | None:
+    """Return the stream of the arm, which `stack` closes; None when told to end before it was there.
+
+    Raises:
+        BadInputError: the arm cannot be had.
+    """
+    if config.franka is None:
+        return WorldStream(*rings)
+    from robot.franka_sdk import connect_franka
+
+    franka = stack.enter_context(FrankaStream(config.franka, connect_franka))
+
+    def alive() -> bool:
+        process.beat()
+        return not process.stopping
+
+    if not franka.open(alive):
+        return None
+    return ShadowedStream(franka, *rings) if rings else franka
 
 
 def _first_reading(stream: JointStream, process: Supervised, age_s: float) -> Reading | None:

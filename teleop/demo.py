@@ -12,9 +12,11 @@ from typing import Any
 from policy.episode_header import Outcome
 from policy.episode_reader import latest_revisions
 from policy.manifest_file import read_manifest
+from policy.observation_history import history_of
 from policy.run_folder import RunFolder
 from robot.clock import Clock, VirtualClock, WallClock
 from robot.config import SimulatedArmConfig
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
 from robot.simulation.layout import Split
 from teleop.episode_digest import digest_episode
@@ -102,7 +104,8 @@ def run_demo(
     manifest, _ = read_manifest(loaded.bundle_path)
     reach = run_reachability(loaded.station, manifest, latest_revisions(training.run.episodes))
     summary["reachability"], summary["advice"] = (reach.summary(), reach.lines()) if reach else ({}, [])
-    summary |= {"seed": seed, "command": command, "operator": operator}
+    history = history_of(manifest, loaded.station.residual)
+    summary |= {"history": history.model_dump(), "seed": seed, "command": command, "operator": operator}
     summary["wall_s"] = round(time.perf_counter() - began_s, 1)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _report(out, summary, training)
@@ -111,7 +114,7 @@ def run_demo(
 
 def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> None:
     """Raise BadInputError now for what would end the demo only after the first measurement."""
-    if not isinstance(loaded.station.arm, SimulatedArmConfig):
+    if not isinstance(loaded.station.arm, (SimulatedArmConfig, GymnasiumArmConfig)):
         raise BadInputError(f"station {loaded.path}: only a simulated station can be measured; name one")
     if loaded.station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import base64
 import gc
+import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from pydantic import BaseModel
 
@@ -57,8 +59,8 @@ class Line(BaseModel):
     ticks: int
 
 
-def evaluate_layouts(job: Job) -> None:
-    """Run the job's layouts in lock-step without a person and print a `Line` for each."""
+def evaluate_layouts(job: Job, lines: TextIO) -> None:
+    """Run the job's layouts in lock-step without a person and write a `Line` to `lines` for each."""
     loaded = LoadedStation(station=job.station, path=job.path)
     station, clock = job.station, VirtualClock()
     person = Unattended()
@@ -81,6 +83,7 @@ def evaluate_layouts(job: Job) -> None:
                 chunks=make_chunk_source(station, rig.bundle),
                 homing=rig.homing(),
                 judge=rig.judge,
+                task_reward=rig.task_reward(),
                 watcher=None,
                 labels=LabelSource.TASK,
                 spec=rig.spec,
@@ -104,7 +107,7 @@ def evaluate_layouts(job: Job) -> None:
             )
             assert result.outcome is not None
             line = Line(layout=index, outcome=result.outcome.outcome.value, ticks=result.ticks)
-            print(line.model_dump_json(), flush=True)
+            print(line.model_dump_json(), file=lines, flush=True)
             gc.collect()
 
 
@@ -130,8 +133,11 @@ def _header(rig: Rig, index: int, state: TickState, provenance: Provenance) -> E
 
 def main() -> int:
     """Read the job and run it; errors are one line on stderr."""
+    # whatever else prints in this process, such as an environment's physics, is no line of ours
+    lines = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        evaluate_layouts(Job.model_validate_json(sys.stdin.read()))
+        evaluate_layouts(Job.model_validate_json(sys.stdin.read()), lines)
     except HandrailError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, BadInputError) else 1

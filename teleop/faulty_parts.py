@@ -127,14 +127,19 @@ class FaultyBundle(Bundle):
         self.__dict__.update(bundle.__dict__)
         self._faults, self._clock = faults, clock
 
-    def encode(self, images: Mapping[str, NDArray[np.uint8]], proprio: NDArray[np.float32]) -> Features:
+    def encode(
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        proprio: NDArray[np.float32],
+        cloud: NDArray[np.float32] | None = None,
+    ) -> Features:
         """Return the features, unless a fault is shown."""
         slow = self._faults.active("base-slow")
         if slow or self._faults.active("base-hang"):
             self._clock.sleep_until(self._clock.now_s() + (slow.amount if slow else _HANG_S))
         if self._faults.active("base-raise"):
             raise PolicyError("injected fault")
-        return super().encode(images, proprio)
+        return super().encode(images, proprio, cloud)
 
     def act(self, features: Features, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the action chunk, or NaN in place of every action."""

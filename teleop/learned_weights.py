@@ -8,8 +8,10 @@ import numpy as np
 
 from policy.episode_spool import EpisodeSpool
 from policy.learner_episode import EpisodeArrays
+from policy.observation_history import windows
 from policy.robot_link import RobotLink
 from policy.run_folder import RunFolder
+from policy.transitions import seen_before
 from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, unpack
 from policy.weights_gate import GoldenObservations, WeightsGate
 from policy.weights_header import read_header
@@ -173,8 +175,11 @@ class LearnedWeights(WeightsInForce):
             seen = np.flatnonzero(np.isfinite(episode.base).all(axis=1))
             if len(seen):
                 rows = seen[np.linspace(0, len(seen) - 1, min(_GOLDEN, len(seen))).astype(int)]
+                history, before = self._expected.history, seen_before(episode)
                 golden = GoldenObservations(
-                    features=episode.features[rows], proprio=episode.proprio[rows], base_actions=episode.base[rows]
+                    features=windows(episode.features, history.features_ticks, rows, before),
+                    proprio=windows(episode.proprio, history.proprio_ticks, rows, before),
+                    base_actions=episode.base[rows],
                 )
                 self._gate = WeightsGate(
                     self._initial, expected=self._expected, golden=golden, runs=self._runs, newest=self._newest

@@ -1,39 +1,52 @@
-"""A rig in real time: one process per camera, the servo, the simulated hardware, a slow policy, and what they share."""
+"""A rig in real time: one process per camera, the servo, simulated hardware, a slow policy, and what they share."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from perception.camera_process import CameraProcessConfig
-from perception.config import LiveCameraConfig, PatternCameraConfig, SimulatedCameraConfig
+from perception.cloud_config import FusedViewConfig
+from perception.cloud_ring import CloudRing
+from perception.config import LiveCamera, LiveCameraConfig, PlaybackCameraConfig, SimulatedCameraConfig
 from perception.frame_ring import FrameRing
+from perception.fused_synchroniser import SharedClouds
+from perception.fused_view_process import FusedViewProcessConfig
+from perception.playback_source import check_footage
+from perception.pose_ring import PoseRing
 from perception.shared_camera import SharedCamera
 from policy.bundle import Bundle
 from policy.chunk_ring import RingSource
 from robot.clock import Clock
 from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.servo_arm import ServoArm
+from robot.servo_config import ServoConfig
 from robot.servo_orders import new_order_ring
 from robot.servo_process import ServoProcessConfig
 from robot.servo_record import ServoRecord
+from robot.simulation.franka_simulator import FrankaSimulatorProcessConfig
 from robot.simulation.mirrored_world import MirroredWorld
-from robot.simulation.scenes import scene_named
+from robot.simulation.scenes import SceneName, scene_named
 from robot.simulation.world_process import WorldProcessConfig
 from robot.simulation.world_record import new_world_orders, new_world_ring
 from robot.simulation.world_stream import new_set_point_ring
 from robot.strict import Strict
 from teleop.chunk_parts import ChunkChild
+from teleop.fused_cameras import fused_cameras
+from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.station import LoadedStation
 from teleop.supervision import ChildPlan
 
-SERVO, HARDWARE = "servo", "simulated arm"
+SERVO, HARDWARE, FRANKA_SIMULATOR = "servo", "simulated arm", "franka simulator"
 _CAMERA_SILENCE_S = 1.0
+_SIMULATOR_SILENCE_S = 5.0  # a program among others, which may have to wait
 
 
 class _Closes(Protocol):
@@ -50,13 +63,14 @@ class LiveParts:
         children: the processes.
         arm: behind the servo.
         cameras: in the station's order.
-        world: the simulated hardware's, as it stands; `refresh` brings it to now.
+        world: the simulated hardware's, as it stands; `refresh` brings it to now. None where nothing is simulated.
         streams: full-size frames to be recorded.
         chunks: asks a slow policy, None where it is asked within the tick.
+        clouds: of the fused view, None without one.
     """
 
     arm: ServoArm
-    world: MirroredWorld
+    world: MirroredWorld | None = None
 
     def __init__(self, loaded: LoadedStation, bundle: Bundle, clock: Clock, *, seed: int) -> None:
         self._loaded, self._bundle, self._clock, self._seed = loaded, bundle, clock, seed
@@ -65,6 +79,8 @@ class LiveParts:
         self.cameras: list[SharedCamera] = []
         self.streams: list[StreamSource] = []
         self.chunks: RingSource | None = None
+        self.clouds: SharedClouds | None = None
+        self._scene: SceneName = "place"
 
     def __enter__(self) -> Self:
         """Make everything; nothing runs yet. Raises BadInputError where the station cannot run in real time."""
@@ -72,9 +88,14 @@ class LiveParts:
             self._keep = stack.callback
             try:
                 self._make_arm()
-                for camera in self._loaded.station.camera:
+                self._rings: dict[str, FrameRing] = {}
+                view = self._loaded.station.fused_view
+                self._fused = {} if view is None else fused_cameras(self._loaded, view)
+                for camera in policy_cameras(self._loaded, self._bundle.manifest):
                     if isinstance(camera, LiveCameraConfig):
                         self._make_camera(camera)
+                if view is not None:
+                    self._make_fused_view(view)
                 if self._loaded.station.policy.asynchronous:
                     self._make_policy()
             except OSError as error:
@@ -95,53 +116,87 @@ class LiveParts:
 
     def _make_arm(self) -> None:
         station = self._loaded.station
-        arm = station.arm
-        assert isinstance(arm, SimulatedArmConfig)
-        if arm.servo is None:
-            raise BadInputError(
-                f"station {self._loaded.path}: has no [arm.servo], which real time needs; add it as in "
-                "launch/stations/sim_place.toml, or run in lock-step"
-            )
-        scene = scene_named(arm.task.kind)
+        match station.arm:
+            case SimulatedArmConfig(servo=None):
+                raise BadInputError(
+                    f"station {self._loaded.path}: has no [arm.servo], which real time needs; add it as in "
+                    "launch/stations/sim_place.toml, or run in lock-step"
+                )
+            case SimulatedArmConfig(servo=ServoConfig() as servo, task=task):
+                self._make_servo(servo, self._make_world(task.kind, shadow=False))
+            case FrankaArmConfig() as arm:
+                files: dict[str, tuple[int, ...]] = {}
+                if arm.simulator is not None:
+                    files = self._make_world(arm.simulator.task.kind, shadow=True)
+                if arm.simulator is not None and arm.simulator.start:
+                    self._child(
+                        FRANKA_SIMULATOR,
+                        "robot.simulation.franka_simulator",
+                        FrankaSimulatorProcessConfig(address=arm.address),
+                        {},
+                        restart=False,
+                        stop_order=2,
+                        silence_s=_SIMULATOR_SILENCE_S,
+                        priority=self._priority(2),
+                    )
+                self._make_servo(arm.servo, files, arm)
+
+    def _make_world(self, kind: SceneName, *, shadow: bool) -> dict[str, tuple[int, ...]]:
+        """Make the simulated table and return the files of the servo's end of it."""
+        scene = scene_named(kind)
         world, set_points = self._own(new_world_ring(scene)), self._own(new_set_point_ring())
-        world_orders, orders = self._own(new_world_orders()), self._own(new_order_ring())
-        states = self._own(ServoRecord(ServoArm.joint_count).new_ring())
-        self._world_file = world.file
-        priority = station.realtime.priority
+        world_orders = self._own(new_world_orders())
+        files: dict[str, tuple[int, ...]] = {"world": (world.file,), "set-points": (set_points.file,)}
         self._child(
             HARDWARE,
             "robot.simulation.world_process",
-            WorldProcessConfig(scene=arm.task.kind),
-            {"world": (world.file,), "set-points": (set_points.file,), "world-orders": world_orders.files},
+            WorldProcessConfig(scene=kind, shadow=shadow),
+            files | {"world-orders": world_orders.files},
             restart=False,
             stop_order=2,
             # it stands for an arm's own controller, which no other work on this machine delays
-            priority=priority + 2 if priority else 0,
+            priority=self._priority(2),
         )
+        self.world = MirroredWorld(world, world_orders, scene=scene)
+        self._world_file, self._scene = world.file, kind
+        return files
+
+    def _make_servo(
+        self, servo: ServoConfig, files: dict[str, tuple[int, ...]], franka: FrankaArmConfig | None = None
+    ) -> None:
+        """Make the servo; `files` are of the world whose arm it moves."""
+        orders, states = self._own(new_order_ring()), self._own(ServoRecord(ServoArm.joint_count).new_ring())
         self._child(
             SERVO,
             "robot.servo_process",
-            ServoProcessConfig(servo=arm.servo, loop_period_s=station.period_s),
-            {
-                "world": (world.file,),
-                "set-points": (set_points.file,),
-                "servo": (states.file,),
-                "servo-orders": orders.files,
-            },
+            ServoProcessConfig(servo=servo, loop_period_s=self._loaded.station.period_s, franka=franka),
+            files | {"servo": (states.file,), "servo-orders": orders.files},
             restart=False,
             stop_order=0,
-            priority=priority + 1 if priority else 0,
+            priority=self._priority(1),
         )
-        self.arm = ServoArm(states, orders, self._clock, age_s=arm.servo.arm_age_s)
-        self.world = MirroredWorld(world, world_orders, scene=scene)
+        self.arm = ServoArm(states, orders, self._clock, age_s=servo.arm_age_s)
 
-    def _make_camera(self, camera: LiveCameraConfig) -> None:
-        assert isinstance(camera, (PatternCameraConfig, SimulatedCameraConfig))
-        arm = self._loaded.station.arm
-        assert isinstance(arm, SimulatedArmConfig)
+    def _priority(self, above: int) -> int:
+        """Return the real-time priority of what has to run before the loop, 0 where the station asks for none."""
+        priority = self._loaded.station.realtime.priority
+        return priority + above if priority else 0
+
+    def _make_camera(self, camera: LiveCamera) -> None:
+        if isinstance(camera, SimulatedCameraConfig) and self.world is None:
+            raise BadInputError(
+                f"station {self._loaded.path}: camera {camera.name!r} is simulated, and there is no simulated table "
+                "for it; name a real camera, or add arm.simulator"
+            )
+        if isinstance(camera, PlaybackCameraConfig):
+            path = self._loaded.path.parent / Path(camera.file).expanduser()
+            check_footage(camera, path)
+            camera = camera.model_copy(update={"file": str(path)})
         usable_s = self._loaded.station.synchroniser.max_age_s
-        config = CameraProcessConfig(camera=camera, seed=self._seed, usable_s=usable_s, scene=arm.task.kind)
-        ring = self._own(FrameRing.new(config.layout))
+        config = CameraProcessConfig(
+            camera=camera, seed=self._seed, usable_s=usable_s, scene=self._scene, depth=camera.name in self._fused
+        )
+        ring = self._rings[camera.name] = self._own(FrameRing.new(config.layout))
         files: dict[str, tuple[int, ...]] = {"ring": (ring.file,)}
         if isinstance(camera, SimulatedCameraConfig):
             files["world"] = (self._world_file,)
@@ -158,6 +213,20 @@ class LiveParts:
         source = StreamSource.of(camera, ring)
         if source is not None:
             self.streams.append(source)
+
+    def _make_fused_view(self, view: FusedViewConfig) -> None:
+        rings = [self._rings[name] for name in self._fused]
+        clouds, poses = self._own(CloudRing.new(view.points)), self._own(PoseRing.new())
+        layouts = tuple(ring.layout for ring in rings)
+        self._child(
+            "fused view",
+            "perception.fused_view_process",
+            FusedViewProcessConfig(view=view, geometry=self._fused, layouts=layouts),
+            {"frames": tuple(ring.file for ring in rings), "clouds": (clouds.file,), "poses": (poses.file,)},
+            restart=True,
+            silence_s=_CAMERA_SILENCE_S + 2.0 / view.rate_hz,
+        )
+        self.clouds = SharedClouds(clouds, poses)
 
     def _make_policy(self) -> None:
         policy = ChunkChild(self._loaded.station, self._bundle)

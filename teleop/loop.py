@@ -69,7 +69,7 @@ class ControlLoop:
         parts, watch = self._parts, self._stopwatch
         start_s, due_s = parts.clock.now_s(), self._deadline_s + parts.period_s
         observation = parts.synchroniser.observe(start_s, state)
-        if observation.verdict is Verdict.FRESH:
+        if observation.verdict is Verdict.FRESH and observation.captured_s:
             resetting = resetting or min(observation.captured_s.values()) < laid_s
         reset = parts.homing.action(state, self.state.filter) if resetting and parts.homing else None
         noise, gate_forced = parts.exploration.draw(parts.weights.head.scale, active=not resetting)
@@ -139,7 +139,7 @@ class ControlLoop:
         if parts.homing is None:
             lay_table(self._deadline_s + parts.period_s)
             laid, settle = True, 0
-            # A recording jumps to where it begins; nothing real moves with it.
+            # A recording or an environment jumps to where it begins; nothing real moves with it.
             here, safety = parts.arm.state(), parts.pipeline.safety
             self.state = replace(self.state, filter=safety.rearm(safety.start(here), here))
         header = make_header(self.state)
@@ -165,7 +165,7 @@ class ControlLoop:
             more["timing"] = self.times.summary(ticks_before)
         result.outcome = outcome
         parts.recorder.end(outcome.model_copy(update=more))
-        self.state = replace(self.state, chunk=None, asking=NOTHING_ASKED)
+        self.state = replace(self.state, chunk=None, asking=NOTHING_ASKED, window=None)
         return result
 
     def _ticks(
@@ -251,6 +251,8 @@ class ControlLoop:
         # The arm first: in simulation its state brings the world to now, and the person answers to what they see now.
         parts.health()
         state = self._read_arm()
+        if parts.task_reward and self._row_waits:
+            self._row["tick/task_reward"] = parts.task_reward()
         self._stopwatch.lap("state")
         human = parts.human.poll(parts.clock.now_s())
         if self._carried:

@@ -50,13 +50,14 @@ class LoopParts:
 
     Attributes:
         health: called at every tick; raises HardwareError when the run cannot go on.
-        homing: None for an arm that plays a recording.
+        homing: None for an arm that a reset puts at its beginning: a recording, an environment.
         judge: the task function; None where it has no say.
         reward: a reward model that looks on, and where it `judges` ends the episode with its success.
         labels: whose word the human input's labels are.
         chunks: for a policy that is asked ahead of time, None for one that is asked within the tick.
         spec: layout of the log's rows.
         stall_s: how long the loop may stand still before the person has to arm again [s].
+        task_reward: the task's own reward of the step that the last command led to; None where it gives none.
         rehearse_s: how long before each tick the loop wakes to rehearse it; 0 on a virtual clock [s].
         timeout_s: when an episode that nobody judged ends [s].
         reset_timeout_s: for how long homing may drive at a stretch before it is given up [s].
@@ -76,6 +77,7 @@ class LoopParts:
     watcher: Watcher | None
     chunks: ChunkSource | None = None
     reward: RewardWatch | None = None
+    task_reward: Callable[[], float] | None = None
     rehearse_s: float = 0.0
     stall_s: float = 1.0
     labels: LabelSource

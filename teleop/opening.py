@@ -17,13 +17,17 @@ from policy.run_folder import RunFolder
 from policy.weights import Expected
 from robot.clock import Clock
 from robot.config import RecordedArmConfig
+from robot.environment.push_expert import PushStyle, push_motion, push_truth
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.realtime import check_cores
 from robot.recording import Recording
+from teleop.environment_parts import EnvironmentParts
 from teleop.human_input import HumanInput
 from teleop.inject import Target
 from teleop.learned_weights import LearnedWeights
 from teleop.operator_link import OperatorLink, operator_link
+from teleop.push_sight import PushSight
 from teleop.rig import Rig
 from teleop.run_options import OWN_LEARNER, RunOptions
 from teleop.scripted_expert import ScriptedExpert
@@ -59,7 +63,11 @@ def try_operator(kind: Literal["gamepad", "keyboard"], config: OperatorConfig) -
 
 def check_options(loaded: LoadedStation, options: RunOptions, clock: Clock) -> None:
     """Look for what a person has to mend, before anything is opened or written. Raises BadInputError."""
-    where = f"station {loaded.path}"
+    where, arm = f"station {loaded.path}", loaded.station.arm
+    if isinstance(arm, FrankaArmConfig) and arm.simulator is None and options.operator not in ("gamepad", "keyboard"):
+        raise BadInputError(
+            f"{where}: --operator {options.operator} has nobody at an arm that moves; use gamepad or keyboard"
+        )
     if not clock.virtual:
         check_cores(loaded.station.realtime, where)
     if options.learner == OWN_LEARNER:
@@ -179,8 +187,13 @@ def _stand_in(rig: Rig, options: RunOptions) -> HumanInput:
     """Return who stands in for a person."""
     if options.operator == "none":
         return Unattended()
-    simulation = rig.simulation
-    if simulation is None:
+    simulation, environment = rig.simulation, rig.environment
+    if environment is not None and environment.config.expert == "none":
+        raise BadInputError(
+            f"station {rig.loaded.path}: --operator {options.operator} needs somebody who knows the task; set "
+            "arm.expert, or use gamepad, keyboard or none"
+        )
+    if simulation is None and environment is None:
         raise BadInputError(
             f"station {rig.loaded.path}: --operator {options.operator} needs the simulated station; "
             "use gamepad, keyboard or none"
@@ -188,10 +201,36 @@ def _stand_in(rig: Rig, options: RunOptions) -> HumanInput:
     spec = rig.bundle.manifest.action
     full = dict(zip(spec.dims, spec.scale, strict=True))
     scale_m = (full.get("x", 1.0), full.get("y", 1.0), full.get("z", 1.0))
+    if environment is not None:
+        return _stand_in_at(environment, rig, options, scale_m)
+    assert simulation is not None
     if options.operator == "expert":
         return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
     return SimulatedOperator(
         simulation.world, simulation.task, scale_m=scale_m, period_s=rig.station.period_s, seed=options.seed
+    )
+
+
+def _stand_in_at(
+    environment: EnvironmentParts, rig: Rig, options: RunOptions, scale_m: tuple[float, float, float]
+) -> HumanInput:
+    """Return who stands in for a person at an environment whose task they know."""
+    style = PushStyle()
+    push_truth(environment.arm_state())  # whether the station names what they look at
+    if options.operator == "expert":
+        return ScriptedExpert(
+            environment,
+            environment.task,
+            scale_m=scale_m,
+            motion=lambda state: push_motion(push_truth(state), state, style),
+        )
+    return SimulatedOperator(
+        environment,
+        environment.task,
+        scale_m=scale_m,
+        period_s=rig.station.period_s,
+        seed=options.seed,
+        sight=PushSight(style),
     )
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +85,11 @@ def preflight(loaded: LoadedStation, clock: Clock, options: PreflightOptions) ->
     rig = Rig(loaded, clock, seed=0, recording=options.recording)
     with ExitStack() as stack:
         try:
-            arm, cameras = rig.parts(stack)
+            arm, cameras = rig.parts(stack, bundle)
         except HandrailError as error:
             yield _failed("arm and cameras", error)
         else:
-            yield from _fit(loaded, bundle, arm, cameras)
+            yield from _fit(loaded, bundle, arm, cameras, rig.readings)
             yield from _reward(loaded, bundle)
             yield from _streams(station, clock, arm, cameras, options.recording)
     yield _disk(station, options.out)
@@ -140,11 +140,13 @@ def _latency(bundle: Bundle, station: Station) -> Check:
     return _passed("policy latency", found)
 
 
-def _fit(loaded: LoadedStation, bundle: Bundle | None, arm: Arm, cameras: list[Camera]) -> Iterator[Check]:
+def _fit(
+    loaded: LoadedStation, bundle: Bundle | None, arm: Arm, cameras: list[Camera], readings: Mapping[str, int]
+) -> Iterator[Check]:
     if bundle is None:
         yield Check(part="fit", result=Result.SKIPPED, found="no bundle to compare with")
         return
-    lines = rig_misfits(loaded, bundle, arm, cameras)
+    lines = rig_misfits(loaded, bundle, arm, cameras, readings)
     yield from (_failed("fit", line) for line in lines)
     if not lines:
         yield _passed("fit", "the bundle's cameras, rate, proprioception and action fit the station")

@@ -13,7 +13,8 @@ from perception.proprioception import proprioception
 from policy.bundle import Bundle, check_fits, load_bundle
 from policy.episode_header import EpisodeHeader
 from policy.episode_reader import Episode, read_episode
-from policy.residual import Dims, ResidualHead
+from policy.residual import ResidualHead
+from policy.weights import window_dims
 from robot.errors import BadInputError
 from robot.strict import Strict
 from teleop.arbiter import Source
@@ -143,6 +144,7 @@ def _check_comparable(other: Bundle, episode: Episode) -> None:
         cameras={name: (height, width) for name, height, width in header.spec.cameras},
         rate_hz=header.rate_hz,
         joint_count=header.spec.joint_count,
+        readings=dict(header.spec.readings),
         station=f"the log {episode.path.name}",
     )
     theirs, ours = other.manifest.action, header.action
@@ -160,7 +162,7 @@ def _proposals(episode: Episode, parts: RunParts, other: Bundle) -> Actions:
     pipeline = parts.pipeline(header, other)
     manifest = other.manifest
     keys = [entry.key for entry in manifest.proprio]
-    dims = Dims(features=manifest.feature_size, proprio=manifest.proprio_size, action=manifest.action.size)
+    dims = window_dims(manifest, pipeline.history)
     nothing = ResidualHead.zero(dims, np.zeros(dims.action, np.float32))
     logged, before = start_state(header), -1
     chunk: Chunk | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from teleop.replay_finding import Finding, differing
 from teleop.replay_look import LoggedLook
 from teleop.replay_parts import RunParts, each_row, run_above, start_state
 from teleop.replay_reward import LoggedReward
+from teleop.replay_window import LoggedWindows
 from teleop.rig import episode_spec
 from teleop.tick import TickPipeline, TickState
 from teleop.tick_row import fill_outputs, output_fields, read_inputs, read_state, views
@@ -35,6 +37,8 @@ _EXACT = frozenset(
         *("tick/chunk_event", "tick/chunk_rejected", "tick/asked_tick"),
     }
 )
+# what a tick gives before the residual
+_PLANNED = frozenset({"tick/features", "tick/chunk", "tick/chunk_tick", "tick/policy_failed", "tick/base"})
 
 
 class Mismatch(Strict):
@@ -61,7 +65,8 @@ class EpisodeReport(Strict):
         mismatches: fields of rows that differ, all of them.
         by_field: how many in each field.
         first: the first few in full.
-        gaps: ticks before which others were lost, not skipped; the replay begins anew with the state after them.
+        gaps: ticks before which others were lost, not skipped; the replay begins anew with the state after them. Where
+            the residual sees several ticks, only features and plan are compared until none that it sees is lost.
         other_machine: why bits may differ here, empty on the machine and provider that wrote the log.
         other_libraries: versions that differ from those that wrote it.
         largest_difference: on another machine, greatest difference per field; these are no mismatches.
@@ -104,7 +109,9 @@ class EpisodeReplay:
             heads = parts.heads(episode, versions | set(episode.header.weights))
             for found in _scale_findings(episode.header, heads):
                 tally.add(found)
-            look = LoggedLook(episode.header.spec, parts.synchroniser(episode.header))
+            look = LoggedLook(
+                episode.header.spec, parts.synchroniser(episode.header), parts.required_cloud_age_s(episode.header)
+            )
             watch = parts.reward(episode.header)
             reward = LoggedReward(watch) if watch else None
             for found in _tick_findings(episode, pipeline, heads, look, reward, gaps):
@@ -171,6 +178,7 @@ def _tick_findings(
     state: TickState | None = start_state(episode.header)
     before, all_known = -1, lost_ticks(episode) == 0
     chunks = LoggedChunks(pipeline.bundle) if spec.asynchronous else None
+    windows = LoggedWindows(pipeline.history)
     for row in each_row(episode):
         tick = int(row["tick/index"])
         if row_digest(row) != int(row[DIGEST_FIELD]):
@@ -184,13 +192,15 @@ def _tick_findings(
             gaps.append(tick)
             state = None
             look.restart()
+            windows.restart()
             if chunks:
                 chunks.restart()
             if reward:
                 reward.restart()
-        before = tick
+        before, seen = tick, windows.known
         try:
             inputs = read_inputs(row, spec)
+            windows.see(row, inputs)
             yield from look.findings(row, inputs)
             if chunks:
                 yield from chunks.findings(row, inputs)
@@ -204,22 +214,27 @@ def _tick_findings(
                     logged=str(version),
                     expected="weights that the episode names",
                 )
-                state = read_state(row)
+                state = replace(read_state(row), window=windows.window)
             elif state is None:  # first row after a gap: the state before it is not known
-                state = read_state(row)
+                state = replace(read_state(row), window=windows.window)
             else:
                 state, outputs = pipeline.step(state, inputs, heads[version])
                 fill_outputs(redone_views, outputs, state)
-                differences = list(_differences(row, redone, tick))
+                differences = [found for found in _differences(row, redone, tick) if seen or _planned(found)]
                 yield from differences
-                if differences:
-                    state = read_state(row)
+                if differences or not seen:
+                    state = replace(read_state(row), window=windows.window)
         except (HandrailError, ValueError, LookupError, ArithmeticError) as error:
             # values that no loop could have gone on with
             yield Finding(
                 tick=tick, field="tick", logged="a tick that ran", expected=f"{type(error).__name__}: {error}"
             )
             state = None
+            windows.restart()
+
+
+def _planned(found: Finding) -> bool:
+    return found.field.partition("[")[0] in _PLANNED
 
 
 def _differences(row: Row, redone: Row, tick: int) -> Iterator[Finding]:
@@ -239,7 +254,7 @@ def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipel
         (
             "header.spec",
             header.spec,
-            episode_spec(pipeline.bundle, header.spec.joint_count, station),
+            episode_spec(pipeline.bundle, header.spec.joint_count, station, dict(header.spec.readings)),
         ),
     ):
         if logged != expected:

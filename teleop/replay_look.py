@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from perception.config import SynchroniserConfig
 from perception.frame import FrameStamp
-from perception.frame_verdict import judge, middle_s, repeated, skew_s
+from perception.frame_verdict import judge, judge_cloud, middle_s, repeated, skew_s
 from perception.observation import Observation, Verdict
 from perception.proprioception import proprioception
 from policy.episode_schema import EpisodeSpec, Row
@@ -26,8 +26,10 @@ class LoggedLook:
     a new one, fresh and repeated are taken as logged.
     """
 
-    def __init__(self, spec: EpisodeSpec, config: SynchroniserConfig) -> None:
-        self._spec, self._config = spec, config
+    def __init__(
+        self, spec: EpisodeSpec, config: SynchroniserConfig, required_cloud_age_s: float | None = None
+    ) -> None:
+        self._spec, self._config, self._cloud_age_s = spec, config, required_cloud_age_s
         self._names = [name for name, _, _ in spec.cameras]
         self.restart()
 
@@ -58,6 +60,8 @@ class LoggedLook:
         if found:
             yield found
         verdict = judge(stamps, self._repeats, inputs.now_s, self._config)
+        cloud_s = look.cloud.captured_s if look.cloud is not None and look.cloud.count else None
+        verdict = judge_cloud(verdict, cloud_s, inputs.now_s, self._cloud_age_s)
         unsure = len(self._renewed) < len(self._names)
         verdicts = {look.verdict, verdict}
         if len(verdicts) > 1 and not (unsure and verdicts == {Verdict.FRESH, Verdict.REPEATED}):

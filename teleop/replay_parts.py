@@ -14,15 +14,17 @@ from policy.bundle import Bundle, load_bundle
 from policy.episode_header import EpisodeHeader
 from policy.episode_reader import Episode
 from policy.episode_schema import Row
+from policy.observation_history import HistoryTicks, history_of
 from policy.onnx_session import Provider
-from policy.residual import Dims, ResidualHead
+from policy.residual import ResidualHead
 from policy.reward_model import RewardModel, load_reward_model
 from policy.run_folder import RunFolder
-from policy.weights import Expected, WeightsRefused, unpack
+from policy.weights import Expected, WeightsRefused, unpack, window_dims
 from robot.config import SimulatedArmConfig
 from robot.errors import BadInputError
 from robot.filter_state import FilterState
 from teleop.arbiter import ArbiterState
+from teleop.fused_cameras import required_cloud_age_s
 from teleop.reward_watch import RewardWatch, make_reward_watch
 from teleop.rig import R_DOWN, make_pipeline, make_safety
 from teleop.station import Station, station_from_json
@@ -89,7 +91,7 @@ class RunParts:
         self.run = run
         self._stations: dict[str, Station] = {}
         self._bundles: dict[tuple[str, str], Bundle] = {}
-        self._heads: dict[tuple[int, str, str], ResidualHead] = {}
+        self._heads: dict[tuple[int, str, str, HistoryTicks], ResidualHead] = {}
         self._rewards: dict[tuple[str, str], RewardModel] = {}
 
     def station(self, header: EpisodeHeader) -> Station:
@@ -138,6 +140,10 @@ class RunParts:
         """Return when an observation was to be trusted. Raises BadInputError."""
         return self.station(header).synchroniser
 
+    def required_cloud_age_s(self, header: EpisodeHeader) -> float | None:
+        """Return how old a cloud might be that the policy acted on, None where it took none. Raises BadInputError."""
+        return required_cloud_age_s(self.station(header), self.bundle(header))
+
     def heads(self, episode: Episode, versions: set[int]) -> dict[int, ResidualHead]:
         """Return the residual heads of `versions`, those that its rows name.
 
@@ -149,30 +155,30 @@ class RunParts:
         """
         header = episode.header
         known = header.weights | {k: v for label in episode.labels for k, v in label.weights.items()}
-        dims = Dims(
-            features=header.spec.feature_size,
-            proprio=sum(size for _, size in header.spec.proprio),
-            action=header.spec.action_size,
-        )
+        manifest = self.bundle(header).manifest
+        history = history_of(manifest, self.station(header).residual)
         heads: dict[int, ResidualHead] = {}
         for version in sorted(versions):
             if version in known:
-                heads[version] = self._head(version, known[version], header, dims)
+                heads[version] = self._head(version, known[version], header, history)
             elif version == 0:
-                scale = header.residual_scale or (0.0,) * dims.action
-                heads[0] = ResidualHead.zero(dims, np.array(scale, np.float32))
+                scale = header.residual_scale or (0.0,) * manifest.action.size
+                heads[0] = ResidualHead.zero(window_dims(manifest, history), np.array(scale, np.float32))
             elif not episode.labels[0].complete:
-                heads[version] = self._head(version, self.run.weights_sha256(version), header, dims)
+                heads[version] = self._head(version, self.run.weights_sha256(version), header, history)
         return heads
 
-    def _head(self, version: int, sha256: str, header: EpisodeHeader, dims: Dims) -> ResidualHead:
-        key = (version, sha256, header.bundle_sha256 or "")
+    def _head(self, version: int, sha256: str, header: EpisodeHeader, history: HistoryTicks) -> ResidualHead:
+        key = (version, sha256, header.bundle_sha256 or "", history)
         if key not in self._heads:
             where = self.run.path / "weights" / f"{version:08d}-{sha256}"
             # The robot judged them when it took them; 1 is the greatest scale that means anything.
             names = header.action.dims
             gripper = names.index("gripper") if "gripper" in names else None
-            expected = Expected(dims=dims, bundle_sha256=key[2], max_scale=(1.0,) * dims.action, gripper=gripper)
+            dims = window_dims(self.bundle(header).manifest, history)
+            expected = Expected(
+                dims=dims, bundle_sha256=key[2], max_scale=(1.0,) * dims.action, gripper=gripper, history=history
+            )
             try:
                 weights = unpack(self.run.weights(sha256), expected)
             except WeightsRefused as refusal:

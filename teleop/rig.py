@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from perception.arm_history import KeepsHistory
 from perception.camera import Camera
 from perception.config import RecordedCameraConfig, SimulatedCameraConfig
+from perception.fused_synchroniser import Clouds, FusedSynchroniser, LockStepClouds
+from perception.fused_view import FusedView
+from perception.pose_ring import PoseRing
 from perception.recorded_camera import RecordedCamera
 from perception.simulated_camera import SimulatedCamera
 from perception.synchroniser import Synchroniser
@@ -22,32 +25,41 @@ from policy.bundle import Bundle, load_bundle, misfits
 from policy.chunk_source import ChunkSource
 from policy.episode_header import Outcome
 from policy.episode_schema import EpisodeSpec
+from policy.observation_history import history_of
 from policy.reward_model import RewardModel, load_reward_model
 from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import Clock, WallClock
 from robot.config import RecordedArmConfig, SimulatedArmConfig
+from robot.environment.actuation_filter import ActuationFilter
+from robot.environment.config import ActuationActions, GymnasiumArmConfig
 from robot.errors import BadInputError
 from robot.fr3 import FR3Kinematics
+from robot.franka_config import FrankaArmConfig
 from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
 from robot.recording import Recording
 from robot.safety import SafetyFilter
+from robot.safety_gate import SafetyGate
 from robot.simulation.insert_task import InsertTask
 from robot.simulation.layout import Layout, Split
 from robot.simulation.place_task import PlaceTask
 from robot.simulation.simulated_arm import SimulatedArm
 from robot.simulation.task import SimulatedTask, TaskStatus
+from robot.simulation.task_config import TaskConfig
 from robot.simulation.task_setup import TaskSetup, task_setup
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
 from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, policy_misfits
+from teleop.environment_parts import EnvironmentLayout, EnvironmentParts
+from teleop.fused_cameras import cloud_misfits, fused_cameras, required_cloud_age_s
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
 from teleop.inject import Fault, process_injections
 from teleop.judge import Judge
 from teleop.live_parts import LiveParts
 from teleop.playback_judge import PlaybackJudge
+from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.reward_watch import RewardWatch, check_cost, make_reward_watch, misfits_of
 from teleop.station import LoadedStation, Station
@@ -119,6 +131,7 @@ class Rig:
         self._companions, self._others, self._faults = tuple(companions), tuple(others), tuple(faults)
         self._stack = ExitStack()
         self._live: LiveParts | None = None
+        self._clouds: Clouds | None = None
         self.supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
@@ -131,13 +144,14 @@ class Rig:
         self.bundle = load_bundle(self.loaded.bundle_path, station.policy.provider, station.policy.threads)
         self.actions = ActionSpace(self.bundle.manifest.action)
         self.simulation: Simulation | None = None
+        self.environment: EnvironmentParts | None = None
         self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
         with ExitStack() as stack:
-            arm, cameras = self.parts(stack)
+            arm, cameras = self.parts(stack, self.bundle)
             if self._recording is not None:
                 self._recording.select(0, self.clock.now_s())  # so that the arm has a state to start from
-            for line in rig_misfits(self.loaded, self.bundle, arm, cameras):
+            for line in rig_misfits(self.loaded, self.bundle, arm, cameras, self.readings):
                 raise BadInputError(line)
             reward = self._reward_model()
             self._supervise(stack)
@@ -151,7 +165,17 @@ class Rig:
             (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
         )
         arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
-        self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
+        if self._clouds is None:
+            self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
+        else:
+            self.synchroniser = FusedSynchroniser(
+                used,
+                station.synchroniser,
+                keys,
+                arm_history,
+                clouds=self._clouds,
+                required_age_s=required_cloud_age_s(station, self.bundle),
+            )
         self.reward: RewardWatch | None = None
         if reward is not None:
             self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
@@ -170,7 +194,7 @@ class Rig:
     @property
     def spec(self) -> EpisodeSpec:
         """Layout of the log's rows."""
-        return episode_spec(self.bundle, self.arm.joint_count, self.station)
+        return episode_spec(self.bundle, self.arm.joint_count, self.station, self.readings)
 
     @property
     def reward_sha256(self) -> str | None:
@@ -181,7 +205,7 @@ class Rig:
     def T_base_home(self) -> Array:
         """Home pose of the TCP, (4, 4) [m]."""
         pose = np.eye(4)
-        if isinstance(self.station.arm, SimulatedArmConfig):
+        if isinstance(self.station.arm, (SimulatedArmConfig, FrankaArmConfig)):
             pose[:3, :3] = R_DOWN
             pose[:3, 3] = self.station.arm.home_m
             return pose
@@ -190,16 +214,31 @@ class Rig:
             return T_base_start  # where the recording begins, whatever plays now
         return self.arm.state().T_base_tcp
 
-    def safety(self) -> SafetyFilter:
+    @property
+    def readings(self) -> dict[str, int]:
+        """What the arm measures beside its state, name -> how many numbers."""
+        return self.environment.readings if self.environment else {}
+
+    @property
+    def harmless(self) -> bool:
+        """True where nothing real moves: a stand-in for a person may arm anew."""
+        return self.simulation is not None or self.environment is not None or self.arm.open_loop
+
+    def safety(self) -> SafetyGate:
         """The station's safety filter."""
         return make_safety(self.station, self.arm.joint_count, self.T_base_home[:3, :3])
 
     def homing(self) -> Homing | None:
-        """The way home, None for an arm that plays a recording."""
-        if self.arm.open_loop:
+        """The way home, None for an arm that a reset puts at its beginning: a recording, an environment."""
+        if self.arm.open_loop or self.environment is not None:
             return None
         closed = self.simulation is not None and self.simulation.setup.begins_closed
         return Homing(self.actions, self.T_base_home, gripper_open_m=self.actions.spec.gripper_open_m, closed=closed)
+
+    def task_reward(self) -> Callable[[], float] | None:
+        """What asks for the reward of the last step, None where the task gives none."""
+        environment = self.environment
+        return None if environment is None else lambda: environment.arm.step_reward
 
     def chunks(self) -> ChunkSource | None:
         """What answers requests of a slow policy, None for one that is asked within the tick."""
@@ -215,7 +254,8 @@ class Rig:
         if self.supervisor is not None:
             self.supervisor.check()
         if self._live is not None:
-            self._live.world.refresh()
+            if self._live.world is not None:
+                self._live.world.refresh()
             if self._live.chunks is not None and self.supervisor is not None:
                 condemn_if_hung(self._live.chunks, self.supervisor)
 
@@ -246,8 +286,10 @@ class Rig:
         self.supervisor = stack.enter_context(Supervisor(children, self._others, injections))
         self.supervisor.wait_ready()
 
-    def draw_layout(self, split: Split, seed: int, index: int) -> Layout | None:
-        """Return layout `index` of `seed` for the simulated table; None for a real one."""
+    def draw_layout(self, split: Split, seed: int, index: int) -> Layout | EnvironmentLayout | None:
+        """Return layout `index` of `seed` for the simulated table or an environment; None for a real one."""
+        if self.environment is not None:
+            return self.environment.draw_layout(split, seed, index)
         return None if self.simulation is None else self.simulation.setup.draw_layout(split, seed, index)
 
     def clear(self) -> None:
@@ -255,38 +297,63 @@ class Rig:
         if self.simulation is not None and self.simulation.setup.cleared is not None:
             self.simulation.world.lay(self.simulation.setup.cleared)
 
-    def lay(self, layout: Layout | None, recorded_episode: int | None, start_s: float) -> None:
-        """Lay the simulated table, or begin to play a recorded episode; a person lays a real one."""
-        if self.simulation is not None and layout is not None:
+    def lay(self, layout: Layout | EnvironmentLayout | None, recorded_episode: int | None, start_s: float) -> None:
+        """Lay the simulated table, reset an environment, or begin a recorded episode; a person lays a real one."""
+        if isinstance(layout, EnvironmentLayout):
+            if self.environment is not None:
+                self.environment.arm.reset(layout.reset_seed)
+        elif self.simulation is not None and layout is not None:
             self.simulation.world.lay(layout.arrangement)
         if self._recording is not None and recorded_episode is not None:
             self._recording.select(recorded_episode, start_s)
 
-    def parts(self, stack: ExitStack) -> tuple[Arm, list[Camera]]:
+    def parts(self, stack: ExitStack, bundle: Bundle | None) -> tuple[Arm, list[Camera]]:
         """Make arm and cameras without entering them; what they share with others goes on `stack`.
+
+        Cameras give what `bundle` wants; without one (lock-step alone), what the station says.
 
         Raises:
             BadInputError: a recording is missing, or the station cannot run in real time.
         """
         config = self.station.arm
         match config:
-            case SimulatedArmConfig() if isinstance(self.clock, WallClock):
-                live = stack.enter_context(LiveParts(self.loaded, self.bundle, self.clock, seed=self._seed))
-                self._live = live
-                self._simulated(live.world, config)
+            case SimulatedArmConfig() | FrankaArmConfig() if isinstance(self.clock, WallClock):
+                assert bundle is not None, "a slow policy's process is one of the parts"
+                live = stack.enter_context(LiveParts(self.loaded, bundle, self.clock, seed=self._seed))
+                self._live, self._clouds = live, live.clouds
+                simulator = config if isinstance(config, SimulatedArmConfig) else config.simulator
+                if simulator is not None and live.world is not None:
+                    self._simulated(live.world, simulator.task)
                 return live.arm, list(live.cameras)
+            case FrankaArmConfig():
+                raise BadInputError(
+                    f"station {self.loaded.path}: arm 'franka' runs in real time only, as run_robot.py does; lock-step "
+                    "is for a simulated arm"
+                )
             case SimulatedArmConfig():
                 world = SimulatedWorld(start_s=self.clock.now_s(), scene=task_setup(config.task).scene)
-                self._simulated(world, config)
-                simulated: list[Camera] = []
-                for camera in self.station.camera:
+                self._simulated(world, config.task)
+                simulated: list[SimulatedCamera] = []
+                view = self.station.fused_view
+                fused = {} if view is None else fused_cameras(self.loaded, view)
+                for camera in policy_cameras(self.loaded, bundle.manifest) if bundle else self.station.camera:
                     if not isinstance(camera, SimulatedCameraConfig):
                         raise BadInputError(
                             f"station {self.loaded.path}: camera {camera.name!r} is of kind {camera.kind!r}, lock-step "
                             "knows simulated ones only; add --real-time"
                         )
-                    simulated.append(SimulatedCamera(camera, world, seed=self._seed))
-                return SimulatedArm(world, self.clock), simulated
+                    keeps_full = camera.name in fused
+                    simulated.append(SimulatedCamera(camera, world, seed=self._seed, keeps_full=keeps_full))
+                if view is not None:
+                    poses = PoseRing.new()
+                    stack.callback(poses.close)
+                    deep = [camera for camera in simulated if camera.name in fused]
+                    self._clouds = LockStepClouds(FusedView(view, fused, deep, poses, self.clock), poses, view.rate_hz)
+                return SimulatedArm(world, self.clock), list(simulated)
+            case GymnasiumArmConfig():
+                self.environment = EnvironmentParts.open(stack, self.loaded, config, self.clock)
+                self.judge = self.environment.judge
+                return self.environment.arm, self.environment.cameras
             case RecordedArmConfig():
                 if self._recording is None:
                     raise BadInputError(
@@ -306,13 +373,19 @@ class Rig:
                 ]
                 return arm, recorded
 
-    def _simulated(self, world: SimulatedWorld, config: SimulatedArmConfig) -> None:
-        setup = task_setup(config.task)
+    def _simulated(self, world: SimulatedWorld, task: TaskConfig) -> None:
+        setup = task_setup(task)
         self.simulation = Simulation(world=world, setup=setup, task=setup.task(world))
         self.judge = TaskJudge(self.simulation.task)
 
 
-def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequence[Camera]) -> list[str]:
+def rig_misfits(
+    loaded: LoadedStation,
+    bundle: Bundle,
+    arm: Arm,
+    cameras: Sequence[Camera],
+    readings: Mapping[str, int] | None = None,
+) -> list[str]:
     """One line per reason why the bundle cannot run on these parts; empty when it fits."""
     station, manifest = loaded.station, bundle.manifest
     lines = misfits(
@@ -321,6 +394,7 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
         rate_hz=station.loop.rate_hz,
         joint_count=arm.joint_count,
         station=f"station '{station.name}'",
+        readings=readings,
     )
     residual, dims = station.residual, manifest.action.dims
     if residual and len(residual.scale) != manifest.action.size:
@@ -333,16 +407,22 @@ def rig_misfits(loaded: LoadedStation, bundle: Bundle, arm: Arm, cameras: Sequen
             f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at "
             f"its place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
         )
-    return lines + policy_misfits(loaded, bundle)
+    return lines + cloud_misfits(loaded, bundle) + policy_misfits(loaded, bundle)
 
 
-def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyFilter:
+def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyGate:
     """The safety filter of a station; also what a replay rebuilds from a logged one."""
-    kinematics = FR3Kinematics() if joint_count == 7 else None
+    if isinstance(station.arm, GymnasiumArmConfig):
+        if isinstance(station.arm.action, ActuationActions):
+            watches = station.arm.state.tcp_position_m is not None
+            return ActuationFilter(station.safety, max_change=station.arm.action.max_change, watches=watches)
+        return SafetyFilter(station.safety, None, station.period_s, R_base_home)
+    tool = station.arm.tool.T_flange_tcp if isinstance(station.arm, FrankaArmConfig) else None
+    kinematics = FR3Kinematics(T_flange_tcp=tool) if joint_count == 7 else None
     return SafetyFilter(station.safety, kinematics, station.period_s, R_base_home)
 
 
-def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> TickPipeline:
+def make_pipeline(station: Station, bundle: Bundle, safety: SafetyGate) -> TickPipeline:
     """The stages of a tick for a station; also what a replay rebuilds from a logged one."""
     return TickPipeline(
         bundle=bundle,
@@ -356,10 +436,13 @@ def make_pipeline(station: Station, bundle: Bundle, safety: SafetyFilter) -> Tic
         gate_enabled=station.residual is not None and station.residual.gate,
         open_loop=isinstance(station.arm, RecordedArmConfig),
         ahead=make_chunk_plan(station, bundle),
+        history=history_of(bundle.manifest, station.residual),
     )
 
 
-def episode_spec(bundle: Bundle, joint_count: int, station: Station) -> EpisodeSpec:
+def episode_spec(
+    bundle: Bundle, joint_count: int, station: Station, readings: Mapping[str, int] | None = None
+) -> EpisodeSpec:
     """Layout of the log's rows for a bundle on a station."""
     manifest = bundle.manifest
     return EpisodeSpec(
@@ -371,4 +454,7 @@ def episode_spec(bundle: Bundle, joint_count: int, station: Station) -> EpisodeS
         joint_count=joint_count,
         asynchronous=station.policy.asynchronous,
         reward_model=bool(station.reward.path),
+        cloud_points=station.fused_view.points if station.fused_view else 0,
+        readings=tuple((readings or {}).items()),
+        task_reward=isinstance(station.arm, GymnasiumArmConfig),
     )

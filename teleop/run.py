@@ -21,6 +21,7 @@ from robot.errors import HandrailError
 from robot.realtime import ask_for, give_back, without_collections
 from robot.recording import Recording
 from robot.simulation.layout import Layout
+from teleop.environment_parts import EnvironmentJudge, EnvironmentLayout
 from teleop.episode_result import EpisodeResult
 from teleop.exploration import Exploration
 from teleop.fault_injection import FaultInjection
@@ -188,7 +189,7 @@ class Run:
         """
         if not isinstance(self._human, (SimulatedOperator, ScriptedExpert, Unattended)):
             return
-        if self.rig.simulation is None and not self.rig.arm.open_loop:
+        if not self.rig.harmless:
             raise HandrailError(
                 f"run {self.folder.run_id}: the robot latched before episode {self._next} and nobody is there to arm "
                 "it; look at the robot and start again with a gamepad or the keyboard"
@@ -220,6 +221,7 @@ class Run:
             homing=rig.homing(),
             judge=self._judge(),
             reward=rig.reward,
+            task_reward=rig.task_reward(),
             watcher=self._watcher(),
             labels=LabelSource.PERSON if by_person else LabelSource.OPERATOR_SIMULATED,
             spec=rig.spec,
@@ -233,6 +235,8 @@ class Run:
     def _judge(self) -> Judge | None:
         """Return the task function, None where it has no say."""
         config, judge = self._loaded.station.reward, self.rig.judge
+        if isinstance(judge, EnvironmentJudge) and config.source != "task":
+            return judge.silent()  # its end is still the episode's
         if judge is None or config.source != "task":
             return None
         ticks = round(config.dwell_s / self._loaded.station.period_s)
@@ -243,10 +247,10 @@ class Run:
             return None
         return OperatorView(self._window, self._clock, self._loaded.station.loop.rate_hz, self.results)
 
-    def _layout(self, index: int) -> Layout | None:
+    def _layout(self, index: int) -> Layout | EnvironmentLayout | None:
         return self.rig.draw_layout(self._options.split, self._options.seed, index)
 
-    def _lay(self, index: int, layout: Layout | None, start_s: float) -> None:
+    def _lay(self, index: int, layout: Layout | EnvironmentLayout | None, start_s: float) -> None:
         if isinstance(self._human, (SimulatedOperator, ScriptedExpert)):
             self._human.lay_table()
         self.rig.lay(layout, self._recorded_episode(index), start_s)
@@ -256,7 +260,7 @@ class Run:
             return None
         return self._options.recorded[index] if self._options.recorded else index
 
-    def _header(self, index: int, layout: Layout | None, state: TickState) -> EpisodeHeader:
+    def _header(self, index: int, layout: Layout | EnvironmentLayout | None, state: TickState) -> EpisodeHeader:
         station, rig = self._loaded.station, self.rig
         described = {} if layout is None else json.loads(json.dumps(vars(layout)))
         if self._recording is not None:

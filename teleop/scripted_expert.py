@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
+from robot.arm_state import ArmState
 from robot.simulation.expert import expert_motion
 from robot.simulation.insert_task import InsertTask
+from robot.simulation.motion import Motion
 from robot.simulation.place_task import PlaceTask
-from robot.simulation.task import TaskStatus
-from robot.simulation.world import SimulatedWorld
+from robot.simulation.task import SimulatedTask, TaskStatus
 from teleop.human_input import HumanCommand, HumanEvent
+from teleop.task_sight import SeenArm
 
 
 class ScriptedExpert:
     """Demonstrates a simulated task from the scene's truth.
 
     Args:
+        world: what the arm is in.
+        task: that says when it is done.
         scale_m: the TCP's step at full deflection [m].
+        motion: what they do in a state of the arm; left out, what the expert of a simulated task does.
     """
 
     def __init__(
-        self, world: SimulatedWorld, task: PlaceTask | InsertTask, *, scale_m: tuple[float, float, float]
+        self,
+        world: SeenArm,
+        task: SimulatedTask,
+        *,
+        scale_m: tuple[float, float, float],
+        motion: Callable[[ArmState], Motion] | None = None,
     ) -> None:
         self._world, self._task, self._scale_m = world, task, np.array(scale_m)
+        self._motion = motion or _motion_of(task)
         self._arms = True
         self._stands_back = True
 
@@ -57,10 +69,15 @@ class ScriptedExpert:
         if self._stands_back:
             return HumanCommand(polled_s=now_s)
         state = self._world.arm_state()
-        motion = expert_motion(self._task, state)
+        motion = self._motion(state)
         twist = np.zeros(6)
         twist[:3] = np.clip(motion.delta_m / self._scale_m, -1.0, 1.0)
         label = {TaskStatus.SUCCESS: HumanEvent.SUCCESS, TaskStatus.FAILURE: HumanEvent.FAILURE}.get(
             self._task.status(state), HumanEvent.NONE
         )
         return HumanCommand(twist=twist, gripper=motion.gripper, engaged=True, events=label, polled_s=now_s)
+
+
+def _motion_of(task: SimulatedTask) -> Callable[[ArmState], Motion]:
+    assert isinstance(task, (PlaceTask, InsertTask)), "of any other task the expert has to be given"
+    return lambda state: expert_motion(task, state)

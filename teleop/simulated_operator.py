@@ -20,12 +20,11 @@ from robot.simulation.insert_expert import InsertStyle
 from robot.simulation.insert_task import InsertTask
 from robot.simulation.place_expert import PlaceStyle
 from robot.simulation.place_task import PlaceTask
-from robot.simulation.task import TaskStatus
-from robot.simulation.world import SimulatedWorld
+from robot.simulation.task import SimulatedTask, TaskStatus
 from teleop.human_input import HumanCommand, HumanEvent
 from teleop.insert_sight import InsertSight
 from teleop.place_sight import PlaceSight
-from teleop.task_sight import TaskSight
+from teleop.task_sight import SeenArm, TaskSight
 
 _PROGRESS_M = 0.003
 
@@ -62,17 +61,21 @@ class SimulatedOperator:
 
     def __init__(
         self,
-        world: SimulatedWorld,
-        task: PlaceTask | InsertTask,
+        world: SeenArm,
+        task: SimulatedTask,
         *,
         scale_m: tuple[float, float, float],
         period_s: float,
         seed: int,
         traits: OperatorTraits | None = None,
+        sight: TaskSight[Any] | None = None,
     ) -> None:
-        """Args: `scale_m` is the TCP's step at full deflection [m]; `seed` makes this person's randomness."""
+        """Args: `scale_m` is the TCP's step at full deflection [m]; `seed` makes this person's randomness.
+
+        `sight` is their eye for the task; left out, that for a simulated one.
+        """
         self._world, self._task = world, task
-        self._sight = _sight_of(task)
+        self._sight = sight or _sight_of(task)
         self._scale_m, self._period_s = np.array(scale_m), period_s
         self._rng = np.random.default_rng([seed, 77])
         self._traits = traits or OperatorTraits()
@@ -154,7 +157,7 @@ class SimulatedOperator:
         self._stage_last, self._nearest_m, self._progress_s = 0, math.inf, 0.0
 
 
-def _sight_of(task: PlaceTask | InsertTask) -> TaskSight[Any]:
+def _sight_of(task: SimulatedTask) -> TaskSight[Any]:
     """Return this person's eye for a task.
 
     They aim at the height where they took over: to rise, hover and come again would teach the policy to stall.
@@ -164,3 +167,5 @@ def _sight_of(task: PlaceTask | InsertTask) -> TaskSight[Any]:
             return PlaceSight(task, PlaceStyle(correct_up_step_m=0.0, ready_m=0.004))
         case InsertTask():
             return InsertSight(task, InsertStyle(funnel=1.0, up_step_m=0.003))
+        case _:
+            raise TypeError(f"a {type(task).__name__} needs a sight of its own")

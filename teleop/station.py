@@ -8,17 +8,34 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
+from perception.cloud_config import FusedViewConfig
 from perception.config import CameraConfig, SynchroniserConfig
+from policy.learner_settings import Method
+from policy.observation_history import HistoryChoice
 from robot.config import ArmConfig, SimulatedArmConfig
+from robot.environment.config import GymnasiumArmConfig
 from robot.errors import BadInputError
+from robot.franka_config import FrankaArmConfig
 from robot.realtime import RealtimeConfig
 from robot.safety_limits import SafetyLimits
 from robot.strict import Strict
 from teleop.device_config import GamepadConfig, KeyboardConfig
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+_TAGS = (  # of unions, which pydantic puts into the place of an error
+    "simulated", "pattern", "realsense", "uvc", "playback", "recorded", "gymnasium", "franka",
+)  # fmt: skip
 
 
 class LoopConfig(Strict):
@@ -73,12 +90,22 @@ class ResidualConfig(Strict):
     """What the learned correction may do.
 
     `scale` bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base. With
-    `gripper` it may also choose to open or to close where the base does not, whose scale is then 0.
+    `gripper` it may also choose to open or to close where the base does not, whose scale is then 0. `history` says how
+    many ticks it sees, in place of what the bundle says.
     """
 
     scale: Annotated[tuple[Share, ...], Field(min_length=1, max_length=32)]
     gripper: bool = False
     gate: bool = False
+    history: HistoryChoice | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a `history` that is not there, so that a station without one keeps its hash."""
+        values: dict[str, Any] = serialise(self)
+        if values.get("history") is None:
+            values.pop("history", None)
+        return values
 
 
 class ExplorationConfig(Strict):
@@ -144,9 +171,10 @@ class RewardConfig(Strict):
 
 
 class LearningConfig(Strict):
-    """How the learner works; `algorithm` overrides fields of `policy.learner_config.LearnerConfig`.
+    """How the learner works: its method, see `policy.learner_method`; `algorithm` overrides fields of that.
 
-    What the policy did in the last `doubt_s` before a takeover is not taken as approved.
+    Windows of `n_step` ticks end at a takeover and at a handback (`cut_at_handover`), and `shown_share` of a batch is
+    what a person showed. What the policy did in the last `doubt_s` before a takeover is not taken as approved.
     `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects; `keys` is the folder of this
     machine's keys, needed where the two are not the same machine.
     """
@@ -157,8 +185,11 @@ class LearningConfig(Strict):
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
     doubt_s: Annotated[float, Field(ge=0.0, le=60.0)] = 1.5
+    cut_at_handover: bool = True
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
+    shown_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     min_transitions: Annotated[int, Field(ge=1)] = 256
+    method: Method = "handrail"
     algorithm: dict[str, JsonValue] = Field(default_factory=dict)
 
 
@@ -170,8 +201,9 @@ class Station(Strict):
     realtime: RealtimeConfig = RealtimeConfig()
     arm: ArmConfig
     safety: SafetyLimits
-    camera: Annotated[tuple[CameraConfig, ...], Field(min_length=1, max_length=8)]
+    camera: Annotated[tuple[CameraConfig, ...], Field(max_length=8)] = ()
     synchroniser: SynchroniserConfig
+    fused_view: FusedViewConfig | None = None
     policy: PolicyConfig
     residual: ResidualConfig | None = None
     exploration: ExplorationConfig = ExplorationConfig()
@@ -185,10 +217,18 @@ class Station(Strict):
         kinds = {self.arm.kind} | {camera.kind for camera in self.camera}
         if len(kinds) > 1 and "recorded" in kinds:
             raise ValueError(f"a recorded arm needs recorded cameras and the reverse; kinds here are {sorted(kinds)}")
+        if self.fused_view is not None and "recorded" in kinds:
+            raise ValueError("fused_view needs depth, which recorded cameras do not have; leave it out")
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
-        if isinstance(self.arm, SimulatedArmConfig):
+        if isinstance(self.arm, GymnasiumArmConfig):
+            self._of_environment()
+        elif not self.camera:
+            raise ValueError("camera: the station has none; add a [[camera]]")
+        elif "gymnasium" in kinds:
+            raise ValueError("a camera of kind 'gymnasium' shows an arm of that kind; this station has another")
+        if isinstance(self.arm, (SimulatedArmConfig, FrankaArmConfig)):
             least_m, most_m = self.safety.workspace_min_m, self.safety.workspace_max_m
             if any(not low <= home <= high for low, home, high in zip(least_m, self.arm.home_m, most_m, strict=True)):
                 raise ValueError(
@@ -196,6 +236,19 @@ class Station(Strict):
                     f"safety.workspace_min_m {least_m} to workspace_max_m {most_m}"
                 )
         return self
+
+    def _of_environment(self) -> None:
+        """Raise ValueError for what a Gymnasium environment cannot have."""
+        kinds = [camera.kind for camera in self.camera]
+        if kinds not in ([], ["gymnasium"]):
+            raise ValueError(
+                f"an arm of kind 'gymnasium' has at most one camera, of kind 'gymnasium'; kinds here are {kinds}"
+            )
+        if self.synchroniser.proprio_time != "tick":
+            raise ValueError(
+                "synchroniser.proprio_time must be 'tick' for an arm of kind 'gymnasium', which has no state between "
+                "its steps"
+            )
 
     @property
     def learner_run_id(self) -> str:
@@ -315,7 +368,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
     # a misspelt key is also a missing one, and the misspelling is what helps
     first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
     # the tag of a union stands in `loc` though no file has it
-    where = ".".join(str(part) for part in first["loc"] if part not in ("simulated", "recorded"))
+    where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])

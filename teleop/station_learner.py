@@ -10,9 +10,10 @@ from typing import Self
 from pydantic import JsonValue
 
 from policy.bundle import load_bundle
-from policy.learner_config import read_learner_config
+from policy.learner_method import read_method, told
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.manifest_file import read_manifest
+from policy.observation_history import history_of
 from policy.weights import Expected
 from robot.errors import BadInputError
 from teleop.station import LoadedStation
@@ -22,7 +23,7 @@ _LOADING_S = 40.0  # torch, and a checkpoint
 
 
 def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
-    """Return the fields of `LearnerConfig` that a learner for this station is told.
+    """Return the fields of its method that a learner for this station is told.
 
     Raises:
         BadInputError: the station has none, or says something of the algorithm that is not there.
@@ -31,11 +32,12 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
     if station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
     manifest, _ = read_manifest(loaded.bundle_path)
-    told: dict[str, JsonValue] = {"scale": [*station.residual.scale], "gate": station.residual.gate}
-    told["gripper"] = Expected.of(manifest, station.residual).gripper
-    told |= station.learner.algorithm
-    read_learner_config(told, f"station {loaded.path}: learner")
-    return told
+    learning, residual, where = station.learner, station.residual, f"station {loaded.path}: learner"
+    gripper = Expected.of(manifest, residual).gripper
+    algorithm = told(learning.method, scale=residual.scale, gate=residual.gate, gripper=gripper, where=where)
+    algorithm |= learning.algorithm
+    read_method(learning.method, algorithm, where)
+    return algorithm
 
 
 def learner_settings(
@@ -56,6 +58,7 @@ def learner_settings(
         feature_size=manifest.feature_size,
         proprio_size=manifest.proprio_size,
         action_size=manifest.action.size,
+        history=history_of(manifest, station.residual),
         action_names=manifest.action.dims,
         endpoint=endpoint,
         seed=seed,
@@ -63,8 +66,11 @@ def learner_settings(
         n_step=learning.n_step,
         discount=learning.discount,
         doubt_ticks=round(learning.doubt_s / station.period_s),
+        cut_at_handover=learning.cut_at_handover,
         batch_size=learning.batch_size,
+        shown_share=learning.shown_share,
         min_transitions=learning.min_transitions,
+        method=learning.method,
         algorithm=algorithm,
     )
 

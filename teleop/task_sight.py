@@ -13,6 +13,14 @@ from robot.simulation.motion import Motion
 Truth = TypeVar("Truth")
 
 
+class SeenArm(Protocol):
+    """What an arm is in, as somebody sees it who stands beside it."""
+
+    def arm_state(self) -> ArmState:
+        """Return the arm's state as it is now."""
+        ...
+
+
 class TaskSight(Protocol[Truth]):
     """The eye of one who watches a task and could do it themselves."""
 

@@ -14,10 +14,12 @@ from perception.observation import Observation, Verdict
 from policy.action_space import ActionSpace
 from policy.bundle import Bundle
 from policy.chunk_source import ChunkReply, ChunkRequest, ReplyKind
+from policy.observation_history import PRESENT, HistoryTicks, Window, next_window
 from policy.onnx_session import PolicyError
 from policy.residual import ResidualHead
 from robot.command import Hold, Reason, SafeCommand
-from robot.safety import FilterState, SafetyFilter
+from robot.filter_state import FilterState
+from robot.safety_gate import SafetyGate
 from teleop.arbiter import Arbiter, ArbiterState, Decision, Source, Voices
 from teleop.chunk_plan import MAX_REJECTED, NOTHING_ASKED, Asking, Chunk, ChunkEvent, ChunkPlan
 from teleop.human_input import AssistMode, HumanCommand, HumanEvent
@@ -34,12 +36,15 @@ class TickState:
     Attributes:
         chunk: plan in force; with requests ahead of time as it is executed, its seam included.
         asking: requests ahead of time; stays as it is where the policy is asked within the tick.
+        window: what was seen last, where somebody acted on it; None where the next window begins anew, and where the
+            residual sees the present tick alone.
     """
 
     arbiter: ArbiterState
     filter: FilterState
     chunk: Chunk | None = None
     asking: Asking = NOTHING_ASKED
+    window: Window | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,7 @@ class TickPipeline:
     """The stages between observation and arm. Owns no state of its own but the loaded policy.
 
     With `ahead` chunks are asked for ahead of time and arrive in `TickInputs.reply`; without it within the tick.
+    `history` is how many ticks the residual sees.
     """
 
     def __init__(
@@ -137,12 +143,14 @@ class TickPipeline:
         *,
         bundle: Bundle,
         arbiter: Arbiter,
-        safety: SafetyFilter,
+        safety: SafetyGate,
         gate_enabled: bool,
         open_loop: bool,
         ahead: ChunkPlan | None = None,
+        history: HistoryTicks = PRESENT,
     ) -> None:
-        self.bundle = bundle
+        self.bundle, self.history = bundle, history
+        self._remembers = history.longest > 1
         self._open_loop = open_loop
         self.actions = ActionSpace(bundle.manifest.action)
         self._arbiter, self.safety = arbiter, safety
@@ -166,7 +174,10 @@ class TickPipeline:
         features = planned.features
         base = None if planned.chunk is None else planned.chunk.at(inputs.index)
         lap("act")
-        residual, gate, gate_open = self._correct(inputs, features, base, head)
+        window = None
+        if self._remembers and features is not None:
+            window = next_window(self.history, state.window, inputs.index, features, inputs.observation.proprio)
+        residual, gate, gate_open = self._correct(inputs, features, base, head, window)
         lap("residual")
         filter_state = state.filter
         if self._open_loop:
@@ -205,6 +216,8 @@ class TickPipeline:
                 gripper_width_m=filter_state.gripper_width_m,
                 due_s=inputs.due_s,
             )
+            if decision.source is Source.RESET:
+                wanted = self.actions.righted(wanted, filter_state.T_base_tcp, self.safety.home_axis)
         after, command = self.safety.step(filter_state, inputs.observation.state, wanted)
         commanded = self.actions.executed(
             filter_state.T_base_tcp, after.T_base_tcp, filter_state.q_rad, after.q_rad, after.gripper_width_m
@@ -225,7 +238,12 @@ class TickPipeline:
             chunk_delay_s=planned.delay_s,
             policy_failure=planned.failure,
         )
-        return TickState(arbiter=arbiter_state, filter=after, chunk=planned.chunk, asking=planned.asking), outputs
+        if window is not None and not acted(inputs, outputs):
+            window = None
+        return (
+            TickState(arbiter=arbiter_state, filter=after, chunk=planned.chunk, asking=planned.asking, window=window),
+            outputs,
+        )
 
     def _propose(self, state: TickState, inputs: TickInputs, lap: Callable[[str], None]) -> _Planned:
         """Look and plan; a policy that raises gave nothing."""
@@ -235,7 +253,8 @@ class TickPipeline:
         failure = "as logged" if inputs.policy_failed else None
         if failure is None:
             try:
-                features = self.bundle.encode(look.images, look.proprio)
+                points = None if look.cloud is None else look.cloud.points
+                features = self.bundle.encode(look.images, look.proprio, points)
                 lap("encode")
                 return self._planned(state, inputs, features)
             except PolicyError as error:
@@ -301,18 +320,37 @@ class TickPipeline:
         return previous is Source.POLICY or (previous is Source.HUMAN and self._arbiter.mode is AssistMode.NUDGE)
 
     def _correct(
-        self, inputs: TickInputs, features: NDArray[np.float32] | None, base: Action | None, head: ResidualHead
+        self,
+        inputs: TickInputs,
+        features: NDArray[np.float32] | None,
+        base: Action | None,
+        head: ResidualHead,
+        window: Window | None,
     ) -> tuple[Action, NDArray[np.float32], bool]:
         """Return the residual as it is added, the gate's two values (NaN without a gate) and whether it is open."""
         if features is None or base is None:
             return self._no_action, _UNKNOWN, False
         proprio, judged = inputs.observation.proprio, self._gate_enabled and head.heads > 0
+        if window is not None:
+            features, proprio = window.features, window.proprio
         residual, values = head.corrected(features, proprio, base, inputs.noise, judged=judged)
         if not judged:
             return residual, _UNKNOWN, True
         gate = values.min(axis=0)
         gate_open = bool(gate[1] >= gate[0]) or inputs.gate_forced
         return residual if gate_open else self._no_action, gate, gate_open
+
+
+def acted(inputs: TickInputs, outputs: TickOutputs) -> bool:
+    """Return whether somebody acted on what was seen at this tick, so that the next window reaches back to it.
+
+    The learner says the same of a logged tick, see `policy.transitions`.
+    """
+    drove = outputs.decision.source in (Source.POLICY, Source.HUMAN) and not isinstance(outputs.command, Hold)
+    if not drove or inputs.reset is not None or outputs.features is None or outputs.base is None:
+        return False
+    known = (outputs.features, inputs.observation.proprio, outputs.base, outputs.commanded)
+    return all(bool(np.isfinite(values).all()) for values in known)
 
 
 class Stopwatch:

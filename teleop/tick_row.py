@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.arm_history import Around
+from perception.cloud_ring import StampedCloud
 from perception.observation import Observation, Verdict
 from policy.chunk_source import ChunkReply, ReplyKind
 from policy.episode_schema import STAGES, EpisodeSpec, Row
@@ -53,6 +54,8 @@ def fill_row(
     row["tick/end_s"][()] = end_s
     row["tick/deadline_missed"][()] = deadline_missed
     _fill_or_nan(row["tick/stage_ms"], None if stages_ms is None else [stages_ms.get(s, 0.0) for s in STAGES])
+    if spec.task_reward:
+        row["tick/task_reward"][()] = math.nan
     row["rewards"][()] = 0.0
     row["dones"][()] = row["terminated"][()] = row["truncated"][()] = 0
 
@@ -79,6 +82,8 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     row["tick/gripper_width_m"][()] = state.gripper_width_m
     row["tick/force_n"][()] = math.nan if state.force_n is None else state.force_n
     row["tick/arm_fault"][()] = state.fault is not None
+    for name, _ in spec.readings:
+        row[f"tick/reading_{name}"][...] = state.readings[name]
     row["tick/proprio_s"][()] = look.proprio_s
     _fill_or_nan(row["tick/arm_around"], None if look.around is None else pack_around(look.around, spec.joint_count))
     row["tick/human_twist"][...] = human.twist
@@ -90,6 +95,11 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     _fill_or_nan(row["tick/reset"], inputs.reset)
     if spec.asynchronous:
         _fill_reply(row, inputs.reply)
+    if spec.cloud_points:
+        cloud = look.cloud
+        _fill_or_nan(row["obs/point_cloud"], None if cloud is None else cloud.points)
+        row["tick/cloud_count"][()] = -1 if cloud is None else cloud.count
+        _fill_or_nan(row["tick/cloud_s"], None if cloud is None else [cloud.captured_s, cloud.newest_s, cloud.made_s])
 
 
 def _fill_or_nan(field: NDArray[Any], values: NDArray[Any] | list[float] | None) -> None:
@@ -172,6 +182,7 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         gripper_width_m=float(row["tick/gripper_width_m"]),
         force_n=None if math.isnan(force_n) else force_n,
         fault="logged" if row["tick/arm_fault"] else None,
+        readings={name: row[f"tick/reading_{name}"] for name, _ in spec.readings},
     )
     proprio = [row[f"obs/{key}"] for key, _ in spec.proprio]
     gripper = float(row["tick/human_gripper"])
@@ -191,6 +202,7 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
             frame_ids=ids,
             skew_s=float(row["tick/skew_s"]),
             verdict=Verdict(int(row["tick/verdict"])),
+            cloud=_read_cloud(row) if spec.cloud_points else None,
         ),
         human=HumanCommand(
             twist=row["tick/human_twist"],
@@ -207,6 +219,15 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         policy_failed=bool(row["tick/policy_failed"]),
         reply=_read_reply(row) if spec.asynchronous else None,
     )
+
+
+def _read_cloud(row: Row) -> StampedCloud | None:
+    count = int(row["tick/cloud_count"])
+    if count < 0:
+        return None
+    captured_s, newest_s, made_s = row["tick/cloud_s"].tolist()
+    points = row["obs/point_cloud"]
+    return StampedCloud(points=points, count=count, captured_s=captured_s, newest_s=newest_s, made_s=made_s)
 
 
 def _read_reply(row: Row) -> ChunkReply | None:

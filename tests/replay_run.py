@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,7 +39,7 @@ from teleop.station import LoadedStation, Station, load_station
 from teleop.tick import TickState
 from teleop.weights_in_force import WeightsInForce
 from tests.tiny_bundle import make_tiny_bundle
-from tests.tiny_weights import tiny_tensors
+from tests.tiny_weights import DIMS, tiny_tensors
 
 STATION = Path(__file__).parents[1] / "launch" / "stations" / "sim_place.toml"
 SCALE = np.array([0.4, 0.4, 0.5, 0.0, 0.0], np.float32)
@@ -130,9 +131,8 @@ class ScheduledWeights(WeightsInForce):
         return taken
 
 
-def weights_message(version: int, bundle_sha256: str, *, seed: int) -> bytes:
+def weights_message(version: int, bundle_sha256: str, *, seed: int, dims: Dims = DIMS) -> bytes:
     """Weights for the tiny bundle with a gate, another residual for each seed."""
-    dims = Dims(features=6, proprio=4, action=5)
     tensors = tiny_tensors(dims, seed=seed) | {"scale": SCALE}
     return pack(version=version, run_id="run-1", bundle_sha256=bundle_sha256, dims=dims, tensors=tensors)
 
@@ -192,11 +192,9 @@ def make_run(
     run = RunFolder.create(folder / "run", collect_provenance(clock, operator="ada"), min_free_mb=0)
     recorder = RecorderHere(run.episodes)
     with Rig(loaded, clock, seed=5) as rig, ScriptedHuman() as human:
-        expected = Expected(
-            dims=Dims(features=6, proprio=4, action=5), bundle_sha256=rig.bundle.sha256, max_scale=tuple(SCALE.tolist())
-        )
+        expected = replace(Expected.of(rig.bundle.manifest, station.residual), max_scale=tuple(SCALE.tolist()))
         messages = {
-            refresh: weights_message(version, rig.bundle.sha256, seed=version)
+            refresh: weights_message(version, rig.bundle.sha256, seed=version, dims=expected.dims)
             for refresh, version in ((0, 0), (20, 1), (60, 2))
         }
         weights = ScheduledWeights(run, expected, messages)

@@ -56,6 +56,16 @@ def refusal(folder: Path) -> str:
     return line.removeprefix(f"bundle {folder}: ")
 
 
+def test_a_policy_of_blue_first_gets_the_same_picture_in_its_order(tmp_path: Path) -> None:
+    images, proprio = observation()
+    rgb = load_bundle(make_tiny_bundle(tmp_path / "rgb"), provider="cpu")
+    cameras = [{"name": name, "height": 32, "width": 40, "colour": "bgr"} for name in ("front", "wrist")]
+    bgr = load_bundle(edited(make_tiny_bundle(tmp_path / "bgr"), "cameras", cameras), provider="cpu")
+    reversed_images = {name: np.ascontiguousarray(image[..., ::-1]) for name, image in images.items()}
+    np.testing.assert_array_equal(bgr.encode(images, proprio), rgb.encode(reversed_images, proprio))
+    assert not np.array_equal(bgr.encode(images, proprio), rgb.encode(images, proprio))
+
+
 def test_shapes_and_types_are_those_of_the_manifest(bundle: Bundle) -> None:
     features = bundle.encode(*observation())
     chunk = bundle.act(features, observation()[1])
@@ -200,8 +210,14 @@ def test_a_changed_manifest_value_is_found_by_its_hash(tmp_path: Path) -> None:
         ),
         (
             "cameras",
-            [{"name": "front", "height": 32, "width": 40, "colour": "bgr"}],
-            "manifest.json: key 'cameras.0.colour' is 'bgr': Input should be 'rgb'; export the policy again",
+            [{"name": "front", "height": 32, "width": 40, "colour": "grey"}],
+            "manifest.json: key 'cameras.0.colour' is 'grey': Input should be 'rgb' or 'bgr'; export the policy again",
+        ),
+        (
+            "cameras",
+            [{"name": "front", "height": 32, "width": 40, "crop": [0.5, 0.0, 0.25, 1.0]}],
+            "manifest.json: key 'cameras.0.crop' is [0.5, 0.0, 0.25, 1.0]: Value error, crop is (0.5, 0.0, 0.25, 1.0); "
+            "it is left, top, right, bottom, so that left < right and top < bottom; export the policy again",
         ),
         (
             "calibration",

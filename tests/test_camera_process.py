@@ -16,17 +16,28 @@ import numpy as np
 import pytest
 
 from perception.camera_process import CameraProcessConfig, make_source, serve
-from perception.config import PatternCameraConfig, SimulatedCameraConfig
+from perception.config import (
+    LiveCamera,
+    PatternCameraConfig,
+    PlaybackCameraConfig,
+    RealSenseCameraConfig,
+    SimulatedCameraConfig,
+    UvcCameraConfig,
+)
 from perception.faulty_source import CameraFault
 from perception.frame_publisher import FramePublisher
 from perception.frame_ring import FrameLayout, FrameRing, PublishedStamp
 from perception.frame_source import Place, RawFrame
 from perception.pattern_source import PatternSource, camera_id, pattern, verify_pattern
+from perception.playback_source import PlaybackSource
+from perception.realsense_source import RealSenseSource
 from perception.shared_camera import SharedCamera
+from perception.uvc_source import UvcSource
 from robot.clock import VirtualClock
 from robot.errors import HardwareError
 from robot.process_board import ProcessBoard
 from tests.contracts import newest
+from tests.footage import picture, write_video
 
 ROOT = Path(__file__).parents[1]
 LONGEST_S = 60.0  # a safety net, not a claim
@@ -56,7 +67,7 @@ def holders(memory: os.stat_result) -> set[str]:
 class Station:
     """A board and the ring of one camera, on which its process can be started again and again."""
 
-    def __init__(self, config: PatternCameraConfig) -> None:
+    def __init__(self, config: LiveCamera) -> None:
         self.config = config
         self.ring = FrameRing.new(FrameLayout.of(config))
         self.board = ProcessBoard.new(1)
@@ -331,11 +342,56 @@ def test_a_device_that_fails_in_the_middle_of_a_picture_leaves_the_ring_whole() 
     assert shown == [99, 100, 100, 98, 99, 100, 99, 100]
 
 
-def test_the_config_comes_through_its_json() -> None:
-    config = CameraProcessConfig(camera=SMALL, seed=7)
+SIZE = {"height": 24, "width": 32, "rate_hz": 30.0}
+PLAYBACK = PlaybackCameraConfig(kind="playback", name="front", file="front.avi", **SIZE)
+REALSENSE = RealSenseCameraConfig(
+    kind="realsense", name="front", serial="081500001234", exposure_us=8000.0, gain=64.0, **SIZE
+)
+UVC = UvcCameraConfig(kind="uvc", name="front", device="/dev/v4l/by-id/usb-none", auto_exposure=True, **SIZE)
+
+
+@pytest.mark.parametrize(
+    ("camera", "driver"),
+    [(SMALL, PatternSource), (PLAYBACK, PlaybackSource), (REALSENSE, RealSenseSource), (UVC, UvcSource)],
+)
+def test_the_config_comes_through_its_json_and_says_which_driver(camera: LiveCamera, driver: type) -> None:
+    config = CameraProcessConfig(camera=camera, seed=7)
     assert CameraProcessConfig.model_validate_json(config.model_dump_json()) == config
-    assert json.loads(config.model_dump_json())["camera"]["kind"] == "pattern"
-    assert isinstance(make_source(config, None), PatternSource)
+    assert json.loads(config.model_dump_json())["camera"]["kind"] == camera.kind
+    assert isinstance(make_source(config, None), driver)
+
+
+def test_a_camera_that_plays_a_video_goes_on_from_the_end_to_the_beginning(tmp_path: Path) -> None:
+    write_video(tmp_path / "front.avi", [picture(k) for k in range(12)], fourcc="FFV1")
+    config = PLAYBACK.model_copy(update={"file": str(tmp_path / "front.avi"), "reconnect_s": 60.0})
+    with closing(Station(config)) as station, station.process():
+        station.until_published(20)
+        stamps = station.ring.stamps(8)
+        full = np.empty((24, 32, 3), np.uint8)
+        first = None  # number of the picture whose frame has id 0; some may be lost while the process starts
+        for stamp in stamps:
+            assert station.ring.full(stamp.number, full)
+            number = int(full[0, 0, 2]) // 7
+            np.testing.assert_array_equal(full, picture(number))
+            first = (number - stamp.frame_id) % 12 if first is None else first
+            assert (number - stamp.frame_id) % 12 == first
+        spacing_s = np.diff([stamp.captured_s for stamp in stamps]) / np.diff([stamp.frame_id for stamp in stamps])
+        assert np.median(spacing_s) == pytest.approx(1.0 / 30.0, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("camera", "line"),
+    [(REALSENSE, "RealSense 081500001234 is not connected"), (UVC, "/dev/v4l/by-id/usb-none cannot be opened")],
+)
+def test_a_device_that_is_not_there_is_said_and_looked_for_while_the_process_beats(
+    camera: LiveCamera, line: str
+) -> None:
+    with closing(Station(camera)) as station, station.process() as process:
+        assert process.stderr is not None
+        assert f"camera 'front': {line}" in process.stderr.readline()
+        beat_s = float(station.board.places["beat_s"][0])
+        until(lambda: station.board.places["beat_s"][0] > beat_s)
+        assert process.poll() is None
 
 
 def test_a_simulated_camera_needs_a_world() -> None:

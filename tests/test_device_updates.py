@@ -10,7 +10,7 @@ import torch
 
 from policy.device_updates import DeviceUpdates
 from policy.learner_config import LearnerConfig
-from policy.learner_process import make_residual_learner
+from policy.learner_process import make_learner_of
 from policy.learner_settings import LockStep
 from policy.learner_training import Training
 from policy.residual_learner import LearnerDims, ResidualLearner
@@ -61,7 +61,7 @@ def test_training_with_updates_together_gives_the_same_version(tmp_path: Path) -
     messages = []
     for name in ("one", "together"):
         chosen = settings(tmp_path / name, algorithm=algorithm, schedule=LockStep(updates_per_episode=130))
-        made = make_residual_learner(chosen)
+        made = make_learner_of(chosen)
         assert isinstance(made, ResidualLearner)
         over = (lambda buffer, made=made: DeviceUpdates(made, buffer, batch_size=8)) if name == "together" else None
         training = Training(chosen, made, over)
@@ -76,4 +76,4 @@ def test_training_with_updates_together_gives_the_same_version(tmp_path: Path) -
 def test_cuda_is_refused_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BadInputError, match="torch finds none"):
-        make_residual_learner(settings(tmp_path, algorithm={"scale": [0.3] * ACTION}, device="cuda"))
+        make_learner_of(settings(tmp_path, algorithm={"scale": [0.3] * ACTION}, device="cuda"))

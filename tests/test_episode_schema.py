@@ -21,6 +21,9 @@ ODD = EpisodeSpec(
     joint_count=17,
     asynchronous=True,
     reward_model=True,
+    cloud_points=43,
+    readings=(("goal", 47),),
+    task_reward=True,
 )
 SIZES = {
     "A": 5,
@@ -34,6 +37,8 @@ SIZES = {
     "height": 31,
     "width": 37,
     "size": 41,
+    "P": 43,
+    "K": 47,
 }
 
 
@@ -50,7 +55,9 @@ def documented() -> dict[str, tuple[str, tuple[int, ...]]]:
 def test_the_page_lists_every_dataset_with_its_type_and_shape() -> None:
     schema = ODD.fields() | ODD.measured_fields()
     named = {
-        re.sub(r"obs/\w+_image", "obs/<camera>_image", name).replace("joint_position_rad", "<key>"): kind
+        re.sub(r"obs/\w+_image", "obs/<camera>_image", name)
+        .replace("joint_position_rad", "<key>")
+        .replace("reading_goal", "reading_<name>"): kind
         for name, kind in schema.items()
     }
     assert documented() == named

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from policy.learner_networks import Ensemble
-from policy.member_threads import MemberThreads
 
 torch.set_num_threads(1)
 
 
-def ensemble(count: int, hidden: tuple[int, ...], *, layer_norm: bool, threads: int = 1) -> Ensemble:
+def ensemble(count: int, hidden: tuple[int, ...], *, layer_norm: bool) -> Ensemble:
     torch.manual_seed(1)
-    made = Ensemble(count, 6, hidden, 3, layer_norm=layer_norm, threads=MemberThreads(threads))
+    made = Ensemble(count, 6, hidden, 3, layer_norm=layer_norm)
     with torch.no_grad():
         made.flat.add_(0.2 * torch.randn(made.flat.shape))
     return made.double()
@@ -34,9 +33,8 @@ def gradients(made: Ensemble, x: Tensor, *, by_hand: bool) -> tuple[Tensor, Tens
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 7), (8, 7, 9)])
 @pytest.mark.parametrize("layer_norm", [True, False])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_gradient_by_hand_is_torchs(count: int, hidden: tuple[int, ...], layer_norm: bool, threads: int) -> None:
-    made = ensemble(count, hidden, layer_norm=layer_norm, threads=threads)
+def test_gradient_by_hand_is_torchs(count: int, hidden: tuple[int, ...], layer_norm: bool) -> None:
+    made = ensemble(count, hidden, layer_norm=layer_norm)
     x = torch.randn(11, 6, dtype=torch.float64)
     for got, wanted in zip(gradients(made, x, by_hand=True), gradients(made, x, by_hand=False), strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-11)
@@ -66,13 +64,6 @@ def test_gradient_by_hand_is_that_of_finite_differences(layer_norm: bool) -> Non
         assert (around[0] - around[1]) / 2e-6 == pytest.approx(float(by_flat[at]), rel=1e-4, abs=1e-5)
 
 
-def test_how_many_threads_share_the_members_changes_no_bit() -> None:
-    x = torch.randn(64, 6, dtype=torch.float64)
-    results = [gradients(ensemble(4, (16, 16), layer_norm=True, threads=count), x, by_hand=True) for count in (1, 2, 3)]
-    for other in results[1:]:
-        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
-
-
 def test_frozen_networks_pass_the_gradient_on_and_take_none() -> None:
     made = ensemble(2, (8,), layer_norm=True).requires_grad_(False)
     x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
@@ -100,17 +91,3 @@ def test_copy_is_a_network_of_its_own() -> None:
         twin.flat.add_(1.0)
     assert torch.equal(made(x), before)
     assert not torch.equal(twin(x), before)
-
-
-def test_what_fails_in_a_thread_is_raised_where_it_was_asked_for() -> None:
-    threads = MemberThreads(2)
-
-    def task(number: int) -> int:
-        if number == 1:
-            raise ValueError("no member 1")
-        return number
-
-    with pytest.raises(ValueError, match="no member 1"):
-        threads.map(task, 3)
-    assert threads.map(lambda number: 2 * number, 3) == [0, 2, 4]
-    threads.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from policy.learner_process import make_residual_learner, run_learner
+from policy.learner_process import make_learner_of, run_learner
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_status import LearnerStatus
 from policy.learner_store import EpisodeStore
@@ -256,5 +256,5 @@ def test_two_learners_on_one_folder_or_port_are_refused(tmp_path: Path) -> None:
 def test_a_wrong_field_of_the_algorithm_is_named(tmp_path: Path, field_name: str, value: object, told: str) -> None:
     algorithm = {"scale": [0.1, 0.1], field_name: value}
     with pytest.raises(BadInputError, match=told) as error:
-        make_residual_learner(settings(tmp_path).model_copy(update={"algorithm": algorithm}))
+        make_learner_of(settings(tmp_path).model_copy(update={"algorithm": algorithm}))
     assert "\n" not in str(error.value)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from perception.policy_image import crop_box, policy_image
+from perception.policy_image import crop_box, in_order, policy_image
 
 
 def random_picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -67,3 +67,26 @@ def test_the_same_picture_gives_the_same_image() -> None:
     rgb = random_picture(480, 640)
     np.testing.assert_array_equal(policy_image(rgb, (84, 84)), policy_image(rgb.copy(), (84, 84)))
     assert (policy_image(rgb, (84, 84)) != policy_image(random_picture(480, 640, 1), (84, 84))).any()
+
+
+def test_a_window_is_cut_out_where_the_shares_say() -> None:
+    rgb = random_picture(40, 80)
+    image = policy_image(rgb, (10, 20), (0.25, 0.5, 0.75, 1.0))
+    means = rgb[20:40, 20:60].reshape(10, 2, 20, 2, 3).mean(axis=(1, 3))
+    assert np.abs(image - means).max() <= 1.0
+    assert crop_box((40, 80), (10, 20), (0.25, 0.5, 0.75, 1.0)) == (20.0, 20.0, 60.0, 40.0)
+
+
+def test_a_window_of_another_aspect_ratio_is_averaged_in_each_direction_by_itself() -> None:
+    rgb = random_picture(40, 80)
+    image = policy_image(rgb, (10, 10), (0.0, 0.0, 1.0, 1.0))
+    np.testing.assert_allclose(image, rgb.reshape(10, 4, 10, 8, 3).mean(axis=(1, 3)), atol=1.0)
+
+
+def test_colours_are_put_in_the_policys_order_and_back() -> None:
+    rgb = random_picture(8, 9)
+    bgr = in_order(rgb, "bgr")
+    assert in_order(rgb, "rgb") is rgb
+    assert bgr.flags.c_contiguous
+    np.testing.assert_array_equal(bgr[..., 0], rgb[..., 2])
+    np.testing.assert_array_equal(in_order(bgr, "bgr"), rgb)

@@ -31,6 +31,7 @@ def steps(
         features=numbers.repeat(3, axis=1),
         proprio=numbers.repeat(2, axis=1),
         base=numbers + 0.5,
+        previous=np.maximum(np.arange(count + 1) - 1, 0),
         frame=frame,
         next_frame=frame + 1,
         action=numbers[:-1],
@@ -63,6 +64,16 @@ def test_half_of_a_batch_is_shown_by_a_person_however_little_there_is_of_it() ->
     batch = replay.sample(200, np.random.default_rng(0))
     assert batch.human[:100].all()
     assert batch.human[100:].mean() < 0.1
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.0, 0), (0.25, 50), (1.0, 200)])
+def test_the_share_of_a_batch_that_a_person_showed_is_a_setting(share: float, shown: int) -> None:
+    replay = ReplayBuffer(feature_size=3, proprio_size=2, action_size=1, shown_share=share)
+    replay.add(key(0), steps(4000, 10))
+    replay.add(key(1), steps(4, 20, human=4))
+    batch = replay.sample(200, np.random.default_rng(0))
+    assert batch.human[:shown].all()
+    assert batch.human[shown:].sum() < 10
 
 
 def test_demonstrations_count_as_shown() -> None:
@@ -161,7 +172,8 @@ def test_a_transition_of_a_seven_joint_arm_takes_a_quarter_of_a_kilobyte_beside_
     for number in range(100):
         frame = np.arange(200)
         data = Transitions(
-            features=draw(201, features), proprio=draw(201, proprio), base=draw(201, action), frame=frame,
+            features=draw(201, features), proprio=draw(201, proprio), base=draw(201, action),
+            previous=np.maximum(np.arange(201) - 1, 0), frame=frame,
             next_frame=frame + 1, action=draw(200, action), human_action=draw(200, action), demonstration=False,
             **shared, **marks_of,
         )  # fmt: skip

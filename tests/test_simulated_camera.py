@@ -170,13 +170,16 @@ def test_wrist_camera_moves_with_the_hand() -> None:
     assert not np.array_equal(camera.look()[0], before)
 
 
-def test_a_point_is_seen_in_the_policys_image_where_its_intrinsics_say() -> None:
-    small = config(height=240, width=320, image=ImageSize(height=60, width=40))
+@pytest.mark.parametrize("crop", [None, (0.2, 0.25, 0.8, 1.0)])
+def test_a_point_is_seen_in_the_policys_image_where_its_intrinsics_say(
+    crop: tuple[float, float, float, float] | None,
+) -> None:
+    small = config(height=240, width=320, image=ImageSize(height=60, width=40), crop=crop)
     rgb = np.zeros((240, 320, 3), np.uint8)
     ray = np.array([-0.08, 0.21])  # x/z and y/z
     column, row = np.array(intrinsics_px(small)[:2]) * ray + intrinsics_px(small)[2:]
     rgb[round(row) - 2 : round(row) + 3, round(column) - 2 : round(column) + 3] = 255
-    image = policy_image(rgb, small.image_size)[..., 0].astype(float)
+    image = policy_image(rgb, small.image_size, small.crop)[..., 0].astype(float)
     rows, columns = np.indices(image.shape)
     seen = np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
     expected = np.array(image_intrinsics_px(small)[:2]) * ray + image_intrinsics_px(small)[2:]

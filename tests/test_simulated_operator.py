@@ -168,7 +168,7 @@ def test_operator_knows_nothing_of_the_learner() -> None:
         assert not [name for name in names if word in name], word
     assert list(inspect.signature(SimulatedOperator.poll).parameters) == ["self", "now_s"]
     assert set(inspect.signature(SimulatedOperator).parameters) == {
-        "world", "task", "scale_m", "period_s", "seed", "traits",
+        "world", "task", "scale_m", "period_s", "seed", "traits", "sight",
     }  # fmt: skip
 
 

@@ -9,10 +9,11 @@ from policy.bundle import load_bundle
 from policy.residual import ResidualHead
 from policy.weights import unpack
 from robot.command import Hold, Reason, SafeCommand
+from robot.geometry import pose, rotvec_to_matrix
 from teleop.arbiter import HoldReason, Source
 from teleop.human_input import AssistMode, HumanEvent
 from teleop.tick import Stopwatch
-from tests.filter_bench import arm_state
+from tests.filter_bench import HOME_Q, KINEMATICS, T_HOME, arm_state
 from tests.tick_bench import SCALE, Bench, head
 from tests.tiny_bundle import tiny_graphs, tiny_manifest, write_tiny_bundle
 from tests.tiny_weights import EXPECTED, tiny_message, tiny_tensors
@@ -132,6 +133,28 @@ def nan_bundle(folder: Path, *, dims: slice) -> Path:
     values[..., dims] = np.nan
     weight.CopyFrom(numpy_helper.from_array(values.reshape(-1, 20), "weight"))
     return write_tiny_bundle(folder, manifest, graphs | {"act": bytes(model.SerializeToString(deterministic=True))})
+
+
+def test_way_home_rights_a_tool_that_was_armed_tilted_and_nothing_else_does(folder: Path) -> None:
+    bench = Bench(folder)
+    q_rad = KINEMATICS.solve(
+        pose(rotvec_to_matrix(np.array([0.03, -0.02, 0.0])) @ T_HOME[:3, :3], T_HOME[:3, 3]), HOME_Q
+    )
+    assert q_rad is not None
+    bench.tick(events=HumanEvent.ARM, measured=arm_state(T=KINEMATICS.forward(q_rad), q_rad=q_rad))
+
+    def tilt_rad() -> float:
+        return float(np.arccos(np.clip(bench.state.filter.T_base_tcp[:3, 2] @ T_HOME[:3, 2], -1.0, 1.0)))
+
+    armed = bench.state.filter
+    still = np.zeros(5, np.float32)
+    for _ in range(10):  # a person who touches nothing
+        bench.tick(engaged=True, twist=np.zeros(6))
+    assert tilt_rad() == pytest.approx(0.036, abs=1e-3)
+    for _ in range(20):
+        bench.tick(reset=still)
+    assert tilt_rad() < 0.01
+    np.testing.assert_allclose(bench.state.filter.T_base_tcp[:3, 3], armed.T_base_tcp[:3, 3], atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

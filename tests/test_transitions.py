@@ -83,6 +83,12 @@ def test_window_stops_at_handover_and_bootstraps_at_the_first_tick_of_the_next_s
     assert found[4] == (None, 16.0, 0.0)
 
 
+def test_a_window_runs_on_over_a_handover_where_it_is_told_to() -> None:
+    found = windows(transitions(episode("pphhp"), n_step=4, discount=GAMMA, cut_at_handover=False))
+    assert found[0] == (4, round(1 + 0.9 * 2 + 0.81 * 4 + 0.729 * 8, 3), round(0.9**4, 5))
+    assert found[3] == (None, round(8 + 0.9 * 16, 3), 0.0)
+
+
 @pytest.mark.parametrize("idle", ["-", "r"])
 def test_hold_and_reset_are_neither_learned_nor_bootstrapped_from(idle: str) -> None:
     assert of(f"pp{idle}pp", n_step=2) == {

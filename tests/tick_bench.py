@@ -13,6 +13,7 @@ from perception.observation import Observation, Verdict
 from perception.proprioception import proprioception
 from policy.bundle import Bundle, load_bundle
 from policy.chunk_source import ChunkReply
+from policy.observation_history import PRESENT, HistoryTicks
 from policy.residual import Dims, ResidualHead
 from robot.arm_state import ArmState
 from robot.safety import SafetyFilter
@@ -51,6 +52,7 @@ class Bench:
         mode: AssistMode = AssistMode.TAKEOVER,
         gate: bool = True,
         ahead: ChunkPlan | None = None,
+        history: HistoryTicks = PRESENT,
     ) -> None:
         """Start again, disarmed, with another bundle or rule."""
         self.arm: ArmState = arm_state()
@@ -63,6 +65,7 @@ class Bench:
             gate_enabled=gate,
             open_loop=False,
             ahead=ahead,
+            history=history,
         )
         self.state = TickState(arbiter=ArbiterState(), filter=self.safety.start(self.arm))
         self.index = 0

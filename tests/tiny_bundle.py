@@ -38,8 +38,11 @@ def tiny_manifest(
     rate_hz: float = 20.0,
     name: str = "tiny",
     headroom: float = 0.2,
+    history: Mapping[str, int] | None = None,
+    point_cloud: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Manifest fields as JSON values, without the graphs' entries and hashes."""
+    cloud = {} if point_cloud is None else {"point_cloud": dict(point_cloud)}
     gripper = "binary" if "gripper" in dims else "none"
     angles = ("roll", "pitch", "yaw")
     return {
@@ -50,6 +53,7 @@ def tiny_manifest(
         "rate_hz": rate_hz,
         "cameras": [{"name": key, "height": h, "width": w, "colour": "rgb"} for key, (h, w) in cameras.items()],
         "proprio": [{"key": key, "size": size} for key, size in proprio.items()],
+        **cloud,
         "action": {
             "kind": kind,
             "frame": frame,
@@ -64,6 +68,7 @@ def tiny_manifest(
         "chunk_length": chunk_length,
         "execute_steps": execute_steps,
         "feature_size": feature_size,
+        **({"history": dict(history)} if history else {}),
         "calibration": {
             key: {"mount": "base", "T_mount_camera": list(IDENTITY), "fx": 40.0, "fy": 40.0, "cx": w / 2, "cy": h / 2}
             for key, (h, w) in cameras.items()
@@ -97,6 +102,7 @@ def tiny_graphs(manifest: Mapping[str, Any], seed: int = 0) -> dict[str, bytes]:
     cameras, features = manifest["cameras"], manifest["feature_size"]
     proprio = sum(entry["size"] for entry in manifest["proprio"])
     actions, chunk = len(manifest["action"]["dims"]), manifest["chunk_length"]
+    width = 3 * len(cameras) + proprio + (6 if "point_cloud" in manifest else 0)
 
     nodes, inputs, means = [], [], []
     for camera in cameras:
@@ -106,6 +112,10 @@ def tiny_graphs(manifest: Mapping[str, Any], seed: int = 0) -> dict[str, bytes]:
         nodes.append(helper.make_node("Mul", [f"{image}_f", "per_level"], [f"{image}_1"]))
         nodes.append(helper.make_node("ReduceMean", [f"{image}_1", "axes"], [f"{image}_m"], keepdims=0))
         means.append(f"{image}_m")
+    if "point_cloud" in manifest:
+        inputs.append(_value("point_cloud", (1, manifest["point_cloud"]["points"], 6)))
+        nodes.append(helper.make_node("ReduceMean", ["point_cloud", "over_points"], ["cloud_m"], keepdims=0))
+        means.append("cloud_m")
     nodes.append(helper.make_node("Concat", [*means, "proprio"], ["seen"], axis=1))
     nodes.append(helper.make_node("MatMul", ["seen", "weight"], ["features"]))
     inputs.append(_value("proprio", (1, proprio)))
@@ -116,7 +126,8 @@ def tiny_graphs(manifest: Mapping[str, Any], seed: int = 0) -> dict[str, bytes]:
         {
             "per_level": np.float32(1 / 255),
             "axes": np.array([1, 2], np.int64),
-            "weight": rng.normal(size=(3 * len(cameras) + proprio, features)).astype(np.float32),
+            "weight": rng.normal(size=(width, features)).astype(np.float32),
+            **({"over_points": np.array([1], np.int64)} if "point_cloud" in manifest else {}),
         },
     )
     nodes = [

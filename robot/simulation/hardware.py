@@ -12,6 +12,7 @@ from robot.shared_ring import SharedRing
 from robot.simulation.joint_controller import JointController
 from robot.simulation.place_scene import PLACE_SCENE
 from robot.simulation.scene import Scene
+from robot.simulation.shadow import ShadowController
 from robot.simulation.world import TIMESTEP_S, SimulatedWorld
 from robot.simulation.world_record import WorldOrder, pack_world, unpack_arrangement
 from robot.simulation.world_stream import SetPoints
@@ -36,6 +37,7 @@ class SimulatedHardware:
         orders: what the loop asks of the world.
         now_s: present time, the world's first instant [s].
         scene: on its table.
+        shadow: its arm goes wherever the set-points are, which are the measured joints of another arm.
     """
 
     def __init__(
@@ -46,12 +48,17 @@ class SimulatedHardware:
         now_s: float,
         *,
         scene: Scene = PLACE_SCENE,
+        shadow: bool = False,
     ) -> None:
         self.world = SimulatedWorld(start_s=now_s, scene=scene)
         self._ring, self._set_points, self._orders = ring, SetPoints(set_points), orders
         arm = self.world.arm_state()
         q = tuple(arm.q_rad.tolist())
-        self.controller = JointController(ARM_LIMITS, q, arm.gripper_width_m, now_s)
+        self.controller: JointController | ShadowController
+        if shadow:
+            self.controller = ShadowController(q, arm.gripper_width_m)
+        else:
+            self.controller = JointController(ARM_LIMITS, q, arm.gripper_width_m, now_s)
         self.publishes = True
         self._publish()
 

@@ -41,6 +41,6 @@ def draw_insert_layout(split: Split, seed: int, index: int) -> InsertLayout:
     """Return layout `index` of `seed`."""
     rng = np.random.default_rng([split.value, seed, index, _TASK])
     return InsertLayout(
-        socket_xy_m=(float(rng.uniform(0.36, 0.56)), float(rng.uniform(-0.20, 0.20))),
+        socket_xy_m=(float(rng.uniform(0.37, 0.55)), float(rng.uniform(-0.16, 0.16))),
         slip_m=(float(rng.uniform(-0.005, 0.005)), float(rng.uniform(-0.005, 0.005))),
     )

@@ -22,9 +22,10 @@ _BRAKING_S = 1.0  # the longest that it waits at its end for the arm to come to 
 
 
 class WorldProcessConfig(Strict):
-    """What the process is told: `scene` stands on the table."""
+    """What the process is told: `scene` stands on the table; the arm is a `shadow` of another one."""
 
     scene: SceneName = "place"
+    shadow: bool = False
 
 
 class WorldFault(enum.IntEnum):
@@ -49,7 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     with without_collections():
         ask_for_short_slice()
         # the first state goes out here: from now on they must come
-        hardware = SimulatedHardware(*rings, time.monotonic(), scene=scene_named(options.config.scene))
+        scene, shadow = scene_named(options.config.scene), options.config.shadow
+        hardware = SimulatedHardware(*rings, time.monotonic(), scene=scene, shadow=shadow)
         process.ready()
         while True:
             clock.sleep_until(hardware.next_s)

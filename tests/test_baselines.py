@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.image_rlpd_learner import SIDE_PX, ImageRlpdLearner
 from benchmarks.learner_data import filled_buffer
-from benchmarks.recipes.image_rlpd_learner import SIDE_PX, ImageRlpdLearner
-from benchmarks.recipes.resfit_learner import ResfitConfig, ResfitLearner
-from benchmarks.recipes.rlpd_learner import RlpdConfig, RlpdLearner
+from policy.baseline_config import ResfitConfig, RlpdConfig
 from policy.learner_training import Learner
 from policy.replay_buffer import Batch
+from policy.resfit_learner import ResfitLearner
+from policy.rlpd_learner import RlpdLearner
 from policy.weights import Expected, ResidualWeights, pack, unpack
 from tests.test_residual_learner import DIMS, A, B, F, P, batch
 

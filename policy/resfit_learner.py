@@ -8,40 +8,28 @@ a deterministic actor whose last layer starts at zero, updated once per four cri
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.recipes.eager_networks import EagerEnsemble, follow
+from policy.baseline_config import ResfitConfig
+from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation
 from policy.learner_networks import RunningNormaliser
 from policy.replay_buffer import Batch
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResfitConfig:
-    """Figures of the recipe; `target_share`, `smoothing` and `warm_up` are TD3's usual ones."""
-
-    scale: tuple[float, ...]
-    critics: int = 10
-    critic_subset: int = 2
-    hidden: tuple[int, ...] = (1024, 1024)
-    critic_rate: float = 1e-4
-    actor_rate: float = 1e-6
-    target_share: float = 0.005
-    smoothing: float = 0.2
-    updates_per_actor: int = 4
-    warm_up: int = 0
-
-
-class ResfitLearner:
+class ResfitLearner(BaselineLearner):
     """A `policy.learner_training.Learner`; its weights run in the robot's residual head, without a gate."""
 
+    PARTS: ClassVar = (
+        "_critic", "_slow", "_actor", "_slow_actor", "_normaliser", "_critic_optimiser", "_actor_optimiser",
+    )  # fmt: skip
+
     def __init__(self, features: int, proprio: int, action: int, config: ResfitConfig, seed: int) -> None:
+        super().__init__()
         self._config = config
         self._generator = torch.Generator().manual_seed(seed)
         width = features + proprio + action
@@ -56,56 +44,33 @@ class ResfitLearner:
         self._scale = torch.tensor(config.scale)
         self._critic_optimiser = torch.optim.AdamW(self._critic.parameters(), lr=config.critic_rate)
         self._actor_optimiser = torch.optim.AdamW(self._actor.parameters(), lr=config.actor_rate)
-        self.updates = 0
-        self._figures: dict[str, float] = {}
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One update of the critics and, every fourth time, of the actor."""
         config = self._config
-        seen = _joined(batch.features, batch.proprio)
+        seen = observation(batch.features, batch.proprio)
         self._normaliser.observe(seen)
-        now, after = self._normaliser(seen), self._normaliser(_joined(batch.next_features, batch.next_proprio))
+        now, after = self._normaliser(seen), self._normaliser(observation(batch.next_features, batch.next_proprio))
         base, next_base = torch.from_numpy(batch.base), torch.from_numpy(batch.next_base)
         with torch.no_grad():
             noise = config.smoothing * torch.randn(next_base.shape, generator=self._generator)
             squashed = torch.tanh(self._slow_actor(torch.cat([after, next_base], 1))[0]) + noise.clamp(-0.5, 0.5)
             action = (next_base + self._scale * squashed.clamp(-1.0, 1.0)).clamp(-1.0, 1.0)
-            heads = torch.randperm(config.critics, generator=self._generator)[: config.critic_subset]
-            value = self._slow(torch.cat([after, action], 1))[heads, :, 0].amin(0)
+            value = least_of_some(
+                self._slow(torch.cat([after, action], 1))[..., 0], config.critic_subset, self._generator
+            )
             target = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
-        guess = self._critic(torch.cat([now, torch.from_numpy(batch.action)], 1))[..., 0]
-        loss = (guess - target).square().mean(1).sum()
-        self._critic_optimiser.zero_grad()
-        loss.backward()
-        self._critic_optimiser.step()
+        seen_action = torch.cat([now, torch.from_numpy(batch.action)], 1)
+        self._fit(self._critic, self._critic_optimiser, seen_action, target)
         follow(self._slow, self._critic, config.target_share)
         self.updates += 1
-        self._figures["critic_loss"] = loss.item()
         if self.updates % config.updates_per_actor == 0 and self.updates >= config.warm_up:
             self._update_actor(now, base)
         return self._figures
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """What the robot runs, named as in `policy.residual`."""
-        named = self._actor.tensors("actor") | {
-            "scale": self._scale,
-            "normaliser.mean": self._normaliser.mean,
-            "normaliser.std": self._normaliser.std,
-            "normaliser.clip": torch.full((1,), self._normaliser.clip),
-        }
-        return {name: np.array(tensor.detach().numpy(), np.float32, order="C") for name, tensor in named.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on."""
-        parts = {name: getattr(self, name).state_dict() for name in _PARTS}
-        return parts | {"generator": self._generator.get_state(), "updates": self.updates}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take what `state_dict` gave."""
-        for name in _PARTS:
-            getattr(self, name).load_state_dict(state[name])
-        self._generator.set_state(state["generator"])
-        self.updates = int(state["updates"])
+        return self._for_the_robot(self._scale)
 
     def _update_actor(self, now: Tensor, base: Tensor) -> None:
         action = (base + self._scale * torch.tanh(self._actor(torch.cat([now, base], 1))[0])).clamp(-1.0, 1.0)
@@ -117,10 +82,3 @@ class ResfitLearner:
         self._actor_optimiser.step()
         follow(self._slow_actor, self._actor, self._config.target_share)
         self._figures["actor_loss"] = loss.item()
-
-
-_PARTS = ("_critic", "_slow", "_actor", "_slow_actor", "_normaliser", "_critic_optimiser", "_actor_optimiser")
-
-
-def _joined(features: NDArray[np.float32], proprio: NDArray[np.float32]) -> Tensor:
-    return torch.cat([torch.from_numpy(features), torch.from_numpy(proprio)], 1)

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.recipes.rlpd_learner import RlpdConfig, RlpdLearner
+from policy.baseline_config import RlpdConfig
 from policy.replay_buffer import Batch
+from policy.rlpd_learner import RlpdLearner
 
 SIDE_PX = 128
 _BOTTLENECK = 256

@@ -10,36 +10,28 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.recipes.eager_networks import EagerEnsemble, follow
+from policy.baseline_config import RlpdConfig
+from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation
 from policy.learner_networks import RunningNormaliser
 from policy.replay_buffer import Batch
 
 
-@dataclass(frozen=True, kw_only=True)
-class RlpdConfig:
-    """Figures of the recipe. `updates_per_actor`: critic updates per update of actor and temperature."""
-
-    critics: int = 2
-    critic_subset: int = 2
-    hidden: tuple[int, ...] = (256, 256)
-    rate: float = 3e-4
-    target_share: float = 0.005
-    first_temperature: float = 0.01
-    updates_per_actor: int = 2
-
-
-class RlpdLearner:
+class RlpdLearner(BaselineLearner):
     """A `policy.learner_training.Learner`."""
 
+    PARTS: ClassVar = (
+        "_critic", "_slow", "_actor", "_normaliser", "_critic_optimiser", "_actor_optimiser", "_temperature_optimiser",
+    )  # fmt: skip
+
     def __init__(self, features: int, proprio: int, action: int, config: RlpdConfig, seed: int) -> None:
+        super().__init__()
         self._config, self._action = config, action
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
@@ -53,14 +45,12 @@ class RlpdLearner:
         self._critic_optimiser = torch.optim.AdamW(self._critic.parameters(), lr=config.rate)
         self._actor_optimiser = torch.optim.AdamW(self._actor.parameters(), lr=config.rate)
         self._temperature_optimiser = torch.optim.AdamW([self._log_temperature], lr=config.rate, weight_decay=0.0)
-        self.updates = 0
-        self._figures: dict[str, float] = {}
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One update of the critics and, every `updates_per_actor`, of actor and temperature."""
-        seen = self.observation(batch.features, batch.proprio)
+        seen = observation(batch.features, batch.proprio)
         self._normaliser.observe(seen)
-        after = self.observation(batch.next_features, batch.next_proprio)
+        after = observation(batch.next_features, batch.next_proprio)
         return self.learn(batch, self._normaliser(seen), self._normaliser(after))
 
     def train_also(self, encoder: torch.nn.Module) -> None:
@@ -72,56 +62,37 @@ class RlpdLearner:
         config = self._config
         with torch.no_grad():
             action, log_chance = self._draw(after)
-            heads = torch.randperm(config.critics, generator=self._generator)[: config.critic_subset]
-            value = self._slow(torch.cat([after, action], 1))[heads, :, 0].amin(0)
+            value = least_of_some(
+                self._slow(torch.cat([after, action], 1))[..., 0], config.critic_subset, self._generator
+            )
             value = value - self._log_temperature.exp() * log_chance
             target = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
-        guess = self._critic(torch.cat([now, torch.from_numpy(batch.action)], 1))[..., 0]
-        loss = (guess - target).square().mean(1).sum()
-        self._critic_optimiser.zero_grad()
-        loss.backward()
-        self._critic_optimiser.step()
+        seen_action = torch.cat([now, torch.from_numpy(batch.action)], 1)
+        self._fit(self._critic, self._critic_optimiser, seen_action, target)
         follow(self._slow, self._critic, config.target_share)
         self.updates += 1
-        self._figures["critic_loss"] = loss.item()
         if self.updates % config.updates_per_actor == 0:
             self._update_actor(now.detach())
         return self._figures
 
-    @staticmethod
-    def observation(features: NDArray[np.float32], proprio: NDArray[np.float32]) -> Tensor:
-        """Return features and proprioception (B, F + P)."""
-        return torch.cat([torch.from_numpy(features), torch.from_numpy(proprio)], 1)
-
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """The mean action as a residual of scale 1 on a base that gives zero, named as in `policy.residual`."""
-        named = self._actor.tensors("actor", self._action) | {
-            "scale": torch.ones(self._action),
-            "normaliser.mean": self._normaliser.mean,
-            "normaliser.std": self._normaliser.std,
-            "normaliser.clip": torch.full((1,), self._normaliser.clip),
-        }
-        return {name: np.array(tensor.detach().numpy(), np.float32, order="C") for name, tensor in named.items()}
+        return self._for_the_robot(torch.ones(self._action))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
-        parts = {name: getattr(self, name).state_dict() for name in _PARTS}
-        rest = {"generator": self._generator.get_state(), "updates": self.updates}
-        return parts | rest | {"log_temperature": self._log_temperature.detach().clone()}
+        return super().state_dict() | {"log_temperature": self._log_temperature.detach().clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take what `state_dict` gave."""
-        for name in _PARTS:
-            getattr(self, name).load_state_dict(state[name])
+        super().load_state_dict(state)
         with torch.no_grad():
             self._log_temperature.copy_(state["log_temperature"])
-        self._generator.set_state(state["generator"])
-        self.updates = int(state["updates"])
 
-    def _draw(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+    def _draw(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return squashed actions (B, A) and the logarithm of their density (B,)."""
-        none = observation.new_zeros(len(observation), self._action)
-        mean, log_std = self._actor(torch.cat([observation, none], 1))[0].chunk(2, dim=1)
+        none = seen.new_zeros(len(seen), self._action)
+        mean, log_std = self._actor(torch.cat([seen, none], 1))[0].chunk(2, dim=1)
         log_std = log_std.clamp(-20.0, 2.0)
         noise = torch.randn(mean.shape, generator=self._generator)
         raw = mean + log_std.exp() * noise
@@ -145,8 +116,3 @@ class RlpdLearner:
         torch.autograd.backward(temperature_loss)
         self._temperature_optimiser.step()
         self._figures |= {"actor_loss": loss.item(), "temperature": float(self._log_temperature.detach().exp())}
-
-
-_PARTS = (
-    "_critic", "_slow", "_actor", "_normaliser", "_critic_optimiser", "_actor_optimiser", "_temperature_optimiser",
-)  # fmt: skip

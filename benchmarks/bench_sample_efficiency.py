@@ -1,0 +1,276 @@
+"""Success against environment steps, interventions and time: our method, published recipes, ablations; one JSON line.
+
+    .venv/bin/python benchmarks/bench_sample_efficiency.py --out runs/efficiency --seeds 0 1 2 3 4
+    .venv/bin/python benchmarks/bench_sample_efficiency.py --out runs/efficiency --methods handrail resfit --seeds 0
+    .venv/bin/python benchmarks/bench_sample_efficiency.py --out runs/efficiency --list
+
+A cell is one training run: task, method, seed. Each is trained in lock-step up to `--steps` ticks, resets included, and
+the weights that were in force at each of `--marks` are measured without a person: on selection layouts, at the last
+mark on held-out ones. A cell is a JSON file in `--out`; cells that are there are not made again, so an interrupted
+benchmark goes on, and more seeds can be added. `benchmarks/plot_sample_efficiency.py` draws what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "launch"))
+
+from environment import cli
+
+from benchmarks.machine import cpu_name
+from policy.blank_bundle import write_blank_bundle
+from policy.bundle import load_bundle
+from policy.run_folder import RunFolder
+from policy.wilson import wilson95
+from robot.clock import VirtualClock
+from robot.simulation.layout import Split
+from teleop.episode_result import EpisodeResult
+from teleop.evaluation import evaluate
+from teleop.run_options import OperatorKind
+from teleop.station import LoadedStation, load_station
+from teleop.statistics import quarter_means
+from teleop.training import train_online
+
+EVERYTHING = 100_000  # episodes: the steps end it
+SELECTION_SEED, HELD_OUT_SEED = 100, 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What is compared.
+
+    Attributes:
+        says: one line for the plots.
+        overrides: of the station.
+        operator: who stands beside the robot.
+        alone: no base; the policy is learned from scratch.
+    """
+
+    says: str
+    overrides: tuple[tuple[str, str], ...] = ()
+    operator: OperatorKind = "simulated"
+    alone: bool = False
+
+
+def _algorithm(name: str, value: str) -> tuple[str, str]:
+    return f"learner.algorithm.{name}", value
+
+
+# ResFiT's ten critics of (1024, 1024) make 2 updates a second on two cores: the recipe runs at a size that ends
+_RESFIT = (
+    ("learner.method", "resfit"),
+    ("exploration.start", "0.2"),
+    ("exploration.end", "0.1"),
+    ("exploration.burst_share", "1.0"),
+    _algorithm("critics", "4"),
+    _algorithm("hidden", "[256, 256]"),
+)
+METHODS = {
+    "handrail": Method(says="Handrail"),
+    "resfit": Method(says="ResFiT recipe, no person", overrides=_RESFIT, operator="none"),
+    "resfit_fast": Method(
+        says="ResFiT recipe, no person, actor rate 3e-4",
+        overrides=(*_RESFIT, _algorithm("actor_rate", "3e-4"), _algorithm("critic_rate", "3e-4")),
+        operator="none",
+    ),
+    "hilserl": Method(
+        says="HIL-SERL recipe: RLPD from scratch with interventions",
+        overrides=(("learner.method", "rlpd"), ("exploration.start", "0.1"), ("exploration.end", "0.05")),
+        alone=True,
+    ),
+    "hg_dagger": Method(says="HG-DAgger on the same base", overrides=(("learner.method", "hg_dagger"),)),
+    "gate": Method(says="with the value gate", overrides=(("residual.gate", "true"),)),
+    "no_layer_norm": Method(says="no LayerNorm", overrides=(_algorithm("layer_norm", "false"),)),
+    "no_symmetric": Method(says="no symmetric sampling", overrides=(("learner.shown_share", "0.0"),)),
+    "no_cut": Method(says="windows run over handovers", overrides=(("learner.cut_at_handover", "false"),)),
+    "clipped": Method(says="out of reach clipped", overrides=(_algorithm("clip_unreachable", "true"),)),
+    "no_value": Method(says="no value in the actor", overrides=(_algorithm("q_weight", "0.0"),)),
+    "no_approval": Method(says="no approval", overrides=(_algorithm("approval_weight", "0.0"),)),
+    "no_features": Method(says="blind: no image features", overrides=(_algorithm("use_features", "false"),)),
+}
+
+
+@dataclass(kw_only=True)
+class _Steps:
+    """Environment steps by episode."""
+
+    total: int = 0
+    ends: list[int] = field(default_factory=list)
+
+    def __call__(self, number: int, result: EpisodeResult, news: str) -> None:
+        self.total += result.ticks + result.reset_ticks
+        self.ends.append(self.total)
+
+
+def cell(loaded: LoadedStation, method: Method, seed: int, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure one run; its folder is removed unless it is to be kept."""
+    shutil.rmtree(out, ignore_errors=True)  # of a benchmark that was interrupted
+    steps = _Steps()
+    trained = train_online(
+        loaded,
+        VirtualClock(),
+        out=out,
+        episodes=EVERYTHING,
+        seed=seed,
+        operator=method.operator,
+        progress=steps,
+        max_steps=options.steps,
+    )
+    curve = []
+    for mark in options.marks:
+        episodes = sum(end <= mark for end in steps.ends)
+        weights = weights_after(trained.run, episodes)
+        last = mark == options.marks[-1]
+        layouts = options.held_out if last else options.layouts
+        measured = evaluate(
+            loaded,
+            weights=weights,
+            episodes=layouts,
+            seed=HELD_OUT_SEED if last else SELECTION_SEED,
+            split=Split.HELD_OUT if last else Split.SELECTION,
+        )
+        curve.append({"steps": mark, "episodes": episodes, "split": "held_out" if last else "selection"})
+        curve[-1] |= measured.summary()
+        print(f"  {mark} steps: {measured.successes} of {layouts}", file=sys.stderr, flush=True)
+    interventions = [float(result.interventions) for result in trained.results]
+    first, last_quarter = quarter_means(interventions) or (math.nan, math.nan)
+    document = {
+        "curve": curve,
+        "episodes": len(trained.results),
+        "env_steps": trained.env_steps,
+        "interventions_first_quarter": round(first, 3),
+        "interventions_last_quarter": round(last_quarter, 3),
+        "interventions": [int(count) for count in interventions],
+        "episode_ends": steps.ends,
+        "training_wall_s": round(trained.wall_s, 1),
+        "updates": trained.learner.get("updates"),
+        "load": round(os.getloadavg()[0], 1),
+    }
+    if not options.keep:
+        shutil.rmtree(out)
+    return document
+
+
+def weights_after(run: RunFolder, episodes: int) -> bytes | None:
+    """Return the weights in force in the episode that follows `episodes` episodes; None for the base alone.
+
+    In lock-step the version after k episodes is k, and is taken one episode later.
+    """
+    found = {int(path.name.partition("-")[0]): path for path in (run.path / "weights").glob("[0-9]*-*")}
+    fitting = [version for version in found if version <= episodes - 1]
+    return found[max(fitting)].read_bytes() if fitting else None
+
+
+def station_for(path: Path, method: Method, options: argparse.Namespace) -> LoadedStation:
+    """Return the station as a method has it."""
+    overrides = [*method.overrides, *options.set]
+    if method.alone:
+        own = load_station(path, [])
+        bundle = load_bundle(own.bundle_path, "cpu")
+        limits = own.station.safety
+        blank = write_blank_bundle(
+            options.out / f"{path.stem}-blank",
+            name="blank",
+            rate_hz=own.station.loop.rate_hz,
+            cameras=bundle.manifest.cameras,
+            calibration=bundle.manifest.calibration,
+            gripper_open_m=limits.gripper_max_m,
+            gripper_closed_m=limits.gripper_min_m,
+            encode_of=bundle,
+        )
+        whole = str([1.0] * bundle.manifest.action.size)
+        overrides += [("policy.bundle", str(blank.resolve())), ("residual.scale", whole)]
+    return load_station(path, overrides)
+
+
+def collected(out: Path) -> list[dict[str, Any]]:
+    """Return the cells that are there."""
+    return [json.loads(path.read_text()) for path in sorted(out.glob("*.cell.json"))]
+
+
+def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Success at each mark over the seeds, with Wilson's interval of all layouts together, per task and method."""
+    groups: dict[str, dict[str, Any]] = {}
+    for task, method in sorted({(cell["task"], cell["method"]) for cell in cells}):
+        mine = [cell for cell in cells if (cell["task"], cell["method"]) == (task, method)]
+        marks: dict[str, Any] = {}
+        for mark in sorted({point["steps"] for one in mine for point in one["curve"]}):
+            points = [point for one in mine for point in one["curve"] if point["steps"] == mark]
+            successes, episodes = (sum(point[name] for point in points) for name in ("successes", "episodes"))
+            rates = [point["rate"] for point in points]
+            marks[str(mark)] = {"mean": round(statistics.fmean(rates), 4), "least": min(rates), "seeds": len(rates)}
+            marks[str(mark)]["wilson95"] = [round(bound, 4) for bound in wilson95(successes, episodes)]
+        first, last = (
+            statistics.fmean(one[f"interventions_{name}_quarter"] for one in mine) for name in ("first", "last")
+        )
+        groups.setdefault(task, {})[method] = {
+            "says": METHODS[method].says,
+            "seeds": [one["seed"] for one in mine],
+            "success": marks,
+            "interventions": [round(first, 3), round(last, 3)],
+            "training_wall_s": round(statistics.median(one["training_wall_s"] for one in mine), 1),
+        }
+    return groups
+
+
+def main() -> int:
+    """Make the cells that are missing, and print what all of them say."""
+    options = _options()
+    if options.list:
+        print("\n".join(f"{name:15} {method.says}" for name, method in METHODS.items()))
+        return 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.marks = sorted({mark for mark in options.marks if mark <= options.steps} | {options.steps})
+    for seed in options.seeds:
+        for task in options.stations:
+            for name in options.methods:
+                where = options.out / f"{task.stem}-{name}-{seed}.cell.json"
+                if where.exists():
+                    continue
+                print(f"{task.stem} {name} seed {seed}", file=sys.stderr, flush=True)
+                started_s = time.perf_counter()
+                loaded = station_for(task, METHODS[name], options)
+                made = cell(loaded, METHODS[name], seed, where.with_suffix(".run"), options)
+                made |= {"task": task.stem, "method": name, "seed": seed, "overrides": options.set}
+                made["wall_s"] = round(time.perf_counter() - started_s, 1)
+                partial = where.with_suffix(".partial")
+                partial.write_text(json.dumps(made))
+                partial.replace(where)
+    cells = collected(options.out)
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count()}
+    document = {"benchmark": "sample_efficiency", "tasks": summary(cells), "cells": cells, "machine": machine}
+    print(json.dumps(document))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = [cli.STATIONS / "sim_place.toml"]
+    parser.add_argument("--stations", type=Path, nargs="+", default=default, help="tasks")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS], metavar="METHOD")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--steps", type=int, default=10_000, help="of each training, resets included")
+    parser.add_argument("--marks", type=int, nargs="+", default=[2_500, 5_000, 7_500], help="measured at these, too")
+    parser.add_argument("--layouts", type=int, default=60, help="selection layouts of each mark")
+    parser.add_argument("--held-out", type=int, default=200, help="held-out layouts at the end")
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of the station")
+    parser.add_argument("--keep", action="store_true", help="keep the run folders")
+    parser.add_argument("--list", action="store_true", help="say what the methods are, and end")
+    parser.add_argument("--out", type=Path, default=Path("runs/efficiency"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

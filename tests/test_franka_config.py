@@ -1,0 +1,63 @@
+"""The section of a station with a Franka."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from robot import fr3
+from robot.franka_config import FrankaToolConfig
+from robot.geometry import pose, rotvec_to_matrix
+from teleop.station import load_station
+from tests.franka_bench import ROOT, franka
+
+STATION = ROOT / "launch" / "stations" / "franka_sim.toml"
+
+
+def test_the_shipped_station_is_one() -> None:
+    arm = load_station(STATION).station.arm
+    assert arm.kind == "franka"
+    assert arm.simulator is not None
+    assert arm.simulator.start
+
+
+@pytest.mark.parametrize("field", ["collision", "servo", "home_m", "address"])
+def test_what_safety_rests_on_has_no_default(field: str) -> None:
+    with pytest.raises(ValidationError, match="Field required"):
+        type(franka("10.0.0.2")).model_validate(franka("10.0.0.2").model_dump(exclude={field}))
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.2:1337", "tcp://arm", "an arm", "-x"])
+def test_an_address_is_a_host_and_nothing_else(address: str) -> None:
+    with pytest.raises(ValidationError, match="address"):
+        franka(address)
+
+
+def test_the_tool_that_is_left_out_is_the_hand() -> None:
+    np.testing.assert_allclose(FrankaToolConfig().T_flange_tcp, fr3.T_FLANGE_HAND_TCP, atol=1e-12)
+
+
+def test_a_tool_is_where_the_station_says() -> None:
+    tool = FrankaToolConfig(position_m=(0.0, 0.1, 0.2), rotation_vector_deg=(0.0, 90.0, 0.0))
+    np.testing.assert_allclose(tool.T_flange_tcp @ (0.0, 0.0, 1.0, 1.0), (1.0, 0.1, 0.2, 1.0), atol=1e-12)
+
+
+def test_kinematics_with_another_tool_agree_with_those_of_the_hand_moved_on() -> None:
+    T_flange_tcp = pose(rotvec_to_matrix(np.array([0.1, -0.3, 0.5])), np.array([0.02, 0.03, 0.2]))
+    other, hand = fr3.FR3Kinematics(T_flange_tcp=T_flange_tcp), fr3.FR3Kinematics()
+    T_hand_tcp = np.linalg.inv(fr3.T_FLANGE_HAND_TCP) @ T_flange_tcp
+    q_rad = np.array(fr3.HOME_Q_RAD) + np.linspace(-0.3, 0.4, 7)
+    np.testing.assert_allclose(other.forward(q_rad), hand.forward(q_rad) @ T_hand_tcp, atol=1e-12)
+    step_rad = 1e-7
+    for joint in range(7):
+        moved = q_rad.copy()
+        moved[joint] += step_rad
+        linear = (other.forward(moved) - other.forward(q_rad))[:3, 3] / step_rad
+        np.testing.assert_allclose(other.jacobian(q_rad)[:3, joint], linear, atol=1e-6)
+    solved = other.solve(other.forward(q_rad), q_rad + 0.02)
+    assert solved is not None
+    np.testing.assert_allclose(other.forward(solved), other.forward(q_rad), atol=3e-4)
+    # named or not, the hand has the same bits
+    named = fr3.FR3Kinematics(T_flange_tcp=FrankaToolConfig().T_flange_tcp)
+    assert named.forward(q_rad).tobytes() == hand.forward(q_rad).tobytes()

@@ -1,0 +1,135 @@
+"""The servo's process with a Franka over libfranka's own protocol: armed, driven, stopped, and what faults lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from robot import fr3
+from robot.command import Command, CommandKind
+from robot.errors import HardwareError
+from robot.servo import Cause, ServoMode
+from tests.filter_bench import LIMITS, PERIOD_S
+from tests.franka_bench import FrankaServo, StandIn, franka, franka_servo, stand_in, until
+
+# one at a time: each simulates at 1 kHz
+pytestmark = pytest.mark.xdist_group("franka")
+
+AT_REST_RAD_S = 5e-3
+HOME_M = (0.45, 0.0, 0.3)
+
+
+@pytest.fixture(scope="module")
+def arm() -> Iterator[StandIn]:
+    with stand_in() as arm:
+        yield arm
+
+
+@pytest.fixture
+def servo(arm: StandIn, tmp_path: Path) -> Iterator[FrankaServo]:
+    with franka_servo(franka(arm.address), tmp_path) as servo:
+        servo.ready()
+        yield servo
+
+
+def test_it_stands_until_armed_and_goes_home_through_the_filter_within_all_limits(servo: FrankaServo) -> None:
+    before = servo.arm.state()
+    np.testing.assert_allclose(before.T_base_tcp, fr3.FR3Kinematics().forward(before.q_rad), atol=1e-4)
+    assert before.fault is None
+    until(lambda: servo.arm.state().measured_s > before.measured_s + 0.3, "states go on")
+    np.testing.assert_allclose(servo.arm.state().q_rad, before.q_rad, atol=2e-3)
+
+    servo.arm_it()
+    servo.arm.history()
+    servo.drive(80, servo.to(HOME_M, width_m=0.02))
+    np.testing.assert_allclose(servo.arm.state().T_base_tcp[:3, 3], HOME_M, atol=5e-3)
+    assert servo.arm.state().gripper_width_m < 0.05  # on its way, or there
+
+    # far outside of the box, and on and on: it stays inside of the box and of the joints' limits
+    servo.drive(60, servo.to((1.5, 1.0, -1.0)))
+    states = servo.arm.history()
+    p = np.array([state.T_base_tcp[:3, 3] for state in states])
+    low, high = np.array(LIMITS.workspace_min_m), np.array(LIMITS.workspace_max_m)
+    assert (p[-1] > low - 5e-3).all()
+    assert (p <= high + 0.02).all()
+    assert (p >= low - 0.02).all()
+    assert np.abs(p[-1] - p[0]).max() > 0.1
+    q = np.array([state.q_rad for state in states])
+    assert (q > np.array(fr3.Q_MIN_RAD)).all()
+    assert (q < np.array(fr3.Q_MAX_RAD)).all()
+    assert (np.diff([state.measured_s for state in states]) > 0.0).all()
+
+
+def test_a_reflex_in_motion_stops_it_and_only_the_arm_verb_goes_on(arm: StandIn, servo: FrankaServo) -> None:
+    servo.arm_it()
+    servo.drive(10, servo.to((0.35, 0.15, 0.4)))
+    assert servo.speed() > 0.02
+    arm.show("reflex")
+    until(lambda: servo.arm.state().fault is not None, "the reflex is seen")
+    fault = servo.arm.state().fault
+    assert fault == (
+        f"franka {arm.address} stopped by a reflex (joint_velocity_violation); look at the arm, then arm again"
+    )
+    until(lambda: servo.speed() < AT_REST_RAD_S, "the arm stands")
+    stood = servo.arm.state().q_rad
+    servo.drive(10, servo.to(HOME_M))  # the loop may wish what it likes
+    assert servo.arm.state().fault == fault
+    np.testing.assert_allclose(servo.arm.state().q_rad, stood, atol=5e-3)
+    assert servo.arm.status is not None
+    assert servo.arm.status.mode is ServoMode.FAULT
+
+    servo.arm_it()
+    assert servo.arm.state().fault is None
+    servo.drive(60, servo.to(HOME_M))
+    np.testing.assert_allclose(servo.arm.state().T_base_tcp[:3, 3], HOME_M, atol=8e-3)
+
+
+def test_a_pressed_stop_is_not_overruled_by_the_arm_verb_and_forces_reach_the_loop(
+    arm: StandIn, servo: FrankaServo
+) -> None:
+    arm.show("12.5")
+    until(lambda: servo.arm.state().force_n == 12.5, "the force is seen")
+    wrench = servo.arm.state().wrench
+    assert wrench is not None
+    assert wrench.tolist() == [12.5, 0.0, 0.0, 0.0, 0.0, 25.0]
+    servo.arm_it()
+    arm.show("stop")
+    until(lambda: servo.arm.state().fault is not None, "the stop is seen")
+    servo.arm.clear_fault()
+    until(lambda: servo.arm.status is not None and servo.arm.status.clears == 2, "the arm verb was heeded")
+    until(lambda: "user-stopped" in (servo.arm.state().fault or ""), "it is still stopped")
+    arm.show("idle")
+    servo.arm_it()
+    assert servo.arm.state().fault is None
+
+
+def test_joint_targets_too_pass_the_filter(servo: FrankaServo) -> None:
+    servo.arm_it()
+    there = np.array(fr3.Q_MAX_RAD)
+    states = servo.drive(
+        30,
+        lambda state: Command(
+            kind=CommandKind.JOINT_POSITION, target=there, gripper_width_m=0.078, due_s=state.measured_s + PERIOD_S
+        ),
+    )
+    assert (np.array([state.q_rad for state in states]) < there).all()
+
+
+def test_when_its_controller_dies_in_motion_the_loop_hears_of_it_and_the_servo_says_why(tmp_path: Path) -> None:
+    with stand_in() as arm, franka_servo(franka(arm.address), tmp_path) as servo:
+        servo.ready()
+        servo.arm_it()
+        servo.drive(10, servo.to((0.35, 0.15, 0.4)))
+        arm.end()
+        until(lambda: servo.arm.status is not None and servo.arm.status.cause is Cause.STATE_OLD, "the servo stops")
+        until(lambda: servo.process.poll() is not None, "the servo ends")
+        assert servo.process.returncode == 1
+        said = servo.said.read_text()
+        assert said.startswith(f"servo: franka {arm.address}: connection lost (")
+        assert said.endswith("; the arm stops by itself: look at it, then start the run again\n")
+        assert said.count("\n") == 1
+        with pytest.raises(HardwareError, match=r"servo: arm state is \d+ ms old"):
+            servo.arm.state()
