@@ -4,9 +4,9 @@
 Two cameras stand beside the arm, one with a wide lens sits on the hand. Their pictures of a ChArUco board are made ray
 by ray through known lenses, with blur and noise; then `calibrate_rig.py` runs `board`, `intrinsics` for each camera,
 `extrinsics` (the board put anywhere, which ties both kinds of camera together), `check`, and `check` again with one
-camera bumped by 8 mm. Everything is left in --out, the pictures of residuals too (docs/calibration_cameras.md shows
-those); pictures that are there already are taken as they are. It is no camera: no rolling shutter, no bent board, no
-error of the arm.
+camera bumped by 8 mm and 0.6 degrees. Everything is left in --out, the pictures of residuals too
+(docs/calibration_cameras.md shows those); pictures that are there already are taken as they are. It is no camera: no
+rolling shutter, no bent board, no error of the arm.
 
     .venv/bin/python benchmarks/rehearse_calibration.py --out runs/rehearsal
 """

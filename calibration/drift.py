@@ -15,7 +15,7 @@ from calibration.rig_start import middle_pose
 from robot.geometry import inverse_pose
 
 DRIFT_MM, DRIFT_DEG = 5.0, 0.5
-LENS_RATIO, LENS_PX = 3.0, 1.0
+LENS_RATIO, LENS_MARGIN_PX = 2.0, 0.2
 LEAST_SHOTS = 3
 
 
@@ -87,9 +87,10 @@ def check_rig(
         if mm is not None and degrees is not None and (mm > drift_mm or degrees > drift_deg):
             warnings.append(
                 f"camera '{camera.name}' is {mm:.1f} mm and {degrees:.2f} degrees from its calibration (limits "
-                f"{drift_mm:g} mm, {drift_deg:g} degrees, medians of {shots} sightings); calibrate anew"
+                f"{drift_mm:g} mm, {drift_deg:g} degrees, medians of {shots} sightings); it moved, "
+                "or its focus, zoom or mode was changed: calibrate anew"
             )
-        limit = max(LENS_PX, LENS_RATIO * lens_then_px[number])
+        limit = max(lens_then_px[number] + LENS_MARGIN_PX, LENS_RATIO * lens_then_px[number])
         if not lens <= limit:
             warnings.append(
                 f"camera '{camera.name}': the lens explains the board to {lens:.2f} px only (limit {limit:.2f} px); "

@@ -7,8 +7,8 @@ and adjusting a whole rig differ only in what is held.
 Levenberg-Marquardt on poses as they are (updates R exp(w), p + v), with Huber weights renewed in every step; normal
 equations are sparse, as a board's pose meets only the cameras that saw it. B. Triggs et al., "Bundle adjustment - a
 modern synthesis" (2000), sections 2.2, 4 and 6; damping after K. Madsen et al., "Methods for non-linear least squares
-problems" (2004), algorithm 3.16. scipy's least_squares solves such systems by LSMR, which needed ten times as long for
-the same figures.
+problems" (2004), algorithm 3.16. scipy's least_squares takes no normal equations (its sparse way is LSMR) and gives
+no covariance.
 """
 
 from __future__ import annotations
@@ -270,9 +270,9 @@ class Reprojection:
         """Return the covariance of all parameters.
 
         Each deviation is the greater of two: that of independent noise of `sigma_px`, and that of the scatter from
-        group to group, as errors of a picture's corners go together (blur, a bent board, the arm's own errors). The latter is
-        the sandwich estimator by clusters (K.-Y. Liang, S. Zeger, "Longitudinal data analysis using generalized
-        linear models", 1986).
+        group to group, as errors of a picture's corners go together (blur, a bent board, the arm's own errors). The
+        latter is the sandwich estimator by clusters (K.-Y. Liang, S. Zeger, "Longitudinal data analysis using
+        generalized linear models", 1986).
 
         Args:
             solution: of this problem.
