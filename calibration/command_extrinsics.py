@@ -17,9 +17,10 @@ from calibration.extrinsics_result import ExtrinsicsResult
 from calibration.intrinsics_result import IntrinsicsResult
 from calibration.picture_views import PictureView
 from calibration.pose_file import read_pose_file
+from calibration.reprojection import lens_root_px
 from calibration.result import document, read_result, write_result
 from calibration.rig_pictures import NamedLens, gather, named_paths
-from calibration.rig_sightings import RigSightings
+from calibration.rig_sightings import Mount, RigSightings
 from robot.errors import BadInputError
 
 SUMMARY = """Finds where all cameras are, beside the arm and on the hand, in one bundle adjustment.
@@ -54,7 +55,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="the result, a picture beside it")
     parser.add_argument("--session", type=Path, metavar="FOLDER", help="what was gathered (default: OUT_session)")
     parser.add_argument(
-        "--refine-lenses", action="store_true", help="fit the lenses too; only with many shots all over the pictures"
+        "--hold-lenses",
+        action="store_true",
+        help="take the lenses as exact; left out, they may move as far as their own calibration was unsure",
     )
 
 
@@ -81,7 +84,7 @@ def run(options: Namespace) -> Outcome:
             bar.set_description_str(words)
             bar.update()
 
-        found = adjust(rig, refine_lenses=options.refine_lenses, progress=step)
+        found = adjust(rig, hold_lenses=options.hold_lenses, progress=step)
     picture = options.out.with_suffix(".png")
     for line in report(found):
         print(line)
@@ -93,7 +96,7 @@ def run(options: Namespace) -> Outcome:
     print(f"picture {picture}")
     if why:
         return Outcome(passed=False)
-    result = ExtrinsicsResult.of(found, {**inputs, **hashes}, refined=options.refine_lenses)
+    result = ExtrinsicsResult.of(found, {**inputs, **hashes}, held=options.hold_lenses)
     print(f"calibration {options.out}: sha256 {write_result(options.out, result)[:12]}")
     return Outcome(passed=True, document=document(result))
 
@@ -129,7 +132,9 @@ def _lenses(options: Namespace) -> tuple[list[NamedLens], dict[str, str]]:
     for name, path in {**beside, **on_hand}.items():
         result, data = read_result(path, IntrinsicsResult)
         inputs[f"intrinsics of {name}"] = hashlib.sha256(data).hexdigest()
-        lenses.append(NamedLens(name=name, mount="base" if name in beside else "hand", model=result.camera))
+        root_px = lens_root_px(np.array(result.covariance), result.sigma_px)
+        mount: Mount = "base" if name in beside else "hand"
+        lenses.append(NamedLens(name=name, mount=mount, model=result.camera, root_px=root_px))
     return lenses, inputs
 
 

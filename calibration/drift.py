@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from calibration.board_pose import BoardPose
-from calibration.extrinsics import Array, disagreements
+from calibration.extrinsics import Array, Disagreement, disagreements
 from calibration.refused import CalibrationRefusedError
 from calibration.rig_sightings import RigSightings
 from calibration.rig_start import middle_pose
 from robot.geometry import inverse_pose
 
 DRIFT_MM, DRIFT_DEG = 5.0, 0.5
-LENS_RATIO, LENS_PX = 3.0, 1.0
+LENS_RATIO, LENS_MARGIN_PX = 2.0, 0.2
 LEAST_SHOTS = 3
 
 
@@ -26,7 +26,8 @@ class CameraDrift:
     Attributes:
         name: of the camera.
         shots: how many of its sightings could be compared.
-        translation_mm, rotation_deg: medians; None where nothing could be compared.
+        translation_mm, rotation_deg: medians, against the camera that agrees best or against the board's stored place;
+            None where nothing could be compared.
         lens_px: root mean square of the corners about the board's best pose in each picture, median over pictures [px].
         lens_then_px: the same when it was calibrated.
         warnings: one line each, empty where nothing moved.
@@ -69,26 +70,27 @@ def check_rig(
     poses = rig.poses()
     if T_mount_board is None and rig.board_mount != "free":
         T_mount_board = _where_it_lies(rig, poses, T_mount_camera)
-    said = disagreements(rig, poses, tuple(T_mount_camera), T_mount_board, {one.shot for one in rig.sightings})
+    said = disagreements(rig, poses, tuple(T_mount_camera), T_mount_board)
     drifts = []
     for number, camera in enumerate(rig.cameras):
         own = [one for one in said if rig.sightings[one.sighting].camera == number]
-        shots = len({one.sighting for one in own})
-        mm = 1e3 * float(np.median([one.distance_m for one in own])) if own else None
-        degrees = float(np.degrees(np.median([one.angle_rad for one in own]))) if own else None
+        # of what other cameras say the nearest counts: one that has moved disagrees with all, the others with that one
+        nearest = min((_medians(own, other) for other in {one.other for one in own}), default=None)
+        mm, degrees, shots = nearest or (None, None, 0)
         alone = [
             pose.rms_px
             for one, pose in zip(rig.sightings, poses, strict=True)
             if one.camera == number and pose is not None
         ]
         lens = float(np.median(alone)) if alone else float("nan")
-        warnings = []
+        warnings: list[str] = []
         if mm is not None and degrees is not None and (mm > drift_mm or degrees > drift_deg):
             warnings.append(
                 f"camera '{camera.name}' is {mm:.1f} mm and {degrees:.2f} degrees from its calibration (limits "
-                f"{drift_mm:g} mm, {drift_deg:g} degrees, medians of {shots} sightings); calibrate anew"
+                f"{drift_mm:g} mm, {drift_deg:g} degrees, medians of {shots} sightings); it moved, "
+                "or its focus, zoom or mode was changed: calibrate anew"
             )
-        limit = max(LENS_PX, LENS_RATIO * lens_then_px[number])
+        limit = max(lens_then_px[number] + LENS_MARGIN_PX, LENS_RATIO * lens_then_px[number])
         if not lens <= limit:
             warnings.append(
                 f"camera '{camera.name}': the lens explains the board to {lens:.2f} px only (limit {limit:.2f} px); "
@@ -105,11 +107,42 @@ def check_rig(
                 warnings=tuple(warnings),
             )
         )
+    drifts = _with_pairs(rig, said, drifts, drift_mm, drift_deg)
     if all(one.shots < LEAST_SHOTS for one in drifts):
         raise CalibrationRefusedError(
             f"no camera has {LEAST_SHOTS} sightings that could be compared; take shots in which two cameras see the "
             "board at once, or turn the hand between shots of a camera on it while the board stays"
         )
+    return drifts
+
+
+def _medians(said: Sequence[Disagreement], other: int | None) -> tuple[float, float, int]:
+    """Median distance [mm] and angle [degrees] to what one camera, or the calibration, says; and of how many."""
+    of_it = [one for one in said if one.other == other]
+    return (
+        1e3 * float(np.median([one.distance_m for one in of_it])),
+        float(np.degrees(np.median([one.angle_rad for one in of_it]))),
+        len(of_it),
+    )
+
+
+def _with_pairs(
+    rig: RigSightings, said: Sequence[Disagreement], drifts: list[CameraDrift], drift_mm: float, drift_deg: float
+) -> list[CameraDrift]:
+    """Add a warning where two cameras disagree though each agrees with some other: groups have moved apart."""
+    if any(one.warnings for one in drifts):
+        return drifts
+    for number, drift in enumerate(drifts):
+        own = [one for one in said if rig.sightings[one.sighting].camera == number and one.other is not None]
+        for other in sorted({one.other for one in own if one.other is not None and one.other > number}):
+            mm, degrees, shots = _medians(own, other)
+            if mm > drift_mm or degrees > drift_deg:
+                line = (
+                    f"cameras '{drift.name}' and '{drifts[other].name}' are {mm:.1f} mm and {degrees:.2f} degrees "
+                    f"apart ({shots} sightings), though each agrees with another; groups of them have moved, calibrate "
+                    "anew"
+                )
+                drifts[number] = replace(drift, warnings=(*drift.warnings, line))
     return drifts
 
 

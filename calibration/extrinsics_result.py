@@ -65,7 +65,8 @@ class ExtrinsicsResult(CalibrationResult):
         T_mount_board: where it was on it; absent for a board that was put anywhere.
         sigma_px: standard deviation of one coordinate of a corner [px].
         left_out: "camera/shot" of sightings that contradict the others.
-        lenses_refined: whether the lenses were fitted too.
+        lenses_held: whether the lenses were taken as exact; otherwise they moved within what their own calibration
+            leaves open, and the poses belong to these lenses.
     """
 
     kind: Literal["extrinsics"] = "extrinsics"
@@ -76,11 +77,11 @@ class ExtrinsicsResult(CalibrationResult):
     held_out: HeldOutRig
     sigma_px: Width
     left_out: tuple[str, ...]
-    lenses_refined: bool
+    lenses_held: bool
     conventions: dict[str, str] = Field(default_factory=lambda: dict(CONVENTIONS))
 
     @classmethod
-    def of(cls, found: Extrinsics, inputs: dict[str, str], *, refined: bool) -> ExtrinsicsResult:
+    def of(cls, found: Extrinsics, inputs: dict[str, str], *, held: bool) -> ExtrinsicsResult:
         """Return the result, dated and sealed."""
         rig = found.rig
         cameras = {}
@@ -112,7 +113,7 @@ class ExtrinsicsResult(CalibrationResult):
             },
             "sigma_px": found.sigma_px,
             "left_out": [f"{rig.cameras[one.camera].name}/{rig.shots[one.shot]}" for one in found.left_out],
-            "lenses_refined": refined,
+            "lenses_held": held,
         }
         return sealed(cls, values)
 

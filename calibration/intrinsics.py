@@ -31,7 +31,7 @@ _ROUND_FOV_DEG = (70.0, 90.0, 110.0, 130.0, 150.0, 170.0, 190.0)
 _NOT_BETTER = 1.03
 _OUTLIER_PX = 2.0
 _OUTLIER_SIGMAS = 6.0
-_ANGLE_95 = 1.96
+_TWO_SIDED_95 = 1.96
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +40,7 @@ class Fit:
 
     Attributes:
         model: the lens.
-        deviations: standard deviation of each of `model.values`.
+        covariance: shape (n, n), of `model.values`.
         poses: `T_camera_target` (4, 4) of each view.
         kept: which corners (N,) of each view count; the others lie too far off to be the corners that they seem.
         residuals: shape (N, 2) per view, seen less predicted, all corners [px].
@@ -48,7 +48,7 @@ class Fit:
     """
 
     model: CameraModel
-    deviations: Array
+    covariance: Array
     poses: tuple[Array, ...]
     kept: tuple[NDArray[np.bool_], ...]
     residuals: tuple[Array, ...]
@@ -57,7 +57,8 @@ class Fit:
     @property
     def half_widths(self) -> Array:
         """Half of the 95 % interval of each of `model.values`."""
-        return _ANGLE_95 * self.deviations
+        half: Array = _TWO_SIDED_95 * np.sqrt(np.diag(self.covariance))
+        return half
 
     @property
     def rms_px(self) -> float:
@@ -173,12 +174,13 @@ def fit_lens(board: Board, views: Sequence[BoardView], model: CameraModel, poses
     ]
     problem = Reprojection(_blocks(board, clean), Free(intrinsics=True, cameras=False), _HUBER_PX)
     solution = problem.solve(solution.state)
-    deviations = problem.deviations(solution, range(len(views)))
     state = solution.state
+    own = len(state.models[0].names)
+    covariance = problem.covariance(solution, range(len(views)))[:own, :own]
     everything = Reprojection(_blocks(board, views), Free(intrinsics=True, cameras=False), None)
     return Fit(
         model=state.models[0],
-        deviations=deviations[: len(state.models[0].names)],
+        covariance=covariance,
         poses=state.boards,
         kept=tuple(kept),
         residuals=everything.residuals(state),

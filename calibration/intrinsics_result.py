@@ -11,6 +11,7 @@ from calibration.board import Board
 from calibration.camera_model import CameraModel
 from calibration.intrinsics import Intrinsics
 from calibration.result import CalibrationResult, sealed
+from perception.config import Finite
 from robot.strict import Strict
 
 Share = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -32,6 +33,7 @@ class IntrinsicsResult(CalibrationResult):
     Attributes:
         camera: the lens.
         half_widths_95: half of each parameter's 95 % interval, by name, in the parameter's own unit.
+        covariance: of all parameters, in the order of those names.
         held_out: on pictures left out of the fit, five rounds.
         sigma_px: standard deviation of one coordinate of a corner [px].
         tried: held-out root mean square [px] of each kind of lens that was fitted.
@@ -42,6 +44,7 @@ class IntrinsicsResult(CalibrationResult):
     kind: Literal["intrinsics"] = "intrinsics"
     camera: CameraModel
     half_widths_95: dict[str, Share]
+    covariance: tuple[tuple[Finite, ...], ...]
     held_out: HeldOutFigures
     sigma_px: Share
     tried: dict[str, Share]
@@ -56,6 +59,7 @@ class IntrinsicsResult(CalibrationResult):
             "inputs": inputs,
             "camera": model.model_dump(),
             "half_widths_95": dict(zip(model.names, found.fit.half_widths.tolist(), strict=True)),
+            "covariance": found.fit.covariance.tolist(),
             "held_out": {
                 "rms_px": found.held_out.rms_px,
                 "median_px": found.held_out.median_px,

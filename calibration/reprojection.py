@@ -7,8 +7,8 @@ and adjusting a whole rig differ only in what is held.
 Levenberg-Marquardt on poses as they are (updates R exp(w), p + v), with Huber weights renewed in every step; normal
 equations are sparse, as a board's pose meets only the cameras that saw it. B. Triggs et al., "Bundle adjustment - a
 modern synthesis" (2000), sections 2.2, 4 and 6; damping after K. Madsen et al., "Methods for non-linear least squares
-problems" (2004), algorithm 3.16. scipy's least_squares solves such systems by LSMR, which needed ten times as long for
-the same figures.
+problems" (2004), algorithm 3.16. scipy's least_squares takes no normal equations (its sparse way is LSMR) and gives
+no covariance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy.sparse import csc_array, csr_array, eye_array
+from scipy.sparse import csc_array, csr_array, eye_array, vstack
 from scipy.sparse.linalg import splu
 
 from calibration.camera_model import CameraModel
@@ -69,6 +69,29 @@ class State:
     boards: tuple[Array, ...]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LensPrior:
+    """What is known of a camera's intrinsics beforehand.
+
+    Attributes:
+        camera: its number in the `State`.
+        values: shape (n,), as `CameraModel.values`.
+        root_px: shape (n, n); `root_px @ (values - truth)` has components of variance 1, times that of a corner [px].
+    """
+
+    camera: int
+    values: Array
+    root_px: Array
+
+
+def lens_root_px(covariance: Array, sigma_px: float) -> Array:
+    """Return the `root_px` (n, n) of a lens whose values have `covariance` (n, n) and whose corners had `sigma_px`."""
+    scale = np.sqrt(np.diag(covariance))
+    lower = np.linalg.cholesky(covariance / np.outer(scale, scale) + 1e-10 * np.eye(len(scale)))
+    root: Array = sigma_px * np.linalg.inv(lower) / scale
+    return root
+
+
 @dataclass(frozen=True, kw_only=True)
 class Free:
     """What may change: intrinsics, camera poses; board poses always do unless named as held."""
@@ -101,22 +124,26 @@ class Reprojection:
         blocks: all corners.
         free: what is estimated.
         huber_px: residuals beyond it count linearly; None for plain least squares.
+        priors: what is known of lenses that are free.
     """
 
-    def __init__(self, blocks: Sequence[Block], free: Free, huber_px: float | None) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], free: Free, huber_px: float | None, priors: Sequence[LensPrior] = ()
+    ) -> None:
         self._blocks, self._free, self._huber_px = tuple(blocks), free, huber_px
+        self._priors = tuple(priors) if free.intrinsics else ()
 
     def solve(self, start: State) -> Solution:
         """Return the best state near `start`. Raises UnsolvableError."""
         state, damping, growth = start, 1e-4, 2.0
         residuals = self.residuals(state)
-        cost = self._cost(residuals)
+        cost = self._cost(residuals, state)
         if not np.isfinite(cost):
             raise UnsolvableError("the start of the fit is not finite; are the intrinsics of another camera?")
-        J = self.jacobian(state)
+        J = self._whole_jacobian(state)
         for _ in range(_MOST_STEPS):
             weight = self._weights(residuals)
-            r = np.concatenate([one.ravel() for one in residuals])
+            r = self._whole(residuals, state)
             normal = csc_array(J.T @ J.multiply(weight[:, None]))
             gradient = J.T @ (weight * r)
             scale = normal.diagonal()
@@ -124,7 +151,7 @@ class Reprojection:
             step = _solve(normal, damping * scale, gradient)
             tried = self.moved(state, step)
             new_residuals = None if tried is None else self.residuals(tried)
-            new_cost = np.inf if new_residuals is None else self._cost(new_residuals)
+            new_cost = np.inf if tried is None or new_residuals is None else self._cost(new_residuals, tried)
             if np.isfinite(new_cost) and new_cost <= cost:
                 assert tried is not None
                 assert new_residuals is not None
@@ -134,7 +161,7 @@ class Reprojection:
                 damping, growth = damping * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3), 2.0
                 if small or np.abs(step * np.sqrt(scale)).max(initial=0.0) < _SMALL_STEP:
                     break
-                J = self.jacobian(state)
+                J = self._whole_jacobian(state)
             else:
                 damping, growth = damping * growth, growth * 2.0
                 if damping > 1e14:
@@ -236,12 +263,16 @@ class Reprojection:
         return state
 
     def deviations(self, solution: Solution, groups: Sequence[int]) -> Array:
-        """Return the standard deviation of every parameter.
+        """Return the standard deviation of every parameter. Raises UnsolvableError, as `covariance`."""
+        return np.sqrt(np.diag(self.covariance(solution, groups)))
 
-        The greater of two: that of independent noise of `sigma_px`, and that of the scatter from group to group, as
-        errors of a picture's corners go together (blur, a bent board, the arm's own errors). The latter is the
-        sandwich estimator by clusters (K.-Y. Liang, S. Zeger, "Longitudinal data analysis using generalized linear
-        models", 1986).
+    def covariance(self, solution: Solution, groups: Sequence[int]) -> Array:
+        """Return the covariance of all parameters.
+
+        Each deviation is the greater of two: that of independent noise of `sigma_px`, and that of the scatter from
+        group to group, as errors of a picture's corners go together (blur, a bent board, the arm's own errors). The
+        latter is the sandwich estimator by clusters (K.-Y. Liang, S. Zeger, "Longitudinal data analysis using
+        generalized linear models", 1986).
 
         Args:
             solution: of this problem.
@@ -250,9 +281,9 @@ class Reprojection:
         Raises:
             UnsolvableError: the pictures leave a parameter undetermined.
         """
-        J = self.jacobian(solution.state)
+        J = self._whole_jacobian(solution.state)
         weight = self._weights(solution.residuals)
-        r = np.concatenate([one.ravel() for one in solution.residuals])
+        r = self._whole(solution.residuals, solution.state)
         normal = csc_array(J.T @ J.multiply(weight[:, None]))
         scale = np.sqrt(normal.diagonal())
         if not (scale > 0.0).all():
@@ -260,33 +291,58 @@ class Reprojection:
         unit = csc_array(normal.multiply(1.0 / scale[:, None]).multiply(1.0 / scale[None, :]))
         inverse = _inverse(unit)
         _, of_block = np.unique(np.asarray(groups), return_inverse=True)
-        of_row = np.repeat(of_block, [2 * len(block.points) for block in self._blocks])
-        count = int(of_block.max()) + 1
+        # what was known of each lens is one more group
+        known = [int(of_block.max()) + 1 + number for number in range(len(self._priors))]
+        lengths = [2 * len(block.points) for block in self._blocks] + [len(one.values) for one in self._priors]
+        of_row = np.repeat([*of_block, *known], lengths)
+        count = int(of_row.max()) + 1
         picked = csr_array((weight * r, (np.arange(len(r)), of_row)), shape=(len(r), count))
         scores = (J.T @ picked).toarray() / scale[:, None]
         spread = inverse @ scores
         clustered = np.sum(spread**2, axis=1) * count / max(count - 1, 1)
         independent = solution.sigma_px**2 * np.diag(inverse)
-        deviations: Array = np.sqrt(np.maximum(clustered, independent)) / scale
-        return deviations
+        wider = np.sqrt(np.maximum(clustered / independent, 1.0)) * solution.sigma_px / scale
+        covariance: Array = inverse * np.outer(wider, wider)
+        return covariance
+
+    def _whole(self, residuals: Sequence[Array], state: State) -> Array:
+        """Residuals of corners, then those of what was known of the lenses."""
+        known = [one.root_px @ (one.values - state.models[one.camera].values) for one in self._priors]
+        return np.concatenate([*(one.ravel() for one in residuals), *known])
+
+    def _whole_jacobian(self, state: State) -> csr_array:
+        J = self.jacobian(state)
+        if not self._priors:
+            return J
+        first = self.columns(state)[0]
+        parts = []
+        for one in self._priors:
+            rows, columns = np.indices(one.root_px.shape)
+            at = (rows.ravel(), first[one.camera] + columns.ravel())
+            parts.append(csr_array((one.root_px.ravel(), at), shape=(len(one.values), J.shape[1])))
+        return csr_array(vstack([J, *parts]))
 
     def _weights(self, residuals: Sequence[Array]) -> Array:
         lengths = np.concatenate([np.linalg.norm(one, axis=1) for one in residuals])
+        known = np.ones(sum(len(one.values) for one in self._priors))
         if self._huber_px is None:
-            return np.ones(2 * len(lengths))
-        return np.repeat(np.minimum(1.0, self._huber_px / np.maximum(lengths, 1e-12)), 2)
+            return np.concatenate([np.ones(2 * len(lengths)), known])
+        return np.concatenate([np.repeat(np.minimum(1.0, self._huber_px / np.maximum(lengths, 1e-12)), 2), known])
 
-    def _cost(self, residuals: Sequence[Array]) -> float:
+    def _cost(self, residuals: Sequence[Array], state: State) -> float:
         squares = np.concatenate([np.sum(one**2, axis=1) for one in residuals])
+        known = 0.5 * float(np.sum(self._whole((), state) ** 2)) if self._priors else 0.0
         if self._huber_px is None:
-            return 0.5 * float(squares.sum())
+            return known + 0.5 * float(squares.sum())
         limit = self._huber_px
-        return 0.5 * float(np.where(squares <= limit**2, squares, 2.0 * limit * np.sqrt(squares) - limit**2).sum())
+        return known + 0.5 * float(
+            np.where(squares <= limit**2, squares, 2.0 * limit * np.sqrt(squares) - limit**2).sum()
+        )
 
     def _sigma(self, residuals: Sequence[Array], state: State) -> float:
-        weight = self._weights(residuals)
         r = np.concatenate([one.ravel() for one in residuals])
-        freedom = max(len(r) - self.size(state), 1)
+        weight = self._weights(residuals)[: len(r)]
+        freedom = max(len(r) - self.size(state) + sum(len(one.values) for one in self._priors), 1)
         return float(np.sqrt((weight * r**2).sum() / freedom))
 
 

@@ -22,13 +22,14 @@ Array = NDArray[np.float64]
 _SAME = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NamedLens:
-    """A camera as a person names it: its mount, its lens, and the file that the lens comes from."""
+    """A camera as a person names it: its mount, its lens, and how sure that is (see `LensPrior`)."""
 
     name: str
     mount: Mount
     model: CameraModel
+    root_px: Array | None = None
 
 
 def gather(
@@ -67,7 +68,9 @@ def gather(
     rig = RigSightings(
         board=board,
         board_mount=board_mount,
-        cameras=tuple(RigCamera(name=lens.name, mount=lens.mount, model=lens.model) for lens in lenses),
+        cameras=tuple(
+            RigCamera(name=lens.name, mount=lens.mount, model=lens.model, lens_root_px=lens.root_px) for lens in lenses
+        ),
         shots=tuple(shots),
         T_base_hand=tuple(_hands(shots, arm, folder)),
         sightings=tuple(

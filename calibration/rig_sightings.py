@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,13 +20,17 @@ Mount = Literal["base", "hand"]
 BoardMount = Literal["base", "hand", "free"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RigCamera:
-    """A camera beside the arm (`base`) or on it (`hand`), and its lens."""
+    """A camera beside the arm (`base`) or on it (`hand`), and its lens.
+
+    `lens_root_px` says how sure the lens is, see `LensPrior`; None for one that is known exactly.
+    """
 
     name: str
     mount: Mount
     model: CameraModel
+    lens_root_px: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,14 +80,15 @@ class RigSightings:
 
     def with_sightings(self, sightings: Sequence[Sighting]) -> RigSightings:
         """Return the same with other sightings."""
-        return RigSightings(
-            board=self.board,
-            board_mount=self.board_mount,
-            cameras=self.cameras,
-            shots=self.shots,
-            T_base_hand=self.T_base_hand,
-            sightings=tuple(sightings),
+        return replace(self, sightings=tuple(sightings))
+
+    def with_lenses(self, models: Sequence[CameraModel]) -> RigSightings:
+        """Return the same with other lenses, one per camera."""
+        cameras = tuple(
+            RigCamera(name=camera.name, mount=camera.mount, model=model, lens_root_px=camera.lens_root_px)
+            for camera, model in zip(self.cameras, models, strict=True)
         )
+        return replace(self, cameras=cameras)
 
     def T_between(self, camera: int, shot: int) -> Array:
         """Return the pose (4, 4) of the board's mount in the camera's mount, as far as the arm says it."""

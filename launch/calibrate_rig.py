@@ -8,15 +8,19 @@ from collections.abc import Sequence
 
 from environment import cli
 
-from calibration import (
-    command_board,
-    command_check,
-    command_extrinsics,
-    command_hand_eye,
-    command_intrinsics,
-    command_latency,
-)
-from calibration.command import Command
+try:
+    from calibration import (
+        command_board,
+        command_check,
+        command_extrinsics,
+        command_hand_eye,
+        command_intrinsics,
+        command_latency,
+    )
+    from calibration.command import Command
+except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
+    print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
+    sys.exit(2)
 
 COMMANDS: dict[str, Command] = {
     "board": command_board,

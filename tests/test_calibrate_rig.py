@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from calibration import picture_views
+from calibration.board import BoardDetector, BoardView
 from calibration.board_rendering import BoardRenderer
 from calibration.extrinsics import adjust
 from calibration.extrinsics_result import ExtrinsicsResult
 from calibration.intrinsics_result import IntrinsicsResult
+from calibration.picture_views import ViewsFile, look, picture_files, read_picture
 from calibration.rehearsal import handheld
 from calibration.result import read_result, sealed, write_result
+from calibration.sharpness import blurred, edge_width_px
 from robot.geometry import inverse_pose, pose, rotvec_to_matrix
 from teleop import cli
 from tests.calibration_scenes import BOARD, NARROW, facing
@@ -88,12 +92,9 @@ def test_a_board_that_cannot_be_is_one_line(
     assert text in scripts.refused(NAME, "board", *words)
 
 
-def test_a_lens_is_calibrated_from_a_folder_and_going_on_adds_what_is_new(
-    scripts: Scripts, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lens_is_calibrated_from_a_folder(scripts: Scripts, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "front.json"
-    said = intrinsics(scripts, pictures, out)
-    assert "10 of 10 pictures are of use" in said
+    assert "10 of 10 pictures are of use" in intrinsics(scripts, pictures, out)
     result, _ = read_result(out, IntrinsicsResult)
     off = np.abs(result.camera.values - NARROW.values) / list(result.half_widths_95.values())
     assert off.max() < 2.5
@@ -102,16 +103,31 @@ def test_a_lens_is_calibrated_from_a_folder_and_going_on_adds_what_is_new(
     assert sorted(result.inputs) == [f"{number:02d}.png" for number in range(10)]
     session = tmp_path / "front_session"
     assert {path.name for path in session.iterdir()} == {"views.jsonl", "residuals.png", "coverage.png"}
-    # a crash in the middle of a line; then nothing is looked at again but that one picture
-    lines = (session / "views.jsonl").read_text()
-    (session / "views.jsonl").write_text(lines[:-40])
-    looked = []
-    real = cv2.imdecode
-    monkeypatch.setattr(cv2, "imdecode", lambda *words: looked.append(1) or real(*words))
-    intrinsics(scripts, pictures, out)
-    assert len(looked) == 1
-    again, _ = read_result(out, IntrinsicsResult)
-    assert again.camera == result.camera
+
+
+def test_going_on_after_a_crash_looks_only_at_what_is_not_known(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, path = picture_files(pictures), tmp_path / "session" / "views.jsonl"
+    first = look(files[:6], BOARD, ViewsFile(path), lambda one: None)
+    # killed in the middle of a line
+    path.write_text(path.read_text()[:-40])
+    read: list[Path] = []
+    monkeypatch.setattr(picture_views, "read_picture", lambda file: read.append(file) or read_picture(file))
+    for _ in range(2):
+        again = look(files[:8], BOARD, ViewsFile(path), lambda one: None)
+    assert read == [files[5], files[6], files[7]]
+    for one, other in zip(first, again, strict=False):
+        assert one.view is not None
+        assert other.view is not None
+        assert np.array_equal(one.view.pixels, other.view.pixels)
+
+
+def test_another_board_is_looked_for_anew(pictures: Path, tmp_path: Path) -> None:
+    files, path = picture_files(pictures)[:1], tmp_path / "views.jsonl"
+    assert look(files, BOARD, ViewsFile(path), lambda one: None)[0].view is not None
+    other = BOARD.model_copy(update={"dictionary": "5X5_50"})
+    assert look(files, other, ViewsFile(path), lambda one: None)[0].view is None
 
 
 def test_pictures_of_no_use_are_counted_by_reason(scripts: Scripts, pictures: Path, tmp_path: Path) -> None:
@@ -169,7 +185,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated rig (two cameras, the arm holds the board), and later shots as it was and with `side` bumped."""
     folder = tmp_path_factory.mktemp("rig")
     truth = scene("hand", seed=4, shots=20)
-    result = ExtrinsicsResult.of(adjust(truth.rig), {}, refined=False)
+    result = ExtrinsicsResult.of(adjust(truth.rig), {}, held=True)
     write_result(folder / "rig.json", result)
     (folder / "board.json").write_text(BOARD.model_dump_json())
     eyes = {camera.name: BoardRenderer(BOARD, camera.model, samples=2) for camera in truth.rig.cameras}
@@ -229,6 +245,7 @@ def test_cameras_are_placed_by_the_script(scripts: Scripts, rig: Path, tmp_path:
             "inputs": {},
             "camera": LENS.model_dump(),
             "half_widths_95": {},
+            "covariance": np.diag([1.0, 1.0, 1.0, 1.0, *([1e-6] * 5)]).tolist(),
             "held_out": {"rms_px": 0.1, "median_px": 0.1, "p90_px": 0.1},
             "sigma_px": 0.1,
             "tried": {},
@@ -277,9 +294,6 @@ def test_a_delay_is_measured_from_two_files(scripts: Scripts, tmp_path: Path) ->
 
 
 def test_blurred_pictures_are_left_out(pictures: Path) -> None:
-    from calibration.board import BoardDetector, BoardView
-    from calibration.sharpness import blurred, edge_width_px
-
     eye = BoardRenderer(BOARD, NARROW, samples=2)
     widths = []
     for blur_px in (0.6, 0.8, 2.6):

@@ -9,7 +9,7 @@ import pytest
 
 from calibration.extrinsics import Extrinsics, adjust
 from calibration.refused import CalibrationRefusedError
-from calibration.reprojection import Free, Reprojection, State
+from calibration.reprojection import Free, Reprojection, State, lens_root_px
 from calibration.rig_sightings import BoardMount
 from robot.geometry import pose, rotation_angle, rotvec_to_matrix
 from tests.rig_scenes import Truth, scene, without
@@ -36,7 +36,7 @@ def errors(found: Extrinsics, truth: Truth) -> tuple[float, float]:
 def test_cameras_are_found_within_a_millimetre_and_a_tenth_of_a_degree(
     board_mount: BoardMount, wrist: bool, fixed: tuple[str, ...], turn_rad: float
 ) -> None:
-    for seed in range(3):
+    for seed in range(2):
         truth = scene(board_mount, seed=seed, shots=30, fixed=fixed, wrist=wrist, turn_rad=turn_rad)
         found = adjust(truth.rig)
         mm, degrees = errors(found, truth)
@@ -48,7 +48,7 @@ def test_cameras_are_found_within_a_millimetre_and_a_tenth_of_a_degree(
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     ratios = []
-    for seed in range(25):
+    for seed in range(16):
         truth = scene("hand", seed=100 + seed, shots=14)
         found = adjust(truth.rig)
         for T, true, half in zip(found.T_mount_camera, truth.T_mount_camera, found.half_widths, strict=True):
@@ -152,3 +152,29 @@ def test_the_sparse_jacobian_is_that_of_the_residuals() -> None:
         assert down is not None
         change = np.concatenate(problem.residuals(down)) - np.concatenate(problem.residuals(up))
         assert np.abs(change.ravel() / 2e-6 - J[:, column]).max() < 1e-3 * max(1.0, np.abs(J[:, column]).max())
+
+
+def test_intervals_hold_with_lenses_that_are_known_only_so_well() -> None:
+    covariance = np.diag(np.array([2.0, 2.0, 2.0, 2.0, 1e-3, 1e-3, 1e-4, 1e-4, 1e-3]) ** 2)
+    root_px = lens_root_px(covariance, 0.3)
+    random = np.random.default_rng(0)
+    ratios, held = [], []
+    for seed in range(8):
+        truth = scene("hand", seed=200 + seed, shots=14)
+        models = [
+            camera.model.with_values(random.multivariate_normal(camera.model.values, covariance))
+            for camera in truth.rig.cameras
+        ]
+        cameras = tuple(
+            replace(camera, model=model, lens_root_px=root_px)
+            for camera, model in zip(truth.rig.cameras, models, strict=True)
+        )
+        rig = replace(truth.rig, cameras=cameras)
+        for hold, into in ((False, ratios), (True, held)):
+            found = adjust(rig, hold_lenses=hold)
+            for T, true, half in zip(found.T_mount_camera, truth.T_mount_camera, found.half_widths, strict=True):
+                turn = _rotvec(T[:3, :3].T @ true[:3, :3])
+                into.append(np.concatenate([true[:3, 3] - T[:3, 3], turn]) / half)
+    assert np.mean(np.abs(np.array(ratios)) <= 1.0) >= 0.88
+    # taken as exact, the same lenses would make the intervals lie
+    assert np.mean(np.abs(np.array(held)) <= 1.0) < 0.8
