@@ -30,7 +30,7 @@ def content_hash(document: Mapping[str, Any]) -> str:
 
 
 class Lens(BaseModel):
-    """Size of the pictures that a camera was calibrated at, focal lengths and principal point, without distortion [px]."""
+    """Size of the pictures that a camera was calibrated at, focal lengths and principal point [px]; no distortion."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

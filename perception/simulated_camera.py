@@ -140,7 +140,9 @@ def image_intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, fl
     return in_image_px(config, intrinsics_px(config))
 
 
-def in_image_px(config: LiveCameraConfig, full_px: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+def in_image_px(
+    config: LiveCameraConfig, full_px: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
     """Turn fx, fy, cx, cy of a camera's own pictures into those of the images that the policy gets [px]."""
     fx, fy, cx, cy = full_px
     full = config.height, config.width

@@ -149,7 +149,9 @@ def blind_test(
     cameras = [camera.name for camera in manifest.cameras]
     looked = _ticks(bundle, episode_files(list(paths)), ticks)
     clean: list[Array] = []
-    moved: dict[tuple[str, CameraFault], list[Array]] = {(camera, fault): [] for camera in cameras for fault in CameraFault}
+    moved: dict[tuple[str, CameraFault], list[Array]] = {
+        (camera, fault): [] for camera in cameras for fault in CameraFault
+    }
     for _, tick in looked:
         clean.append(_action(bundle, tick, tick.images))
         for (camera, fault), actions in moved.items():
@@ -273,7 +275,8 @@ def _check_fits(bundle: Bundle, episode: Episode) -> None:
 def _action(bundle: Bundle, tick: _Tick, images: Mapping[str, Image]) -> Array:
     """Return the chunk's first action (A,)."""
     features = bundle.encode(images, tick.proprio, tick.cloud)
-    return bundle.act(features, tick.proprio)[0].astype(np.float64)
+    action: Array = bundle.act(features, tick.proprio)[0].astype(np.float64)
+    return action
 
 
 def _distances(actions: Array, truth: Array, spread: Array) -> Array:

@@ -253,7 +253,9 @@ class Run:
     def _watcher(self) -> Watcher | None:
         if self._window is None:
             return None
-        return OperatorView(self._window, self._clock, self._loaded.station.loop.rate_hz, self.results)
+        return OperatorView(
+            self._window, self._clock, self._loaded.station.loop.rate_hz, self.results, notice="; ".join(self.moved)
+        )
 
     def _layout(self, index: int) -> Layout | EnvironmentLayout | None:
         return self.rig.draw_layout(self._options.split, self._options.seed, index)

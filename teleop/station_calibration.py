@@ -36,12 +36,15 @@ def station_calibrations(loaded: LoadedStation) -> dict[str, CalibrationFile]:
             raise BadInputError(f"{where}: {path} has cameras {sorted(calibration.poses)}, not {name!r}; correct it")
         camera = cameras[name]
         lens = pose.lens if pose is not None else None
-        if lens is not None and isinstance(camera, LiveCameraConfig):
-            if (lens.width, lens.height) != (camera.width, camera.height):
-                raise BadInputError(
-                    f"{where}: {path} was made from pictures of {lens.width}x{lens.height}, the camera gives "
-                    f"{camera.width}x{camera.height}; calibrate at that size"
-                )
+        if (
+            lens is not None
+            and isinstance(camera, LiveCameraConfig)
+            and (lens.width, lens.height) != (camera.width, camera.height)
+        ):
+            raise BadInputError(
+                f"{where}: {path} was made from pictures of {lens.width}x{lens.height}, the camera gives "
+                f"{camera.width}x{camera.height}; calibrate at that size"
+            )
         found[name] = calibration
     return found
 

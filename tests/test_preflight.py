@@ -19,7 +19,8 @@ from robot.errors import HardwareError
 from robot.recording import Recording
 from robot.simulation.simulated_arm import SimulatedArm
 from teleop import cli, preflight
-from teleop.preflight import Check, PreflightOptions, Result
+from teleop.preflight import PreflightOptions
+from teleop.preflight_check import Check, Result
 from teleop.station import LoadedStation, load_station
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_reward import make_tiny_reward
@@ -49,7 +50,7 @@ def station(bundle: Path, *overrides: tuple[str, str]) -> LoadedStation:
 
 
 def check(loaded: LoadedStation, out: Path = Path(), **options: Any) -> list[Check]:
-    return list(preflight.preflight(loaded, VirtualClock(), PreflightOptions(out=out, **options)))
+    return list(preflight.preflight(loaded, VirtualClock(), PreflightOptions(out=out, watch_s=1.0, **options)))
 
 
 def failures(checks: list[Check]) -> dict[str, str]:
@@ -59,7 +60,19 @@ def failures(checks: list[Check]) -> dict[str, str]:
 def test_a_sound_station_passes_every_check(bundle: Path, tmp_path: Path) -> None:
     checks = check(station(bundle), tmp_path / "runs" / "new")
     assert failures(checks) == {}
-    parts = ["station", "clock", "bundle", "policy latency", "fit", "arm", "camera 'front'", "camera 'wrist'"]
+    parts = [
+        "station",
+        "real time",
+        "clock",
+        "bundle",
+        "golden action",
+        "policy latency",
+        "trained with",
+        "fit",
+        "arm",
+        "camera 'front'",
+        "camera 'wrist'",
+    ]
     assert [entry.part for entry in checks] == [*parts, "observation", "disk", "gamepad", "learner port"]
     assert list(tmp_path.iterdir()) == []
 
@@ -89,7 +102,7 @@ def test_a_camera_that_drops_frames_is_named_with_its_rate(bundle: Path) -> None
 
 def test_a_camera_without_frames_is_no_zero_rate(bundle: Path) -> None:
     failed = failures(check(station(bundle, ("camera.wrist.drop_rate", "0.999999"))))
-    assert failed["camera 'wrist'"].startswith("0 frames in a second")
+    assert failed["camera 'wrist'"].startswith("0 frames in 1 s")
     assert failed["observation"].startswith("fresh in 0 of 0 ticks")
 
 
