@@ -73,7 +73,7 @@ def blind(args: argparse.Namespace) -> int:
     policy = args.station.station.policy
     bundle = load_bundle(args.station.bundle_path, policy.provider, policy.threads)
     with tqdm(unit="tick", total=args.ticks, leave=False, disable=None) as bar:
-        report = blind_test(bundle, args.blind, ticks=args.ticks, progress=lambda: bool(bar.update()))
+        report = blind_test(bundle, args.blind, ticks=args.ticks, progress=bar.update)
     print("\n".join(report.lines()))
     cli.write_json(args.json, report.document())
     return cli.FAILED_CHECK if report.ignored else cli.OK

@@ -12,6 +12,7 @@ from policy.golden import golden_chunk
 from policy.manifest import Manifest
 from policy.manifest_file import BUNDLE
 from policy.model_folder import check_folder_free, write_folder
+from robot.errors import BadInputError
 
 
 def check_target(folder: Path) -> None:
@@ -29,9 +30,13 @@ def write_bundle(folder: Path, content: Mapping[str, Any], graphs: Mapping[str, 
     """
     check_target(folder)
     if "act" in graphs:
+        content = {key: value for key, value in content.items() if key != "golden_chunk"}
         with tempfile.TemporaryDirectory() as aside:
-            draft = _write(Path(aside) / folder.name, content, graphs)
-            content = {**content, "golden_chunk": golden_chunk(load_bundle(draft, provider="cpu"))}
+            try:
+                draft = _write(Path(aside) / folder.name, content, graphs)
+            except BadInputError as error:  # the person knows the folder that they named
+                raise BadInputError(str(error).replace(aside, str(folder.parent))) from None
+            content["golden_chunk"] = golden_chunk(load_bundle(draft, provider="cpu"))
     return _write(folder, content, graphs)
 
 

@@ -123,7 +123,7 @@ class _Tick:
 
 
 def blind_test(
-    bundle: Bundle, paths: Sequence[Path], *, ticks: int = 200, progress: Callable[[], None] | None = None
+    bundle: Bundle, paths: Sequence[Path], *, ticks: int = 200, progress: Callable[[], object] | None = None
 ) -> BlindReport:
     """Ask the policy again on logged ticks, with one camera broken at a time.
 
