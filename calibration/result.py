@@ -14,12 +14,13 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
+from perception.calibration_file import HASH_KEY as _HASH
+from perception.calibration_file import MOST_BYTES as _MOST_BYTES
+from perception.calibration_file import content_hash
 from robot.errors import BadInputError
 from robot.strict import Strict
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_HASH = "content_sha256"
-_MOST_BYTES = 50_000_000
 
 
 class CalibrationResult(Strict):
@@ -40,12 +41,6 @@ class CalibrationResult(Strict):
 
 
 Result = TypeVar("Result", bound=CalibrationResult)
-
-
-def content_hash(document: dict[str, Any]) -> str:
-    """Return the SHA-256 of a document but for its own hash: JSON with sorted keys and no spaces."""
-    rest = {key: value for key, value in document.items() if key != _HASH}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
 def sealed(kind: type[Result], values: dict[str, Any]) -> Result:

@@ -110,7 +110,7 @@ def blank(words: Sequence[str]) -> int:
         name=args.out.name,
         rate_hz=station.loop.rate_hz,
         cameras=cameras,
-        calibration=nominal_calibration(station),
+        calibration=nominal_calibration(args.station),
         action=action,
         proprio=proprio,
         encode_of=encode_of,

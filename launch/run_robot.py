@@ -59,6 +59,8 @@ def main() -> int:
         print(f"ready in {process_age_s():.2f} s; {HOW_TO_ARM[options.operator]}", flush=True)
         if run.granted:
             print(run.granted, flush=True)
+        for line in run.moved:
+            print(f"warning: {line}", flush=True)
         failure = None
         while failure is None and (total is None or len(run.results) < total):
             done = len(run.results)

@@ -79,7 +79,7 @@ def clone(words: Sequence[str]) -> int:
             plan=TrainingPlan(updates=args.updates, batch=args.batch),
             seed=args.seed,
             rate_hz=station.loop.rate_hz,
-            calibration=nominal_calibration(station),
+            calibration=nominal_calibration(args.station),
             threads=args.threads,
             progress=progress,
             checkpoint=checkpoint,

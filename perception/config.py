@@ -217,6 +217,19 @@ CameraConfig = Annotated[
 ]
 
 
+class CalibrationConfig(Strict):
+    """Calibration files of `calibrate_rig.py` by camera, relative to the station file; each episode records them.
+
+    A file older than `max_age_days` is warned of. So is a bundle that was trained with a camera more than `same_mm` or
+    `same_deg` from where it is now.
+    """
+
+    files: dict[Name, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    max_age_days: Annotated[float, Field(gt=0.0, le=3650.0)] = 90.0
+    same_mm: Annotated[float, Field(gt=0.0, le=1000.0)] = 5.0
+    same_deg: Annotated[float, Field(gt=0.0, le=180.0)] = 0.5
+
+
 class SynchroniserConfig(Strict):
     """Which frames make an observation, and when it may be trusted.
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.config import SimulatedCameraConfig
+from perception.config import LiveCameraConfig, SimulatedCameraConfig
 from perception.frame import Frame, FrameStamp
 from perception.policy_image import crop_box, policy_image
 from perception.raycast import RayCaster
@@ -137,7 +137,14 @@ def intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, f
 
 def image_intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, float]:
     """Focal lengths and principal point fx, fy, cx, cy of the images that the policy gets [px]."""
-    fx, fy, cx, cy = intrinsics_px(config)
+    return in_image_px(config, intrinsics_px(config))
+
+
+def in_image_px(
+    config: LiveCameraConfig, full_px: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """Turn fx, fy, cx, cy of a camera's own pictures into those of the images that the policy gets [px]."""
+    fx, fy, cx, cy = full_px
     full = config.height, config.width
     if config.image_size == full:
         return fx, fy, cx, cy

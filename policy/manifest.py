@@ -147,7 +147,8 @@ class Manifest(Strict):
 
     `encode` maps images and proprioception to features, every tick; `act` maps features and
     proprioception to the action chunk, when it is due. `remote` stands in place of `act` for a policy that runs
-    elsewhere. `history` is how many ticks a residual on this base sees; without it the present one.
+    elsewhere. `history` is how many ticks a residual on this base sees; without it the present one. `golden_chunk` is
+    what the policy gave on `policy.golden`'s observation when it was exported, (H, A).
     """
 
     schema_version: Literal[1]
@@ -168,6 +169,7 @@ class Manifest(Strict):
     remote: RemoteAct | None = None
     calibration: dict[str, CameraCalibration]
     training: dict[str, str | int | float]
+    golden_chunk: tuple[tuple[Finite, ...], ...] | None = None
     content_sha256: Sha256
 
     @property
@@ -186,6 +188,10 @@ class Manifest(Strict):
             raise ValueError("a policy needs a camera or a proprioception key to see anything by; it has neither")
         if (self.act is None) == (self.remote is None):
             raise ValueError("a bundle has either 'act', a graph, or 'remote', a policy elsewhere")
+        if self.golden_chunk is not None and [len(row) for row in self.golden_chunk] != (
+            [self.action.size] * self.chunk_length
+        ):
+            raise ValueError(f"golden_chunk is no chunk of {self.chunk_length} actions of {self.action.size} numbers")
         if self.remote is not None:
             self._fits(self.remote)
         return self

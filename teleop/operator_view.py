@@ -33,8 +33,18 @@ class StatusDisplay(Protocol):
 class OperatorView:
     """Watches the loop and says on a display how it stands."""
 
-    def __init__(self, display: StatusDisplay, clock: Clock, rate_hz: float, results: Sequence[EpisodeResult]) -> None:
+    def __init__(
+        self,
+        display: StatusDisplay,
+        clock: Clock,
+        rate_hz: float,
+        results: Sequence[EpisodeResult],
+        *,
+        notice: str = "",
+    ) -> None:
+        """Args: `notice` is what the person should know before arming."""
         self._display, self._clock, self._rate_hz, self._results = display, clock, rate_hz, results
+        self._notice = notice
         self._starts_s: deque[float] = deque(maxlen=20)
         self._counted = self._successes = self._failures = 0
 
@@ -55,7 +65,14 @@ class OperatorView:
         """Show that the robot waits to be armed."""
         self._starts_s.append(self._clock.now_s())
         reason = HoldReason.NOT_ARMED if human.connected else HoldReason.DEVICE_UNPLUGGED
-        self._show(observation, source=Source.HOLD, armed=False, connected=human.connected, hold_reason=reason)
+        self._show(
+            observation,
+            source=Source.HOLD,
+            armed=False,
+            connected=human.connected,
+            hold_reason=reason,
+            notice=self._notice,
+        )
 
     def _show(
         self,
@@ -67,6 +84,7 @@ class OperatorView:
         hold_reason: HoldReason,
         safety: Reason = Reason.NONE,
         tick: int = 0,
+        notice: str = "",
     ) -> None:
         self._count()
         starts = self._starts_s
@@ -85,6 +103,7 @@ class OperatorView:
                 episode=len(self._results),
                 successes=self._successes,
                 failures=self._failures,
+                notice=notice,
             ),
             now_s=self._clock.now_s(),
         )

@@ -1,9 +1,9 @@
-"""An opened arm and its cameras, watched for a second as the loop would see them."""
+"""An opened arm and its cameras, watched as the loop would see them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,8 @@ from robot.recording import Recording
 from teleop.station import Station
 
 _POLL_S = 0.005  # the fastest camera that a station may have gives 200 Hz
+_TOLD_EVERY = 20  # polls
 _RECENT = 8  # frames that may come between two polls, where this process had to wait
-_LEAST_S = 1.0
 _LEAST_FRAMES = 5
 
 
@@ -48,6 +48,17 @@ class CameraStream:
         return (len(self.captured_s) - 1) / (self.captured_s[-1] - self.captured_s[0])
 
     @property
+    def held_hz(self) -> float:
+        """Least rate over any stretch of a second or the first frame more [Hz]; that of all where it is shorter."""
+        times = np.array(self.captured_s)
+        ends = np.searchsorted(times, times + 1.0)
+        begins = np.arange(len(times))[ends < len(times)]
+        if not len(begins):
+            return self.rate_hz
+        ends = ends[begins]
+        return float(((ends - begins) / (times[ends] - times[begins])).min())
+
+    @property
     def latency_s(self) -> float:
         """Median time from capture to arrival [s]."""
         return float(np.median(np.subtract(self.arrived_s, self.captured_s)))
@@ -60,7 +71,7 @@ class CameraStream:
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """What a second of watching showed.
+    """What watching showed.
 
     Attributes:
         arm_age_s: greatest age of the arm's state at a tick [s].
@@ -69,6 +80,8 @@ class Watched:
         fresh: how many of them the loop would have acted on.
         skew_s: greatest skew at a tick [s].
         verdicts: name -> count over `ticks`.
+        span_s: how long they were watched [s].
+        ended_s: until when [s].
     """
 
     cameras: tuple[CameraStream, ...]
@@ -78,23 +91,40 @@ class Watched:
     fresh: int
     skew_s: float
     verdicts: Mapping[str, int]
+    span_s: float
+    ended_s: float
 
 
-def watch(station: Station, clock: Clock, arm: Arm, cameras: Sequence[Camera], recording: Recording | None) -> Watched:
-    """Watch entered parts for a second, or five frames of the slowest camera. Nothing is sent to the arm.
+def watch(
+    station: Station,
+    clock: Clock,
+    arm: Arm,
+    cameras: Sequence[Camera],
+    recording: Recording | None,
+    *,
+    least_s: float,
+    check: Callable[[], None],
+    progress: Callable[[float], None] | None = None,
+) -> Watched:
+    """Watch entered parts for `least_s`, or five frames of the slowest camera. Nothing is sent to the arm.
+
+    `check` looks at every poll whether their processes live; `progress` is told the share that is done.
 
     Raises:
-        HardwareError: the arm gives no state.
+        HardwareError: the arm gives no state, or a process is gone.
     """
     streams = _streams(station, cameras, recording)
     synchroniser = Synchroniser(cameras, station.synchroniser, ())
     verdicts: Counter[str] = Counter()
     age_s, skew_s, fault = 0.0, 0.0, None
     start_s = clock.now_s()
-    span_s = max([_LEAST_S, *(_LEAST_FRAMES / stream.expected_hz for stream in streams)])
+    span_s = max([least_s, *(_LEAST_FRAMES / stream.expected_hz for stream in streams)])
     polls_per_tick = max(1, round(station.period_s / _POLL_S))
     for poll in range(round(span_s / _POLL_S)):
         clock.sleep_until(start_s + poll * _POLL_S)
+        check()
+        if progress is not None and poll % _TOLD_EVERY == 0:
+            progress(poll * _POLL_S / span_s)
         now_s, state = clock.now_s(), arm.state()
         fault = state.fault or fault
         for camera, stream in zip(cameras, streams, strict=True):
@@ -116,6 +146,8 @@ def watch(station: Station, clock: Clock, arm: Arm, cameras: Sequence[Camera], r
         fresh=verdicts[Verdict.FRESH.name],
         skew_s=skew_s,
         verdicts=verdicts,
+        span_s=span_s,
+        ended_s=clock.now_s(),
     )
 
 

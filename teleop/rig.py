@@ -133,6 +133,9 @@ class Rig:
         self._live: LiveParts | None = None
         self._clouds: Clouds | None = None
         self.supervisor: Supervisor | None = None
+        self.simulation: Simulation | None = None
+        self.environment: EnvironmentParts | None = None
+        self.judge: Judge | None = None
 
     def __enter__(self) -> Self:
         """Load and check the bundle, open everything and warm up.
@@ -143,9 +146,6 @@ class Rig:
         station = self.station
         self.bundle = load_bundle(self.loaded.bundle_path, station.policy.provider, station.policy.threads)
         self.actions = ActionSpace(self.bundle.manifest.action)
-        self.simulation: Simulation | None = None
-        self.environment: EnvironmentParts | None = None
-        self.judge: Judge | None = None
         self.kinematics: Kinematics | None = None
         with ExitStack() as stack:
             arm, cameras = self.parts(stack, self.bundle)
@@ -154,7 +154,7 @@ class Rig:
             for line in rig_misfits(self.loaded, self.bundle, arm, cameras, self.readings):
                 raise BadInputError(line)
             reward = self._reward_model()
-            self._supervise(stack)
+            self.supervise(stack)
             self.arm: Arm = stack.enter_context(arm)
             self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
             self.bundle.warm_up()
@@ -273,8 +273,8 @@ class Rig:
             check_cost(model, self.station.period_s)
         return model
 
-    def _supervise(self, stack: ExitStack) -> None:
-        """Start all processes and wait until they work."""
+    def supervise(self, stack: ExitStack) -> None:
+        """Start all processes of `parts` and wait until they work; `stack` ends them. Raises as `Supervisor` does."""
         children = [*(self._live.children if self._live else ()), *self._companions]
         if not children:
             if any(fault.kind.deed is not None for fault in self._faults):

@@ -37,6 +37,7 @@ from teleop.run_options import RunOptions
 from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import SimulatedOperator
 from teleop.station import ExplorationConfig, LoadedStation
+from teleop.station_calibration import camera_poses, moved_since_training, station_calibrations
 from teleop.tick import TickState
 from teleop.unattended import Unattended
 
@@ -52,6 +53,7 @@ class Run:
         self._loaded, self._clock, self._options, self._recording = loaded, clock, options, recording
         self._real = isinstance(clock, WallClock)
         self.results: list[EpisodeResult] = []
+        self.moved: list[str] = []  # cameras that are elsewhere than when the bundle was trained, a line each
         self.committed: list[Committed] = []
         self._stack = ExitStack()
 
@@ -61,6 +63,7 @@ class Run:
             options, clock = self._options, self._clock
             # before the folder, so that what a person has to mend leaves none behind
             check_options(self._loaded, options, clock)
+            calibrations = station_calibrations(self._loaded)
             opened = open_rig(hardware, self._loaded, clock, options, self._recording)
             self.rig, self._human, self._window = opened.rig, opened.human, opened.window
             self._injection = FaultInjection(options.faults, self.rig)
@@ -77,6 +80,11 @@ class Run:
                 stack, self.rig, self.folder, options, lambda: self._take_commits(wait_for=None)
             )
             self._station_sha256 = self.folder.store_station(self._loaded.text)
+            self._calibrations = {
+                name: self.folder.store_station(calibration.data) for name, calibration in calibrations.items()
+            }
+            poses = camera_poses(self._loaded, calibrations)
+            self.moved = moved_since_training(self._loaded, poses, self.rig.bundle.manifest.calibration)
             self._bundle_sha256 = self.rig.bundle.sha256
             self.folder.store_bundle(self._bundle_sha256, self.rig.bundle.files())
             if self.rig.reward is not None:
@@ -245,7 +253,9 @@ class Run:
     def _watcher(self) -> Watcher | None:
         if self._window is None:
             return None
-        return OperatorView(self._window, self._clock, self._loaded.station.loop.rate_hz, self.results)
+        return OperatorView(
+            self._window, self._clock, self._loaded.station.loop.rate_hz, self.results, notice="; ".join(self.moved)
+        )
 
     def _layout(self, index: int) -> Layout | EnvironmentLayout | None:
         return self.rig.draw_layout(self._options.split, self._options.seed, index)
@@ -274,6 +284,7 @@ class Run:
             env_args={"env_name": station.name, "type": 0, "env_kwargs": {}},
             station_sha256=self._station_sha256,
             bundle_sha256=self._bundle_sha256,
+            calibrations=self._calibrations,
             reward_sha256=rig.reward_sha256,
             weights={self.weights.version: self.weights.sha256},
             action=rig.bundle.manifest.action,

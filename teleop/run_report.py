@@ -74,6 +74,7 @@ def run_summary(run: Run) -> dict[str, object]:
         "unrecorded": len(results) - run.recorded,
         "incomplete": sum(not episode.outcome.complete for episode in committed),
         "weights_version": run.weights.version,
+        "calibration_warnings": run.moved,
     }
     if isinstance(run.weights, LearnedWeights):
         weights = run.weights

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from perception.cloud_config import FusedViewConfig
-from perception.config import CameraConfig, SynchroniserConfig
+from perception.config import CalibrationConfig, CameraConfig, SynchroniserConfig
 from policy.learner_settings import Method
 from policy.observation_history import HistoryChoice
 from robot.config import ArmConfig, SimulatedArmConfig
@@ -204,6 +204,7 @@ class Station(Strict):
     camera: Annotated[tuple[CameraConfig, ...], Field(max_length=8)] = ()
     synchroniser: SynchroniserConfig
     fused_view: FusedViewConfig | None = None
+    calibration: CalibrationConfig = CalibrationConfig()
     policy: PolicyConfig
     residual: ResidualConfig | None = None
     exploration: ExplorationConfig = ExplorationConfig()
@@ -222,6 +223,9 @@ class Station(Strict):
         names = [camera.name for camera in self.camera]
         if len(set(names)) != len(names):
             raise ValueError(f"a camera is named twice: {names}")
+        foreign = sorted(self.calibration.files.keys() - set(names))
+        if foreign:
+            raise ValueError(f"calibration.files names camera {foreign[0]!r}, the station has {names}")
         if isinstance(self.arm, GymnasiumArmConfig):
             self._of_environment()
         elif not self.camera:
@@ -282,6 +286,10 @@ class LoadedStation(BaseModel):
     def bundle_path(self) -> Path:
         """Folder of the bundle."""
         return (self.path.parent / self.station.policy.bundle).resolve()
+
+    def calibration_path(self, file: str) -> Path:
+        """Return where a file of [calibration] is."""
+        return (self.path.parent / Path(file).expanduser()).resolve()
 
     @property
     def keys_path(self) -> Path | None:

@@ -4,12 +4,15 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perception.frame import FrameStamp
+from perception.simulated_camera import SimulatedCamera
 from policy.bundle import load_bundle
 from policy.learner_link import LearnerLink
 from robot.arm_state import ArmState
@@ -19,7 +22,9 @@ from robot.errors import HardwareError
 from robot.recording import Recording
 from robot.simulation.simulated_arm import SimulatedArm
 from teleop import cli, preflight
-from teleop.preflight import Check, PreflightOptions, Result
+from teleop.preflight import PreflightOptions
+from teleop.preflight_check import Check, Result
+from teleop.preflight_streams import CameraStream
 from teleop.station import LoadedStation, load_station
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_reward import make_tiny_reward
@@ -49,7 +54,7 @@ def station(bundle: Path, *overrides: tuple[str, str]) -> LoadedStation:
 
 
 def check(loaded: LoadedStation, out: Path = Path(), **options: Any) -> list[Check]:
-    return list(preflight.preflight(loaded, VirtualClock(), PreflightOptions(out=out, **options)))
+    return list(preflight.preflight(loaded, VirtualClock(), PreflightOptions(**{"out": out, "watch_s": 1.0} | options)))
 
 
 def failures(checks: list[Check]) -> dict[str, str]:
@@ -59,7 +64,20 @@ def failures(checks: list[Check]) -> dict[str, str]:
 def test_a_sound_station_passes_every_check(bundle: Path, tmp_path: Path) -> None:
     checks = check(station(bundle), tmp_path / "runs" / "new")
     assert failures(checks) == {}
-    parts = ["station", "clock", "bundle", "policy latency", "fit", "arm", "camera 'front'", "camera 'wrist'"]
+    parts = [
+        "station",
+        "real time",
+        "clock",
+        "bundle",
+        "golden action",
+        "policy latency",
+        "trained with",  # of each camera: the tiny bundle says that they stood at the base
+        "trained with",
+        "fit",
+        "arm",
+        "camera 'front'",
+        "camera 'wrist'",
+    ]
     assert [entry.part for entry in checks] == [*parts, "observation", "disk", "gamepad", "learner port"]
     assert list(tmp_path.iterdir()) == []
 
@@ -89,7 +107,7 @@ def test_a_camera_that_drops_frames_is_named_with_its_rate(bundle: Path) -> None
 
 def test_a_camera_without_frames_is_no_zero_rate(bundle: Path) -> None:
     failed = failures(check(station(bundle, ("camera.wrist.drop_rate", "0.999999"))))
-    assert failed["camera 'wrist'"].startswith("0 frames in a second")
+    assert failed["camera 'wrist'"].startswith("0 frames in 1 s")
     assert failed["observation"].startswith("fresh in 0 of 0 ticks")
 
 
@@ -220,3 +238,41 @@ def test_a_reward_model_is_tried_and_one_of_other_cameras_is_told(bundle: Path, 
     told = failures(check(station(bundle, ("reward.path", str(other)))))["reward model"]
     assert "takes camera 'front' at 40x32, the policy of station 'sim_place' sees 84x84" in told
     assert not [entry for entry in check(station(bundle)) if entry.part == "reward model"]
+
+
+def stream(captured_s: list[float]) -> CameraStream:
+    return CameraStream(
+        name="front",
+        height=8,
+        width=8,
+        expected_hz=10.0,
+        captured_s=captured_s,
+        arrived_s=captured_s,
+        frame_ids=list(range(len(captured_s))),
+    )
+
+
+def test_the_worst_second_of_a_camera_counts_and_not_only_the_mean() -> None:
+    steady = [0.1 * index for index in range(100)]
+    assert stream(steady).held_hz == pytest.approx(10.0)
+    paused = steady[:50] + [time_s + 0.9 for time_s in steady[50:]]
+    assert stream(paused).rate_hz > 9.0
+    assert stream(paused).held_hz < 6.0
+    assert stream(steady[:3]).held_hz == pytest.approx(10.0)
+
+
+def test_a_camera_that_falls_silent_while_it_is_watched_fails(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recent = SimulatedCamera.recent
+
+    def silent(camera: SimulatedCamera, now_s: float, count: int) -> Sequence[FrameStamp]:
+        return recent(camera, min(now_s, 1.2) if camera.name == "wrist" else now_s, count)
+
+    monkeypatch.setattr(SimulatedCamera, "recent", silent)
+    failed = failures(check(station(bundle), watch_s=2.0))
+    assert "then none for 0.8 s; check its cable" in failed["camera 'wrist'"]
+    assert "camera 'front'" not in failed
+
+
+def test_real_parts_are_watched_in_real_time_and_others_need_not_be() -> None:
+    assert not preflight.needs_real_time(load_station(SIM).station)
+    assert preflight.needs_real_time(load_station(cli.STATIONS / "franka_sim.toml").station)
