@@ -18,8 +18,16 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 class CameraGeometry(Strict):
     """Where a camera is and how it looks, for its full-size pictures.
 
-    `T_base_camera` or, for a camera on the arm, `T_tcp_camera`: row-major 4x4 [m], OpenCV axes (x right, y down, z
-    forward); `mount` says which. Intrinsics are pinhole [px], a pixel's middle at whole coordinates.
+    Intrinsics are pinhole, a pixel's middle at whole coordinates.
+
+    Attributes:
+        mount: what it is fixed to: the base, or the arm's TCP.
+        T_mount_camera: `T_base_camera` or, for a camera on the arm, `T_tcp_camera`: row-major 4x4, OpenCV axes (x right,
+            y down, z forward) [m].
+        fx: focal length along x [px].
+        fy: focal length along y [px].
+        cx: principal point, x [px].
+        cy: principal point, y [px].
     """
 
     mount: Literal["base", "tcp"]
@@ -36,10 +44,10 @@ class FusedViewConfig(Strict):
     Attributes:
         cameras: which ones; left out, all that have a geometry.
         workspace_min_m: least x, y, z that is kept, base frame [m].
-        workspace_max_m: greatest.
+        workspace_max_m: greatest x, y, z that is kept [m].
         voxel_m: of each cube of this edge one point is kept [m].
         points: how many there are in the cloud; where there are fewer cubes, points repeat.
-        rate_hz: how often it is made, at most [1/s].
+        rate_hz: how often it is made, at most [Hz].
         max_skew_s: how far apart the pictures of one cloud may have been taken [s].
         min_depth_m: nearer is no measurement [m].
         max_age_s: how old a cloud may be that a policy acts on, by its oldest picture [s].

@@ -26,14 +26,24 @@ def check_crop(crop: Crop) -> Crop:
 
 
 class Bump(Strict):
-    """How far a simulated camera really is from where its calibration says, in the camera's own frame."""
+    """How far a simulated camera really is from where its calibration says, in the camera's own frame.
+
+    Attributes:
+        translation_m: along x, y and z [m].
+        rotation_deg: an axis times an angle [degrees].
+    """
 
     translation_m: Vector = (0.0, 0.0, 0.0)
     rotation_deg: Vector = (0.0, 0.0, 0.0)
 
 
 class ImageSize(Strict):
-    """Size of the images that the policy is given [px]."""
+    """Size of the images that the policy is given.
+
+    Attributes:
+        height: rows [px].
+        width: columns [px].
+    """
 
     height: Annotated[int, Field(ge=8, le=2160)]
     width: Annotated[int, Field(ge=8, le=3840)]
@@ -42,13 +52,21 @@ class ImageSize(Strict):
 class LiveCameraConfig(Strict):
     """What every camera has that takes pictures now, as opposed to playing recorded ones.
 
-    `height` and `width` are the device's own. `image` is the size of what the policy gets of it, averaged down from the
-    window `crop` (left, top, right, bottom as shares of the picture); without `crop`, from the largest window about the
-    middle of the aspect ratio of `image`. Left out, both are as the bundle wants them; without a bundle that says,
-    the pictures as they are. `latency_s` is the calibrated delay from capture to
-    arrival and `latency_uncertainty_s` its standard deviation; with a device clock the latter is measured instead.
-    A device that gives nothing usable for `reconnect_s` is opened anew. `stream` says how its full-size pictures are
-    recorded beside the policy's images, `depth_stream` whether its depth is.
+    Attributes:
+        name: of the camera, in files and messages and for the bundle.
+        height: of the device's own pictures [px].
+        width: of the device's own pictures [px].
+        rate_hz: pictures per second.
+        latency_s: calibrated delay from capture to arrival [s].
+        latency_uncertainty_s: its standard deviation; with a device clock it is measured instead [s].
+        reconnect_s: a device that gives nothing usable for so long is opened anew [s].
+        image: size of what the policy gets, averaged down from the window. Left out, window and size are as the bundle
+            wants them; without a bundle that says, the pictures as they are.
+        crop: the window: left, top, right, bottom as shares of the picture. Left out, the largest one about the middle
+            of the aspect ratio of `image`.
+        stream: how its full-size pictures are recorded beside the policy's images.
+        jpeg_quality: of `stream = "jpeg"`.
+        depth_stream: its depth is recorded.
     """
 
     name: Name
@@ -89,8 +107,15 @@ class LiveCameraConfig(Strict):
 class SimulatedCameraConfig(LiveCameraConfig):
     """A ray-cast RGB-D camera of the simulated station.
 
-    `eye_m` and `target_m` say where it stands and what it looks at, in the frame of `mount`: the base, or the
-    TCP for a camera on the wrist. `bump` is what nobody told the calibration.
+    Attributes:
+        mount: what it is fixed to, and the frame of what follows: the base, or the TCP for a camera on the wrist.
+        eye_m: where it stands [m].
+        target_m: what it looks at [m].
+        up: direction that is up in its pictures; only the part across the view counts.
+        vertical_fov_deg: angle from the top of a picture to its bottom [degrees].
+        jitter_s: a picture arrives up to so much later than `latency_s` [s].
+        drop_rate: share of the pictures that never arrive.
+        bump: what nobody told the calibration.
     """
 
     kind: Literal["simulated"]
@@ -107,8 +132,12 @@ class SimulatedCameraConfig(LiveCameraConfig):
 class PatternCameraConfig(LiveCameraConfig):
     """A camera that shows a checksummed moving pattern, so that transport can be measured and proven without a scene.
 
-    Its clock runs `drift_ppm` faster than the host's; its pictures are taken `phase_s` after the whole periods and
-    arrive `latency_s` and up to `jitter_s` later, but for a share of `drop_rate`. It has no depth.
+    Attributes:
+        jitter_s: a picture arrives up to so much later than `latency_s` [s].
+        drop_rate: share of the pictures that never arrive.
+        drift_ppm: how much faster its clock runs than the host's [ppm].
+        phase_s: how long after the whole periods its pictures are taken [s].
+        depth_stream: it has no depth.
     """
 
     kind: Literal["pattern"]
@@ -122,9 +151,14 @@ class PatternCameraConfig(LiveCameraConfig):
 class PinnedCameraConfig(LiveCameraConfig):
     """What a real camera has set, so that a policy sees pictures like those it was trained on.
 
-    `exposure_us` and `gain` (the device's own scale) are pinned together, or `auto_exposure` says that the device may
-    change them, and with them how bright, blurred and delayed its pictures are. Left out, `white_balance_k` is the
-    device's to choose. `stamps` says what the time of a frame is taken from: see docs/cameras.md.
+    Exposure and gain are pinned together, or `auto_exposure` leaves them to the device.
+
+    Attributes:
+        auto_exposure: the device may change exposure and gain, and with them how bright, blurred and delayed its
+            pictures are.
+        exposure_us: required unless `auto_exposure` [us].
+        gain: in the device's own scale; required unless `auto_exposure`.
+        white_balance_k: left out, it is the device's to choose [K].
     """
 
     auto_exposure: bool = False
@@ -147,10 +181,14 @@ class PinnedCameraConfig(LiveCameraConfig):
 class RealSenseCameraConfig(PinnedCameraConfig):
     """An Intel RealSense of the D400 family by its serial number: colour, and depth aligned to it where it is wanted.
 
-    `depth_exposure_us` and `depth_gain` pin the depth sensor where it is one of its own; left out, it is automatic.
-    `hardware_sync` is the device's inter-camera mode: one camera of a rig is `master`, the others `slave` or
-    `full_slave` (colour too, D455 and alike). `stamps`: `hardware`, the device's own clock; `global`, the SDK's
-    estimate on the host's; `arrival` where the host's kernel gives no metadata.
+    Attributes:
+        serial: its serial number, as `rs-enumerate-devices -s` prints it.
+        depth_exposure_us: of the depth sensor where it is one of its own; left out, automatic [us].
+        depth_gain: of that sensor; left out beside an exposure, it stays as it is.
+        hardware_sync: the device's inter-camera mode: one camera of a rig is `master`, the others `slave` or
+            `full_slave` (colour too, D455 and alike).
+        stamps: what the time of a frame is taken from: `hardware`, the device's own clock; `global`, the SDK's estimate
+            on the host's; `arrival` where the host's kernel gives no metadata. See docs/cameras.md.
     """
 
     kind: Literal["realsense"]
@@ -162,10 +200,14 @@ class RealSenseCameraConfig(PinnedCameraConfig):
 
 
 class UvcCameraConfig(PinnedCameraConfig):
-    """A USB camera by Video4Linux. `device` is best given as its `/dev/v4l/by-id/...` name, which survives replugging.
+    """A USB camera by Video4Linux.
 
-    `stamps`: `driver`, when the kernel had the frame's first bytes; `arrival`, when this process had all of it. It
-    has no depth.
+    Attributes:
+        device: best given as its `/dev/v4l/by-id/...` name, which survives replugging.
+        pixels: format in which the device is asked for pictures.
+        stamps: what the time of a frame is taken from: `driver`, when the kernel had its first bytes; `arrival`, when
+            this process had all of it. See docs/cameras.md.
+        depth_stream: it has no depth.
     """
 
     kind: Literal["uvc"]
@@ -178,9 +220,13 @@ class UvcCameraConfig(PinnedCameraConfig):
 class PlaybackCameraConfig(LiveCameraConfig):
     """A camera that plays a file in real time, beside any arm: a video, or one camera of an episode of ours.
 
-    `file` is relative to the station file. `view` is the camera's name in an episode (`.h5`), and empty for a video.
-    Frames come at the distances of the file's own times; at the end it begins anew, unless `repeat` is false: then the
-    camera falls silent, as one that is unplugged. It has no depth.
+    Frames come at the distances of the file's own times.
+
+    Attributes:
+        file: relative to the station file.
+        view: the camera's name in an episode (`.h5`); empty for a video.
+        repeat: at the end it begins anew; otherwise the camera falls silent, as one that is unplugged.
+        depth_stream: it has no depth.
     """
 
     kind: Literal["playback"]
@@ -191,7 +237,13 @@ class PlaybackCameraConfig(LiveCameraConfig):
 
 
 class EnvironmentCameraConfig(Strict):
-    """What a Gymnasium environment renders, cut and averaged down to `height` and `width`; it has one such view."""
+    """What a Gymnasium environment renders, cut and averaged down; it has one such view.
+
+    Attributes:
+        name: of the camera, in files and messages and for the bundle.
+        height: of what the policy gets [px].
+        width: of what the policy gets [px].
+    """
 
     kind: Literal["gymnasium"]
     name: Name
@@ -200,7 +252,13 @@ class EnvironmentCameraConfig(Strict):
 
 
 class RecordedCameraConfig(Strict):
-    """A camera that plays one view of a recording, in step with the recorded arm."""
+    """A camera that plays one view of a recording, in step with the recorded arm.
+
+    Attributes:
+        name: of the camera, in files and messages and for the bundle.
+        view: name of its pictures in the recording.
+        latency_s: by how much it is behind the arm [s].
+    """
 
     kind: Literal["recorded"]
     name: Name
@@ -233,11 +291,18 @@ class CalibrationConfig(Strict):
 class SynchroniserConfig(Strict):
     """Which frames make an observation, and when it may be trusted.
 
-    Of the last `history` frames of each camera, `latest_common` takes the set with the least skew + `age_weight` * age
-    among those that are at most `max_extra_age_s` (left out: `max_age_s`) older than the newest possible one. `nearest`
-    takes of each camera what is nearest to the newest frame of the one that is furthest behind. With
-    `proprio_time = "frames"` the proprioception is that of the moment in the middle of the frames, as policies trained
-    on latency-corrected data (UMI) expect it; with "tick" that of the tick's start.
+    Attributes:
+        max_skew_s: greatest time between the captures of its frames [s].
+        max_age_s: greatest age of its oldest frame [s].
+        max_repeats: how many ticks in a row may use the same frame of a camera again.
+        policy: `latest_common` takes the frames with the least skew + `age_weight` * age; `nearest` takes of each camera
+            what is nearest to the newest frame of the one that is furthest behind.
+        history: how many of the last frames of each camera are looked at.
+        age_weight: what a second of age counts against one of skew.
+        max_extra_age_s: how much older than the newest possible ones the chosen frames may be; left out: `max_age_s`
+            [s].
+        proprio_time: `tick`: the proprioception is that of the tick's start; `frames`: that of the moment in the middle
+            of the frames, as policies trained on latency-corrected data (UMI) expect it.
     """
 
     max_skew_s: Annotated[float, Field(gt=0.0, le=1.0)]

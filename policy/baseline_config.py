@@ -19,10 +19,14 @@ class ResfitConfig:
 
     Attributes:
         scale: bound of the residual per action dimension, normalised.
-        critics, critic_subset: heads of the critic, and those whose least value is the target.
+        critics: heads of the critic.
+        critic_subset: how many of them are drawn, whose least value is the target.
         hidden: sizes of the hidden layers.
-        critic_rate, actor_rate: learning rates.
-        target_share, smoothing, warm_up: of TD3, as usual; the recipe leaves them open.
+        critic_rate: learning rate of the critic.
+        actor_rate: learning rate of the actor.
+        target_share: share of the critic that goes into its slow copy per update; the recipe leaves it open.
+        smoothing: spread of the noise on the target's action (TD3); the recipe leaves it open.
+        warm_up: updates before the actor learns; the recipe leaves it open.
         updates_per_actor: critic updates per update of the actor.
     """
 
@@ -48,7 +52,8 @@ class RlpdConfig:
     """Figures of HIL-SERL's recipe (Luo et al. 2024): RLPD (Ball et al. 2023) from scratch.
 
     Attributes:
-        critics, critic_subset: heads of the critic, and those whose least value is the target.
+        critics: heads of the critic.
+        critic_subset: how many of them are drawn, whose least value is the target.
         hidden: sizes of the hidden layers.
         rate: learning rate of all parts.
         target_share: share of the critic that goes into its slow copy per update.

@@ -24,15 +24,18 @@ class LearnerConfig:
         critic_subset: heads whose least value is the target.
         hidden: sizes of the hidden layers.
         layer_norm: in the critics and the actor.
-        critic_rate, actor_rate: learning rates.
+        critic_rate: learning rate of the critic.
+        actor_rate: learning rate of the actor.
         weight_decay: of all weights.
         target_share: share of the critic that goes into its slow copy per update.
         smoothing: spread of the noise on the target's action, share of `scale`.
         actor_every: critic updates per actor update.
         actor_after: updates before the actor learns from the critic at all.
-        value_min, value_max: range of the task's return; targets are clipped to it.
+        value_min: least return of the task; targets are clipped to it.
+        value_max: greatest return of the task; targets are clipped to it.
         q_weight: weight of the critic's gradient in the actor's loss.
-        imitation_weight, imitation_half_life: weight of the imitation of the person and the updates that halve it.
+        imitation_weight: weight of the imitation of the person, at first.
+        imitation_half_life: updates that halve it.
         imitation_floor: share of it that stays.
         q_filter: imitate only where the critic rates the person's action above the actor's.
         actor_average: share of the actor that goes into its running mean per actor update; the robot gets the mean,
@@ -41,7 +44,7 @@ class LearnerConfig:
         input_noise: spread of the noise on the normalised inputs that the actor learns from; corrections come from few
             layouts, and noise makes what is learned from them smooth.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
-        use_features: False hides the features from actor and critics.
+        use_features: `false` hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
         gate: the robot adds the residual only where those critics rate it no lower than the base's own action, so the
             target does the same; a station sets it with `residual.gate`.
@@ -49,6 +52,8 @@ class LearnerConfig:
         gripper: action dimension of the gripper head (see `policy.residual`), None without one; a station sets it
             with `residual.gripper`.
         gripper_weight: weight of that head's imitation.
+        normaliser_batches: batches that the inputs' mean and spread are taken from.
+        input_clip: normalised inputs are cut off there.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # it is read from stations

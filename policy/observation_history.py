@@ -48,7 +48,12 @@ PRESENT = HistoryTicks()
 
 
 class HistoryChoice(Strict):
-    """What a station says in place of its bundle's `history`; what it leaves out stays the bundle's."""
+    """What a station says in place of its bundle's `history`; what it leaves out stays the bundle's.
+
+    Attributes:
+        features_ticks: of the policy's features, the present one included.
+        proprio_ticks: of the proprioception, the present one included.
+    """
 
     features_ticks: Ticks | None = None
     proprio_ticks: Ticks | None = None

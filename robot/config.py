@@ -18,8 +18,10 @@ Coordinate = Annotated[float, Field(ge=-5.0, le=5.0)]
 class SimulatedArmConfig(Strict):
     """The FR3-like arm of a simulated station and its task.
 
-    `home_m` is where each episode begins: position of the TCP in the base frame, hand straight down [m].
-    `servo` is how it is led in real time; in lock-step the world goes along with the loop and needs none.
+    Attributes:
+        home_m: where each episode begins: position of the TCP in the base frame, hand straight down [m].
+        task: what is on the table.
+        servo: how it is led in real time; in lock-step the world goes along with the loop and needs none.
     """
 
     kind: Literal["simulated"]
@@ -31,7 +33,9 @@ class SimulatedArmConfig(Strict):
 class RecordedArmConfig(Strict):
     """An arm that plays a recording; its commands are logged but move nothing.
 
-    `gripper_open_m` and `gripper_closed_m` give the recording's 0 to 1 opening in metres.
+    Attributes:
+        gripper_open_m: opening where the recording says 1 [m].
+        gripper_closed_m: opening where the recording says 0 [m].
     """
 
     kind: Literal["recorded"]

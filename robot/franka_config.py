@@ -85,13 +85,13 @@ class FrankaHandConfig(Strict):
 
 
 class FrankaSimulatorConfig(Strict):
-    """franky-sim at `address` in place of an arm, with a simulated table in front of it.
+    """franky-sim at `arm.address` in place of an arm, with a simulated table in front of it.
 
     The table's own arm goes where the Franka is measured, so that simulated cameras, tasks and operators serve.
 
     Attributes:
         task: what is on the table.
-        start: the run starts it; False for one that runs already.
+        start: the run starts it; `false` for one that runs already.
     """
 
     task: TaskConfig
@@ -111,7 +111,7 @@ class FrankaArmConfig(Strict):
         load: what it carries beyond its end effector.
         tool: where its TCP is.
         hand: how its gripper moves.
-        realtime_kernel: False lets the 1 kHz loop run on a kernel without PREEMPT_RT, for a simulator only.
+        realtime_kernel: `false` lets the 1 kHz loop run on a kernel without PREEMPT_RT, for a simulator only.
         simulator: there is one in place of the arm; leave it out for an arm.
     """
 

@@ -20,7 +20,7 @@ class ServoConfig(Strict):
     """How an arm that needs a stream is led; used in real time only. What safety rests on has no default.
 
     Attributes:
-        rate_hz: set-points per second.
+        rate_hz: set-points per second [Hz].
         delay_s: how long after its due time a target is reached, so that the next one is normally there before; half a
             period of the loop where left out [s].
         watchdog_s: age of the newest target at which the servo holds, if 2.5 periods of the loop are not less [s].

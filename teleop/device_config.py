@@ -13,7 +13,7 @@ class GamepadConfig(Strict):
     """How the person's pad feels.
 
     Attributes:
-        pad: part of the pad's name, or its SDL GUID; None takes the first pad.
+        pad: part of the pad's name, or its SDL GUID; left out, the first pad is taken.
         dead_zone: radius in which a stick rests, share of its travel.
         exponent: curve of the sticks; 1 is linear, more is finer near the centre.
         view_yaw_rad: direction in which the person looks, as a rotation about base z; 0 looks along +x [rad].

@@ -41,7 +41,10 @@ _TAGS = (  # of unions, which pydantic puts into the place of an error
 class LoopConfig(Strict):
     """The control loop.
 
-    After it stood still for longer than `stall_s` (a stopped process, a suspended machine) the person has to arm again.
+    Attributes:
+        rate_hz: ticks per second.
+        stall_s: after it stood still for longer (a stopped process, a suspended machine) the person has to arm again
+            [s].
     """
 
     rate_hz: Annotated[float, Field(ge=5.0, le=100.0)] = 20.0
@@ -49,14 +52,22 @@ class LoopConfig(Strict):
 
 
 class PolicyConfig(Strict):
-    """The frozen base policy: a bundle's folder, relative to the station file.
+    """The frozen base policy.
 
-    A policy that takes no longer than a tick is asked within it (`synchronous`); a slower one ahead of time, while its
-    last chunk is executed (`asynchronous`). Then a request that is not answered within `deadline_s` is given up, and
-    over `seam_ticks` the plan moves from the old chunk to the new one, meanwhile no further from the new one than
-    `seam_bound` (normalised action). In lock-step each answer takes `simulated_delay_s`, as the machine's own time
-    does not count. `endpoint`, `prompt` and the environment variable that holds the API key are for a bundle whose
-    policy runs elsewhere.
+    Attributes:
+        bundle: its folder, relative to the station file.
+        provider: where ONNX Runtime computes it; `auto` takes CUDA where it works and the CPU elsewhere.
+        threads: of ONNX Runtime on the CPU.
+        mode: a policy that takes no longer than a tick is asked within it (`synchronous`); a slower one ahead of time,
+            while its last chunk is executed (`asynchronous`).
+        deadline_s: asynchronous: a request that is not answered by then is given up [s].
+        seam_ticks: asynchronous: over so many the plan moves from the old chunk to the new one.
+        seam_bound: how far from the new chunk it may be meanwhile, normalised action.
+        simulated_delay_s: asynchronous, in lock-step: how long each answer takes, as the machine's own time does not
+            count [s].
+        endpoint: of a policy that runs elsewhere, such as `ws://127.0.0.1:8000`.
+        prompt: what such a policy is told to do.
+        api_key_variable: environment variable that holds the key for it.
     """
 
     bundle: str
@@ -89,9 +100,11 @@ class PolicyConfig(Strict):
 class ResidualConfig(Strict):
     """What the learned correction may do.
 
-    `scale` bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base. With
-    `gripper` it may also choose to open or to close where the base does not, whose scale is then 0. `history` says how
-    many ticks it sees, in place of what the bundle says.
+    Attributes:
+        scale: bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base.
+        gripper: it may also choose to open or to close where the base does not; that dimension's scale is then 0.
+        gate: it is added only where the critics that travel with the weights rate it no lower than the base's own action.
+        history: how many ticks it sees, in place of what the bundle says.
     """
 
     scale: Annotated[tuple[Share, ...], Field(min_length=1, max_length=32)]
@@ -109,9 +122,16 @@ class ResidualConfig(Strict):
 
 
 class ExplorationConfig(Strict):
-    """Noise on the residual while training, share of its scale, from `start` to `end` over `until_tick` ticks.
+    """Noise on the residual while training.
 
-    `burst_share` is the share of the ticks in which it is there at all, in bursts of some `burst_ticks`.
+    Attributes:
+        start: its size at the first tick, share of the residual's scale.
+        end: its size at the last.
+        until_tick: over so many it goes from `start` to `end`.
+        burst_share: share of the ticks in which it is there at all.
+        burst_ticks: length of the bursts in which it comes, on average.
+        gate_pass_share: share of the ticks with noise in which a closed value gate lets the residual through, so that
+            it is seen what it keeps out.
     """
 
     start: Share = 0.0
@@ -125,8 +145,11 @@ class ExplorationConfig(Strict):
 class OperatorConfig(Strict):
     """The person's device and how their action meets the policy's.
 
-    `perturb` adds the exploration noise to what the person drives, so that demonstrations also show the way back
-    (DART, Laskey et al. 2017); the log keeps what the person wanted.
+    Attributes:
+        mode: the person's action takes the policy's place (`takeover`) or is added to it (`nudge`).
+        perturb: adds the exploration noise to what the person drives, so that demonstrations also show the way back
+            (DART, Laskey et al. 2017); the log keeps what the person wanted.
+        silence_s: how long the device may be silent before the arm holds [s].
     """
 
     mode: Literal["takeover", "nudge"] = "takeover"
@@ -137,9 +160,12 @@ class OperatorConfig(Strict):
 
 
 class EpisodeConfig(Strict):
-    """When an episode that nobody judged ends, and how long homing before it may drive the arm at a stretch.
+    """When an episode that nobody judged ends, and how long homing may take.
 
-    An arm that is not at home by then is blocked, or its gripper is: the run disarms and the person looks at it.
+    Attributes:
+        reset_timeout_s: how long homing may drive the arm at a stretch. An arm that is not at home by then is blocked,
+            or its gripper is: the run disarms and the person looks at it [s].
+        timeout_s: when an episode ends that nobody judged [s].
     """
 
     reset_timeout_s: Annotated[float, Field(ge=1.0, le=600.0)] = 20.0
@@ -149,10 +175,14 @@ class EpisodeConfig(Strict):
 class RewardConfig(Strict):
     """Who says that an episode is a success when the person says nothing; the person's label wins over both.
 
-    `task` is the rig's own task function, where it has one; `model` a reward model; `person` nobody else. `path` is the
-    reward model's folder, relative to the station file; with another `source` it only looks on and is logged.
-    `threshold` and `debounce_ticks` take the place of those that it was exported with. What the task function says has
-    to last for `dwell_s` before it ends the episode, so that the log also shows what the scene looks like then.
+    Attributes:
+        source: `task` is the rig's own task function, where it has one; `model` a reward model; `person` nobody else.
+        path: the reward model's folder, relative to the station file; with another `source` it only looks on and is
+            logged.
+        threshold: least probability that counts as success, in place of the one that it was exported with.
+        debounce_ticks: how many in a row have to reach it, in place of what it was exported with.
+        dwell_s: how long what the task function says has to last before it ends the episode, so that the log also shows
+            what the scene looks like then [s].
     """
 
     source: Literal["task", "model", "person"] = "task"
@@ -171,12 +201,22 @@ class RewardConfig(Strict):
 
 
 class LearningConfig(Strict):
-    """How the learner works: its method, see `policy.learner_method`; `algorithm` overrides fields of that.
+    """How the learner works.
 
-    Windows of `n_step` ticks end at a takeover and at a handback (`cut_at_handover`), and `shown_share` of a batch is
-    what a person showed. What the policy did in the last `doubt_s` before a takeover is not taken as approved.
-    `endpoint` is where `run_learner.py` listens and `run_robot.py --learner` connects; `keys` is the folder of this
-    machine's keys, needed where the two are not the same machine.
+    Attributes:
+        endpoint: where `run_learner.py` listens and `run_robot.py --learner` connects.
+        keys: folder of this machine's keys, relative to the station file; needed where the two are not the same machine.
+        updates_per_episode: in lock-step.
+        n_step: greatest window of a return [ticks].
+        discount: gamma of one tick.
+        doubt_s: what the policy did so shortly before a takeover is not taken as approved [s].
+        cut_at_handover: windows end at a takeover and at a handback.
+        batch_size: transitions per update.
+        shown_share: of a batch, what a person showed.
+        min_transitions: no update before so many are there.
+        method: `handrail`; `hg_dagger`, imitation of the person alone; `resfit`, a residual from reward alone; or
+            `rlpd`, no base, from reward. See docs/learning.md.
+        algorithm: fields of the method to set.
     """
 
     endpoint: str = "tcp://127.0.0.1:5701"
@@ -194,7 +234,12 @@ class LearningConfig(Strict):
 
 
 class Station(Strict):
-    """One rig. Every key has a unit in its name; unknown keys are refused."""
+    """One rig. Every key has a unit in its name; unknown keys are refused.
+
+    Attributes:
+        name: of the station, in files and messages.
+        camera: one table each, with a name of its own.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     loop: LoopConfig = LoopConfig()

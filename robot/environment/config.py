@@ -20,10 +20,16 @@ Dimension = Literal["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
 class EnvironmentState(Strict):
     """Where the arm's state is in an observation.
 
-    `tcp_position_m` may be left out only where the actions are no motion of the hand. `tcp_quat_xyzw` is a place in the
-    observation or, where the hand does not turn, its orientation itself (left out: straight down). A velocity that the
-    environment does not tell is the difference of two poses. `readings` are more keys for the policy: what a state-only
-    benchmark gives in place of cameras, in float64 in the log.
+    A place is a key of the observation, whole or some of its numbers: `observation[0:3]`, `desired_goal`,
+    `observation[6]`. An observation that is one plain array goes by the name of `observation`.
+
+    Attributes:
+        tcp_position_m: place; may be left out only where the actions are no motion of the hand [m].
+        tcp_quat_xyzw: place or, where the hand does not turn, its orientation itself (left out: straight down).
+        tcp_velocity_m_s: place; left out, it is the difference of two poses [m/s].
+        gripper_width_m: place [m].
+        readings: places of more keys for the policy: what a state-only benchmark gives instead of cameras, in float64
+            in the log.
     """
 
     tcp_position_m: Where | None = None
@@ -40,11 +46,14 @@ class EnvironmentState(Strict):
 
 
 class TcpDeltaActions(Strict):
-    """Actions that move the hand: each number of an action is a step along one of `dims`.
+    """Actions that move the hand.
 
-    `scale` is what an action of 1 means: metres for x, y, z, radians about the base's axes for roll, pitch, yaw, metres
-    of opening for the gripper, all counted from where the hand is measured. Commands pass the whole safety filter;
-    joints are not known to it.
+    Commands pass the whole safety filter; joints are not known to it.
+
+    Attributes:
+        dims: along which the numbers of an action are steps, each once.
+        scale: what an action of 1 means for each: metres for x, y, z, radians about the base's axes for roll, pitch,
+            yaw, metres of opening for the gripper, all counted from where the hand is measured.
     """
 
     kind: Literal["tcp_delta"]
@@ -61,8 +70,11 @@ class TcpDeltaActions(Strict):
 class ActuationActions(Strict):
     """Actions that are no motion, such as torques: the filter bounds numbers, nobody knows where they lead.
 
-    Each is a share of the environment's own range, -1 to 1, and changes by at most `max_change` in a tick. With
-    `tcp_position_m` the workspace is watched: the filter latches once the hand has left it, no sooner.
+    Each is a share of the environment's own range, -1 to 1. With `tcp_position_m` the workspace is watched: the filter
+    latches once the hand has left it, no sooner.
+
+    Attributes:
+        max_change: greatest change of a number in a tick.
     """
 
     kind: Literal["actuation"]
@@ -72,8 +84,10 @@ class ActuationActions(Strict):
 class EnvironmentSuccess(Strict):
     """When the environment's episode is a success.
 
-    `info` names a flag in what a step tells; `reward_at_least` is a threshold of its reward. An environment that
-    terminates without either is a failure, unless `terminated` says that this is how it tells of success.
+    Attributes:
+        info: name of a flag in what a step tells.
+        reward_at_least: threshold of a step's reward.
+        terminated: what it means that the environment terminates without either.
     """
 
     info: Annotated[str, Field(min_length=1, max_length=64)] | None = None
@@ -84,10 +98,17 @@ class EnvironmentSuccess(Strict):
 class GymnasiumArmConfig(Strict):
     """Any Gymnasium environment, stepped once a tick.
 
-    `environment` is its id, `package` the Python module that registers it (left out for Gymnasium's own), `options` go
-    to `gymnasium.make`. Naming a package runs its code: as with any driver, only take stations from people you trust.
-    `expert` says which scripted expert knows the task, for a simulated operator; it needs the readings that
-    docs/gymnasium.md names.
+    Naming a package runs its code: as with any driver, only take stations from people you trust.
+
+    Attributes:
+        environment: its id.
+        package: Python module that registers it; left out for Gymnasium's own.
+        options: go to `gymnasium.make`.
+        state: where the arm's state is in an observation.
+        action: what its actions are.
+        success: when its episode is a success.
+        expert: which scripted expert knows the task, for a simulated operator; it needs the readings that
+            docs/gymnasium.md names.
     """
 
     kind: Literal["gymnasium"]

@@ -10,16 +10,24 @@ from robot.strict import Strict
 
 
 class PlaceTaskConfig(Strict):
-    """Put the block on the pad, its centre within `tolerance_m` of the pad's."""
+    """Put the block on the pad.
+
+    Attributes:
+        tolerance_m: how far the block's centre may be from the pad's [m].
+    """
 
     kind: Literal["place"]
     tolerance_m: Annotated[float, Field(ge=0.001, le=0.05)]
 
 
 class InsertTaskConfig(Strict):
-    """Push the peg `depth_m` deep into the socket.
+    """Push the peg into the socket.
 
-    Not to be pressed harder than `jam_force_n` for longer than `jam_s`, nor harder than `crash_force_n` at all.
+    Attributes:
+        depth_m: how deep [m].
+        jam_force_n: not to be pressed harder for longer than `jam_s` [N].
+        crash_force_n: not to be pressed harder at all [N].
+        jam_s: how long a jam may last [s].
     """
 
     kind: Literal["insert"]
