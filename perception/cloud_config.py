@@ -22,8 +22,8 @@ class CameraGeometry(Strict):
 
     Attributes:
         mount: what it is fixed to: the base, or the arm's TCP.
-        T_mount_camera: `T_base_camera` or, for a camera on the arm, `T_tcp_camera`: row-major 4x4, OpenCV axes (x right,
-            y down, z forward) [m].
+        T_mount_camera: `T_base_camera` or, for a camera on the arm, `T_tcp_camera`: row-major 4x4, OpenCV axes (x
+            right, y down, z forward) [m].
         fx: focal length along x [px].
         fy: focal length along y [px].
         cx: principal point, x [px].

@@ -278,8 +278,13 @@ CameraConfig = Annotated[
 class CalibrationConfig(Strict):
     """Calibration files of `calibrate_rig.py` by camera, relative to the station file; each episode records them.
 
-    A file older than `max_age_days` is warned of. So is a bundle that was trained with a camera more than `same_mm` or
-    `same_deg` from where it is now.
+    A bundle that was trained with a camera more than `same_mm` or `same_deg` from where it is now is warned of.
+
+    Attributes:
+        files: result file by camera.
+        max_age_days: a file that is older is warned of.
+        same_mm: distance up to which two places of a camera count as the same [mm].
+        same_deg: turn up to which they do [deg].
     """
 
     files: dict[Name, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
@@ -295,8 +300,8 @@ class SynchroniserConfig(Strict):
         max_skew_s: greatest time between the captures of its frames [s].
         max_age_s: greatest age of its oldest frame [s].
         max_repeats: how many ticks in a row may use the same frame of a camera again.
-        policy: `latest_common` takes the frames with the least skew + `age_weight` * age; `nearest` takes of each camera
-            what is nearest to the newest frame of the one that is furthest behind.
+        policy: `latest_common` takes the frames with the least skew + `age_weight` * age; `nearest` takes of each
+            camera what is nearest to the newest frame of the one that is furthest behind.
         history: how many of the last frames of each camera are looked at.
         age_weight: what a second of age counts against one of skew.
         max_extra_age_s: how much older than the newest possible ones the chosen frames may be; left out: `max_age_s`

@@ -103,7 +103,8 @@ class ResidualConfig(Strict):
     Attributes:
         scale: bounds it per action dimension, in normalised action units; 0 leaves a dimension to the base.
         gripper: it may also choose to open or to close where the base does not; that dimension's scale is then 0.
-        gate: it is added only where the critics that travel with the weights rate it no lower than the base's own action.
+        gate: it is added only where the critics that travel with the weights rate it no lower than the base's
+            own action.
         history: how many ticks it sees, in place of what the bundle says.
     """
 
@@ -205,7 +206,8 @@ class LearningConfig(Strict):
 
     Attributes:
         endpoint: where `run_learner.py` listens and `run_robot.py --learner` connects.
-        keys: folder of this machine's keys, relative to the station file; needed where the two are not the same machine.
+        keys: folder of this machine's keys, relative to the station file; needed where the two are not the same
+            machine.
         updates_per_episode: in lock-step.
         n_step: greatest window of a return [ticks].
         discount: gamma of one tick.
