@@ -52,7 +52,7 @@ def success(task: str, methods: dict[str, Any], out: Path) -> Path | None:
         points = [method["success"][mark] for mark in marks]
         means = np.array([point["mean"] for point in points])
         low, high = np.array([point["wilson95"] for point in points]).T
-        (line,) = axes.plot(steps, 100 * means, marker="o", label=f"{method['says']} ({points[-1]['seeds']} seeds)")
+        (line,) = axes.plot(steps, 100 * means, marker="o", label=f"{method['says']} ({max(point['seeds'] for point in points)} seeds)")
         axes.fill_between(steps, 100 * low, 100 * high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.axhline(90, color="grey", linewidth=0.7, linestyle=":")
     axes.set(xlabel="environment steps, resets included", ylabel="success without a person [%]", ylim=(0, 101))
