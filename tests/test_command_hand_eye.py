@@ -135,6 +135,7 @@ def _lens_document() -> dict[str, object]:
         "inputs": {},
         "camera": NARROW.model_dump(mode="json"),
         "half_widths_95": {},
+        "covariance": np.zeros((len(NARROW.values), len(NARROW.values))).tolist(),
         "held_out": {"rms_px": 0.1, "median_px": 0.1, "p90_px": 0.2},
         "sigma_px": 0.1,
         "tried": {},
