@@ -191,6 +191,16 @@ class FrankaServo:
             due_s += PERIOD_S
         return states
 
+    def go(self, position_m: Sequence[float], width_m: float = 0.078) -> None:
+        """Drive until the TCP is within 8 mm; a busy machine makes a loop late, and the servo then waits for it."""
+        wish, goal = self.to(position_m, width_m), np.array(position_m)
+
+        def there() -> bool:
+            self.drive(10, wish)
+            return float(np.linalg.norm(self.arm.state().T_base_tcp[:3, 3] - goal)) < 8e-3
+
+        until(there, "the arm is where it was sent")
+
     def to(self, position_m: Sequence[float], width_m: float = 0.078) -> Callable[[ArmState], Command]:
         """Return a wish that goes to a position with the orientation of now."""
         rotation = matrix_to_rotvec(self.arm.state().T_base_tcp[:3, :3])
@@ -208,6 +218,12 @@ class FrankaServo:
     def speed(self) -> float:
         """Greatest speed of a joint [rad/s]."""
         return float(np.abs(self.arm.state().dq_rad_s).max())
+
+    def stands(self) -> bool:
+        """Look for a third of a second whether the joints stay; the simulator's own hold trembles a little."""
+        before = self.arm.state()
+        until(lambda: self.arm.state().measured_s > before.measured_s + 0.3, "states go on")
+        return float(np.abs(self.arm.state().q_rad - before.q_rad).max()) < 2e-3
 
     def end(self) -> None:
         """End it, if it still runs."""
