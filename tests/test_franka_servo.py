@@ -51,6 +51,7 @@ def test_it_stands_until_armed_and_goes_home_through_the_filter_within_all_limit
 
     def moved() -> bool:
         servo.drive(20, wish)
+        assert not servo.memory.latched, servo.told()
         states.extend(servo.arm.history())
         return float(np.abs(states[-1].T_base_tcp[:3, 3] - HOME_M).max()) > 0.12
 
