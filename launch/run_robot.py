@@ -69,8 +69,10 @@ def main() -> int:
                     break
             except HardwareError as error:
                 failure = error
-                if len(run.results) == done:
+                if done == 0 and not run.results:
                     raise
+                if len(run.results) == done:
+                    break  # between two episodes
             result = run.results[-1]
             print(episode_line(len(run.results), total, result, run.news()), flush=True)
             if result.quit:

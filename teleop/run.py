@@ -17,7 +17,7 @@ from policy.learner_episode import of_episode
 from policy.provenance import collect_provenance, utc_now
 from policy.run_folder import RunFolder, remove_half_made
 from robot.clock import Clock, WallClock
-from robot.errors import HandrailError
+from robot.errors import HandrailError, HardwareError
 from robot.realtime import ask_for, give_back, without_collections
 from robot.recording import Recording
 from robot.simulation.layout import Layout
@@ -42,6 +42,7 @@ from teleop.tick import TickState
 from teleop.unattended import Unattended
 
 _COMMIT_S = 60.0
+_ARM_BACK_S, _LOOK_S = 5.0, 0.02  # the longest that a stand-in for a person waits for an arm, and between two looks
 
 
 class Run:
@@ -202,7 +203,26 @@ class Run:
                 f"run {self.folder.run_id}: the robot latched before episode {self._next} and nobody is there to arm "
                 "it; look at the robot and start again with a gamepad or the keyboard"
             )
+        if self._real and not self.rig.arm.open_loop:
+            self._await_arm()
         self._human.arm()
+
+    def _await_arm(self) -> None:
+        """Wait until the arm can be seen again: what would be armed before that is latched in its first tick.
+
+        Raises:
+            HardwareError: it is gone.
+        """
+        ends_s = self._clock.now_s() + _ARM_BACK_S
+        while True:
+            self.rig.check()
+            try:
+                self.rig.arm.state()
+                return
+            except HardwareError:
+                if self._clock.now_s() > ends_s:
+                    raise
+            self._clock.sleep_until(self._clock.now_s() + _LOOK_S)
 
     def _take_commits(self, wait_for: int | None) -> None:
         if wait_for is not None:

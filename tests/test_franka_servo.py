@@ -18,7 +18,6 @@ from tests.franka_bench import FrankaServo, StandIn, franka, franka_servo, stand
 # one at a time: each simulates at 1 kHz
 pytestmark = pytest.mark.xdist_group("franka")
 
-AT_REST_RAD_S = 5e-3
 HOME_M = (0.45, 0.0, 0.3)
 
 
@@ -44,19 +43,24 @@ def test_it_stands_until_armed_and_goes_home_through_the_filter_within_all_limit
 
     servo.arm_it()
     servo.arm.history()
-    servo.drive(80, servo.to(HOME_M, width_m=0.02))
-    np.testing.assert_allclose(servo.arm.state().T_base_tcp[:3, 3], HOME_M, atol=5e-3)
-    assert servo.arm.state().gripper_width_m < 0.05  # on its way, or there
+    servo.go(HOME_M, width_m=0.02)
+    until(lambda: servo.arm.state().gripper_width_m < 0.03, "the hand is closed")
 
     # far outside of the box, and on and on: it stays inside of the box and of the joints' limits
-    servo.drive(60, servo.to((1.5, 1.0, -1.0)))
-    states = servo.arm.history()
+    wish, states = servo.to((1.5, 1.0, -1.0)), servo.arm.history()
+
+    def moved() -> bool:
+        servo.drive(20, wish)
+        assert not servo.memory.latched, servo.told()
+        states.extend(servo.arm.history())
+        return float(np.abs(states[-1].T_base_tcp[:3, 3] - HOME_M).max()) > 0.12
+
+    until(moved, "the arm goes as far as it may")
     p = np.array([state.T_base_tcp[:3, 3] for state in states])
     low, high = np.array(LIMITS.workspace_min_m), np.array(LIMITS.workspace_max_m)
     assert (p[-1] > low - 5e-3).all()
     assert (p <= high + 0.02).all()
     assert (p >= low - 0.02).all()
-    assert np.abs(p[-1] - p[0]).max() > 0.1
     q = np.array([state.q_rad for state in states])
     assert (q > np.array(fr3.Q_MIN_RAD)).all()
     assert (q < np.array(fr3.Q_MAX_RAD)).all()
@@ -65,15 +69,15 @@ def test_it_stands_until_armed_and_goes_home_through_the_filter_within_all_limit
 
 def test_a_reflex_in_motion_stops_it_and_only_the_arm_verb_goes_on(arm: StandIn, servo: FrankaServo) -> None:
     servo.arm_it()
-    servo.drive(10, servo.to((0.35, 0.15, 0.4)))
-    assert servo.speed() > 0.02
+    wish = servo.to((0.35, 0.15, 0.4))
+    until(lambda: bool(servo.drive(5, wish)) and servo.speed() > 0.02, "the arm moves")
     arm.show("reflex")
     until(lambda: servo.arm.state().fault is not None, "the reflex is seen")
     fault = servo.arm.state().fault
     assert fault == (
         f"franka {arm.address} stopped by a reflex (joint_velocity_violation); look at the arm, then arm again"
     )
-    until(lambda: servo.speed() < AT_REST_RAD_S, "the arm stands")
+    until(servo.stands, "the arm stands")
     stood = servo.arm.state().q_rad
     servo.drive(10, servo.to(HOME_M))  # the loop may wish what it likes
     assert servo.arm.state().fault == fault
@@ -83,8 +87,7 @@ def test_a_reflex_in_motion_stops_it_and_only_the_arm_verb_goes_on(arm: StandIn,
 
     servo.arm_it()
     assert servo.arm.state().fault is None
-    servo.drive(60, servo.to(HOME_M))
-    np.testing.assert_allclose(servo.arm.state().T_base_tcp[:3, 3], HOME_M, atol=8e-3)
+    servo.go(HOME_M)
 
 
 def test_a_pressed_stop_is_not_overruled_by_the_arm_verb_and_forces_reach_the_loop(
