@@ -52,7 +52,8 @@ def success(task: str, methods: dict[str, Any], out: Path) -> Path | None:
         points = [method["success"][mark] for mark in marks]
         means = np.array([point["mean"] for point in points])
         low, high = np.array([point["wilson95"] for point in points]).T
-        (line,) = axes.plot(steps, 100 * means, marker="o", label=f"{method['says']} ({max(point['seeds'] for point in points)} seeds)")
+        seeds = max(point["seeds"] for point in points)
+        (line,) = axes.plot(steps, 100 * means, marker="o", label=f"{method['says']} (seeds: {seeds})")
         axes.fill_between(steps, 100 * low, 100 * high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.axhline(90, color="grey", linewidth=0.7, linestyle=":")
     axes.set(xlabel="environment steps, resets included", ylabel="success without a person [%]", ylim=(0, 101))
@@ -75,7 +76,7 @@ def ablations(task: str, methods: dict[str, Any], out: Path) -> Path | None:
     means = 100 * np.array([row[1] for row in rows])
     spread = 100 * np.array([row[2] for row in rows]).T
     axes.barh(range(len(rows)), means, xerr=np.clip([means - spread[0], spread[1] - means], 0, None), capsize=3)
-    axes.set_yticks(range(len(rows)), [f"{row[0]} ({row[3]} seeds)" for row in rows], fontsize=8)
+    axes.set_yticks(range(len(rows)), [f"{row[0]} (seeds: {row[3]})" for row in rows], fontsize=8)
     axes.set(xlabel="success on held-out layouts [%], Wilson 95 %", xlim=(0, 101), title=task)
     return _saved(figure, out / f"ablations_{task}.png")
 
