@@ -42,7 +42,7 @@ def write_rig(
         | {"count": 9},
         "sigma_px": 0.2,
         "left_out": (),
-        "lenses_refined": False,
+        "lenses_held": False,
         **more,
     }
     return write_result(path, sealed(ExtrinsicsResult, values))

@@ -114,7 +114,9 @@ def test_bundle_with_another_camera_or_size(
 ) -> None:
     bundle, out = make_tiny_bundle(tmp_path / "other", cameras=cameras), tmp_path / "run"
     more = ["--out", out] if script == "run_robot" else ["--controller", "base", "--episodes", "1"]
-    assert said in scripts.refused(script, STATION, "--policy.bundle", bundle, *more)
+    # without `image` a camera's pictures are brought to the size that the bundle takes
+    fixed = ["--camera.wrist.image", "{height = 84, width = 84}"]
+    assert said in scripts.refused(script, STATION, "--policy.bundle", bundle, *fixed, *more)
     assert not out.exists()  # so that the same command works once the bundle fits
 
 
