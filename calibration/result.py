@@ -15,8 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from perception.calibration_file import HASH_KEY as _HASH
-from perception.calibration_file import MOST_BYTES as _MOST_BYTES
-from perception.calibration_file import content_hash
+from perception.calibration_file import content_hash, read_document, wrong_key
 from robot.errors import BadInputError
 from robot.strict import Strict
 
@@ -84,24 +83,11 @@ def read_result(path: Path, kind: type[Result]) -> tuple[Result, bytes]:
     Raises:
         BadInputError: no such file, not this kind of calibration, a key that is wrong, or edited since it was made.
     """
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise BadInputError(f"calibration {path}: {path.stat().st_size} bytes; is no calibration")
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadInputError(f"calibration {path}: cannot be read ({error.strerror}); see calibrate_rig.py") from None
-    try:
-        loaded = json.loads(data)
-    except (ValueError, RecursionError):
-        raise BadInputError(f"calibration {path}: is no JSON; calibrate again") from None
-    if not isinstance(loaded, dict):
-        raise BadInputError(f"calibration {path}: is no JSON object; calibrate again")
+    loaded, data = read_document(path)
     try:
         result = kind.model_validate(loaded)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        raise BadInputError(f"calibration {path}: key '{key}': {first['msg']}; calibrate again") from None
+        raise wrong_key(path, error) from None
     if content_hash(document(result)) != result.content_sha256:
         raise BadInputError(f"calibration {path}: was changed after it was made ({_HASH} differs); calibrate again")
     return result, data

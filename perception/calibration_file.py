@@ -123,12 +123,8 @@ class _HandEye(_Lenient):
     T_base_camera: Rows | None = None
 
 
-def read_calibration(path: Path) -> CalibrationFile:
-    """Return what a station takes from the calibration in `path`.
-
-    Raises:
-        BadInputError: no such file, no calibration, or edited since it was made.
-    """
+def read_document(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return what a calibration file says, unchecked, and its bytes. Raises BadInputError when it is no JSON object."""
     where = f"calibration {path}"
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -137,20 +133,36 @@ def read_calibration(path: Path) -> CalibrationFile:
     except OSError as error:
         raise BadInputError(f"{where}: cannot be read ({error.strerror}); see calibrate_rig.py") from None
     try:
-        document = json.loads(data)
+        document: Any = json.loads(data)
     except (ValueError, RecursionError):
         raise BadInputError(f"{where}: is no JSON; calibrate again") from None
     if not isinstance(document, dict):
         raise BadInputError(f"{where}: is no JSON object; calibrate again")
+    return document, data
+
+
+def wrong_key(path: Path, error: ValidationError) -> BadInputError:
+    """Return the line about the first key that is wrong in a calibration file."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"])) or "the whole"
+    return BadInputError(f"calibration {path}: key '{key}': {first['msg']}; calibrate again")
+
+
+def read_calibration(path: Path) -> CalibrationFile:
+    """Return what a station takes from the calibration in `path`.
+
+    Raises:
+        BadInputError: no such file, no calibration, or edited since it was made.
+    """
+    where = f"calibration {path}"
+    document, data = read_document(path)
     try:
         head = _Head.model_validate(document)
         if head.created_utc.tzinfo is None:
             raise BadInputError(f"{where}: key 'created_utc' has no time zone; calibrate again")
         poses = _poses(head.kind, document)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "the whole"
-        raise BadInputError(f"{where}: key '{key}': {first['msg']}; calibrate again") from None
+        raise wrong_key(path, error) from None
     try:
         unchanged = content_hash(document) == head.content_sha256
     except ValueError:  # NaN, which none of ours has
