@@ -153,6 +153,7 @@ class FrankaStream:
         following = self._tracked and look.sample.tracks and look.fault is None and look.clears == self._asked
         if not following:
             self._q_set = None
+            self._hand.drop()
         state = self._state(look)
         return Reading(
             arm=state,

@@ -34,6 +34,22 @@ def test_an_address_is_a_host_and_nothing_else(address: str) -> None:
         franka(address)
 
 
+@pytest.mark.parametrize("address", ["172.16.0.2", "arm.local", "127.arm"])
+@pytest.mark.parametrize("start", [True, False])
+def test_a_station_with_a_simulator_names_no_arm(address: str, start: bool) -> None:
+    simulator = {"task": {"kind": "place", "tolerance_m": 0.01}, "start": start}
+    with pytest.raises(ValidationError, match="which is on this machine .* for an arm remove simulator"):
+        franka(address, simulator=simulator)
+    for here in ("127.0.0.1", "127.3.0.9", "localhost"):
+        assert franka(here, simulator=simulator).simulator is not None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_tool_that_is_turned_by_no_number_is_refused(number: float) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        FrankaToolConfig(rotation_vector_deg=(0.0, number, 0.0))
+
+
 def test_the_tool_that_is_left_out_is_the_hand() -> None:
     np.testing.assert_allclose(FrankaToolConfig().T_flange_tcp, fr3.T_FLANGE_HAND_TCP, atol=1e-12)
 
