@@ -158,27 +158,27 @@ class Rig:
             self.arm: Arm = stack.enter_context(arm)
             self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
             self.bundle.warm_up()
-            self._stack = stack.pop_all()
-        keys = [entry.key for entry in self.bundle.manifest.proprio]
-        order = {camera.name: i for i, camera in enumerate(self.bundle.manifest.cameras)}
-        used = sorted(
-            (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
-        )
-        arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
-        if self._clouds is None:
-            self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
-        else:
-            self.synchroniser = FusedSynchroniser(
-                used,
-                station.synchroniser,
-                keys,
-                arm_history,
-                clouds=self._clouds,
-                required_age_s=required_cloud_age_s(station, self.bundle),
+            keys = [entry.key for entry in self.bundle.manifest.proprio]
+            order = {camera.name: i for i, camera in enumerate(self.bundle.manifest.cameras)}
+            used = sorted(
+                (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
             )
-        self.reward: RewardWatch | None = None
-        if reward is not None:
-            self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
+            arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
+            if self._clouds is None:
+                self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
+            else:
+                self.synchroniser = FusedSynchroniser(
+                    used,
+                    station.synchroniser,
+                    keys,
+                    arm_history,
+                    clouds=self._clouds,
+                    required_age_s=required_cloud_age_s(station, self.bundle),
+                )
+            self.reward: RewardWatch | None = None
+            if reward is not None:
+                self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(

@@ -19,6 +19,7 @@ import pytest
 from policy.episode_reader import read_episode
 from policy.episode_recovery import recording_lock
 from policy.learner_episode import EpisodeArrays
+from policy.link_keys import make_keys
 from policy.residual import Dims
 from policy.weights import pack
 from robot.clock import VirtualClock
@@ -258,11 +259,26 @@ def test_endpoint_that_is_none_leaves_no_folder(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://bad host:5"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://127.0.0.1:*",
+        "tcp://127.0.0.1:0",
+        "tcp://bad host:5",
+        "tcp://-rig:5701",
+        "tcp://_rig:5701",
+        "tcp://.rig:5701",
+        "tcp://rög:5701",
+        "tcp://[::1:5701",
+        "ipc://@",
+    ],
+)
 def test_an_endpoint_that_a_robot_cannot_connect_to_leaves_no_folder(
     scripts: Scripts, bundle: Path, tmp_path: Path, endpoint: str
 ) -> None:
+    make_keys(tmp_path / "keys", ["rig"])  # without them every host but this one is refused
     words = ["--policy.bundle", bundle, "--learner", endpoint, "--out", tmp_path / "new"]
+    words += ["--keys", tmp_path / "keys" / "rig"]
     assert f"learner endpoint: got {endpoint!r} (allowed " in scripts.refused("run_robot", STATION, *words)
     assert not (tmp_path / "new").exists()
 
