@@ -97,15 +97,16 @@ def _settings(loaded: LoadedStation, args: argparse.Namespace, *, keys: bool) ->
         raise BadInputError("--lock-step: is for a robot beside the learner; add --endpoint or leave it out")
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     default = Path("runs") / (f"{now}-learner-{station.name}" if offline else f"learner-{station.name}")
-    if args.endpoint is not None:
-        check_endpoint(args.endpoint, keys=keys)
+    endpoint = None if offline else args.endpoint or station.learner.endpoint
+    if endpoint is not None:
+        check_endpoint(endpoint, keys=keys)
     settings = learner_settings(
         loaded,
         state_dir=args.state or default,
         run_id=station.learner_run_id,
         seed=args.seed,
         lock_step=args.lock_step,
-        endpoint=None if offline else args.endpoint or station.learner.endpoint,
+        endpoint=endpoint,
     )
     updates = args.updates if args.updates is not None else _UPDATES if args.episodes or args.demonstrations else 0
     more = {

@@ -82,7 +82,7 @@ def script(
         default_station: name of a file in launch/stations that is taken when none is given.
     """
     if station:
-        examples = [*examples, f"{examples[0]} --loop.rate_hz 20   # any value of the station, by its dotted name"]
+        examples = [*examples, f"{examples[0]} --episode.timeout_s 12   # any value of the station, by its dotted name"]
     parser = ScriptParser(
         description=description,
         epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),

@@ -30,6 +30,7 @@ from policy.reward_model import RewardModel, load_reward_model
 from robot.arm import Arm
 from robot.arm_state import ArmState
 from robot.clock import Clock, WallClock
+from robot.command import CommandKind
 from robot.config import RecordedArmConfig, SimulatedArmConfig
 from robot.environment.actuation_filter import ActuationFilter
 from robot.environment.config import ActuationActions, GymnasiumArmConfig
@@ -397,6 +398,12 @@ def rig_misfits(
         readings=readings,
     )
     residual, dims = station.residual, manifest.action.dims
+    goes_home = isinstance(station.arm, (SimulatedArmConfig, FrankaArmConfig))
+    if goes_home and manifest.action.kind is not CommandKind.TCP_DELTA:
+        lines.append(
+            f"station {loaded.path}: bundle {manifest.name!r} has actions of kind {manifest.action.kind.value!r}; only "
+            "'tcp_delta' can be driven by a person and led home, so the others are for recordings; train it on those"
+        )
     if residual and len(residual.scale) != manifest.action.size:
         lines.append(
             f"station {loaded.path}: residual.scale has {len(residual.scale)} values, "

@@ -122,6 +122,25 @@ def test_bundle_with_another_camera_or_size(
 
 
 @pytest.mark.parametrize(
+    ("kind", "dims"),
+    [
+        ("joint_delta", tuple("abcdefg")),
+        ("joint_position", tuple("abcdefg")),
+        ("tcp_pose", ("x", "y", "z", "roll", "pitch", "yaw")),
+        ("actuation", tuple("abcdefg")),
+    ],
+)
+def test_bundle_whose_actions_nobody_can_drive_or_lead_home(
+    scripts: Scripts, tmp_path: Path, kind: str, dims: tuple[str, ...]
+) -> None:
+    bundle = make_tiny_bundle(tmp_path / "other", cameras=CAMERAS, kind=kind, dims=dims)
+    words = ["--policy.bundle", bundle, "--residual.scale", str([0.0] * len(dims)), "--out", tmp_path / "run"]
+    line = scripts.refused("run_robot", STATION, *words)
+    assert f"has actions of kind '{kind}'; only 'tcp_delta' can be driven by a person and led home" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     ("scale", "said"),
     [
         ("[0.4, 0.4, 0.5]", "residual.scale has 3 values"),
@@ -249,12 +268,17 @@ def test_training_refuses_a_folder_of_other_files_before_it_begins(
 
 
 @pytest.mark.parametrize(
-    ("script", "option", "folder"), [("run_robot", "--learner", "--out"), ("run_learner", "--endpoint", "--state")]
+    ("script", "option", "folder"),
+    [
+        ("run_robot", "--learner", "--out"),
+        ("run_learner", "--endpoint", "--state"),
+        ("run_learner", "--learner.endpoint", "--state"),
+    ],
 )
 def test_endpoint_that_is_none_leaves_no_folder(
     scripts: Scripts, bundle: Path, tmp_path: Path, script: str, option: str, folder: str
 ) -> None:
-    words = ["--policy.bundle", bundle, option, "5701", folder, tmp_path / "new"]
+    words = ["--policy.bundle", bundle, option, "rig:5701", folder, tmp_path / "new"]
     assert "allowed tcp://ADDRESS:PORT" in scripts.refused(script, STATION, *words)
     assert not (tmp_path / "new").exists()
 

@@ -38,7 +38,7 @@ def test_an_address_is_a_host_and_nothing_else(address: str) -> None:
 @pytest.mark.parametrize("start", [True, False])
 def test_a_station_with_a_simulator_names_no_arm(address: str, start: bool) -> None:
     simulator = {"task": {"kind": "place", "tolerance_m": 0.01}, "start": start}
-    with pytest.raises(ValidationError, match="which is on this machine .* for an arm remove simulator"):
+    with pytest.raises(ValidationError, match=r"which is on this machine .* for an arm remove simulator"):
         franka(address, simulator=simulator)
     for here in ("127.0.0.1", "127.3.0.9", "localhost"):
         assert franka(here, simulator=simulator).simulator is not None
