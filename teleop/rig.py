@@ -69,6 +69,7 @@ from teleop.supervisor import Supervisor
 from teleop.tick import TickPipeline
 
 Array = NDArray[np.float64]
+_BLIND = ("playback", "pattern")  # kinds of camera that show something, and no table
 R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
 _OUTCOMES = {
     TaskStatus.RUNNING: None,
@@ -404,6 +405,13 @@ def rig_misfits(
             f"station {loaded.path}: bundle {manifest.name!r} has actions of kind {manifest.action.kind.value!r}; only "
             "'tcp_delta' can be driven by a person and led home, so the others are for recordings; train it on those"
         )
+    if isinstance(station.arm, FrankaArmConfig) and station.arm.simulator is None:
+        lines += [
+            f"station {loaded.path}: camera {camera.name!r} is of kind {camera.kind!r} and does not see the arm that the "
+            "policy would move by it; name a real camera"
+            for camera in station.camera
+            if camera.kind in _BLIND and camera.name in (wanted.name for wanted in manifest.cameras)
+        ]
     if residual and len(residual.scale) != manifest.action.size:
         lines.append(
             f"station {loaded.path}: residual.scale has {len(residual.scale)} values, "

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from perception.camera import Camera
+from policy.bundle import load_bundle
 from robot import fr3
+from robot.arm import Arm
 from robot.franka_config import FrankaToolConfig
 from robot.geometry import pose, rotvec_to_matrix
+from teleop.rig import rig_misfits
 from teleop.station import load_station
 from tests.franka_bench import ROOT, franka
 
@@ -77,3 +85,29 @@ def test_kinematics_with_another_tool_agree_with_those_of_the_hand_moved_on() ->
     # named or not, the hand has the same bits
     named = fr3.FR3Kinematics(T_flange_tcp=FrankaToolConfig().T_flange_tcp)
     assert named.forward(q_rad).tobytes() == hand.forward(q_rad).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["pattern", "playback"])
+def test_no_policy_moves_an_arm_by_pictures_that_do_not_show_it(kind: str, tmp_path: Path) -> None:
+    shown = load_station(STATION)
+    text, bundle = STATION.read_text(), load_bundle(shown.bundle_path, "cpu")
+    arm = [line for line in text.partition("[[camera]]")[0].splitlines() if not line.startswith("simulator")]
+    rest = text[text.index("[synchroniser]") :].replace("../../policy", str(ROOT / "policy"))
+    footage = f'file = "{tmp_path / "table.h5"}"\nview = "front"\n' if kind == "playback" else ""
+    cameras = "".join(
+        f'[[camera]]\nkind = "{kind}"\nname = "{camera.name}"\nheight = 84\nwidth = 84\nrate_hz = 20.0\n{footage}'
+        for camera in bundle.manifest.cameras
+    )
+    path = tmp_path / "real.toml"
+    path.write_text("\n".join(arm) + "\n" + cameras + rest)
+    loaded = load_station(path)
+    arms, views = (
+        SimpleNamespace(joint_count=7),
+        [SimpleNamespace(name=camera.name, size=(84, 84)) for camera in bundle.manifest.cameras],
+    )
+    lines = rig_misfits(loaded, bundle, cast(Arm, arms), cast(list[Camera], views))
+    assert lines == [
+        f"station {path}: camera '{camera.name}' is of kind '{kind}' and does not see the arm that the policy would move "
+        "by it; name a real camera"
+        for camera in bundle.manifest.cameras
+    ]
