@@ -371,13 +371,21 @@ def load_station(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> Loade
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise BadInputError(f"station {path}: is not TOML ({error}); correct that line") from None
+    except RecursionError:
+        raise BadInputError(f"station {path}: is nested too deeply; take the brackets away") from None
     for key, value in overrides:
         _override(data, key, value)
     try:
         station = Station.model_validate(data)
     except ValidationError as error:
         raise BadInputError(f"station {path}: {_explain(error, data)}") from None
-    return LoadedStation(station=station, path=path.resolve())
+    loaded = LoadedStation(station=station, path=path.resolve())
+    flag = _taken_for_number(data, station.model_dump())
+    if flag is not None:
+        raise BadInputError(f"station {path}: {flag}: got true or false (allowed a number); correct it")
+    if rb"\u0000" in loaded.text:
+        raise BadInputError(f"station {path}: a value holds the character NUL, which no name of a file may; correct it")
+    return loaded
 
 
 def station_from_json(text: bytes, where: str) -> Station:
@@ -392,7 +400,7 @@ def _override(data: dict[str, Any], dotted: str, text: str) -> None:
     """Set `dotted` in `data`; list items by index or, for cameras, by name."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *parents, last = dotted.split(".")
     here: Any = data
@@ -408,8 +416,24 @@ def _override(data: dict[str, Any], dotted: str, text: str) -> None:
     here[last] = value
 
 
+def _taken_for_number(data: Any, values: Any) -> str | None:
+    """Return the key of a true or false that was read as 1 or 0, None without; a limit of `true` is no limit of 1."""
+    if isinstance(data, bool) and not isinstance(values, bool):
+        return ""
+    pairs: list[tuple[Any, Any, Any]] = []
+    if isinstance(data, dict) and isinstance(values, dict):
+        pairs = [(key, data[key], values[key]) for key in data.keys() & values.keys()]
+    elif isinstance(data, list) and isinstance(values, (list, tuple)):
+        pairs = [(index, *both) for index, both in enumerate(zip(data, values, strict=False))]
+    for key, item, value in pairs:
+        found = _taken_for_number(item, value)
+        if found is not None:
+            return f"{key}.{found}".rstrip(".")
+    return None
+
+
 def _item(items: list[Any], part: str, dotted: str) -> Any:
-    if part.isdigit() and int(part) < len(items):
+    if part.isdecimal() and int(part) < len(items):
         return items[int(part)]
     for item in items:
         if isinstance(item, dict) and item.get("name") == part:
