@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def main() -> int:
     settings = _settings(args.station, args, keys=keys is not None)
     if args.rollback is not None and not settings.state_dir.exists():
         raise BadInputError(f"--rollback {args.rollback}: {settings.state_dir} has no learner; name its --state")
-    stop = stop_when_asked()
+    stop, made = stop_when_asked(), _first_missing(settings.state_dir)
     write = StatusFile(settings.state_dir / "status.json", announce=False)
     with _Progress(settings) as progress:
 
@@ -44,6 +45,10 @@ def main() -> int:
             status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
         except BrokenPipeError:  # nobody reads what we say
             raise
+        except BadInputError:
+            if made is not None:  # a start that is refused leaves no folder behind
+                shutil.rmtree(made, ignore_errors=True)
+            raise
         except OSError as error:
             raise HandrailError(
                 f"learner: {error}; free some space in {settings.state_dir} and start it again"
@@ -54,6 +59,11 @@ def main() -> int:
     document = dataclasses.asdict(status) | {"state": settings.state_dir, "run_id": settings.run_id}
     cli.write_json(args.json, document | {"weights": weights if weights.exists() else None})
     return cli.OK
+
+
+def _first_missing(folder: Path) -> Path | None:
+    """Return the outermost of a folder and those round it that is not there, None where all are."""
+    return next((one for one in [*reversed(folder.parents), folder] if not one.exists()), None)
 
 
 class _Progress:

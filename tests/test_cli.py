@@ -129,6 +129,11 @@ def test_a_json_path_that_cannot_be_written_is_found_before_anything_runs(tmp_pa
     assert refusal("--json", below, station=False).startswith(f"--json {below}: cannot be written (")
 
 
+def test_a_path_that_is_tried_leaves_no_folder(tmp_path: Path) -> None:
+    cli.check_writable(tmp_path / "new" / "deep" / "out.json", "--json")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_is_whole_and_knows_numpy_paths_and_absence(tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.json"
     cli.check_writable(path, "--json")
