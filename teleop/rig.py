@@ -407,8 +407,8 @@ def rig_misfits(
         )
     if isinstance(station.arm, FrankaArmConfig) and station.arm.simulator is None:
         lines += [
-            f"station {loaded.path}: camera {camera.name!r} is of kind {camera.kind!r} and does not see the arm that the "
-            "policy would move by it; name a real camera"
+            f"station {loaded.path}: camera {camera.name!r} is of kind {camera.kind!r} and does not see the arm that "
+            "the policy would move by it; name a real camera"
             for camera in station.camera
             if camera.kind in _BLIND and camera.name in (wanted.name for wanted in manifest.cameras)
         ]

@@ -107,7 +107,7 @@ def test_no_policy_moves_an_arm_by_pictures_that_do_not_show_it(kind: str, tmp_p
     )
     lines = rig_misfits(loaded, bundle, cast(Arm, arms), cast(list[Camera], views))
     assert lines == [
-        f"station {path}: camera '{camera.name}' is of kind '{kind}' and does not see the arm that the policy would move "
-        "by it; name a real camera"
+        f"station {path}: camera '{camera.name}' is of kind '{kind}' and does not see the arm that the policy would "
+        "move by it; name a real camera"
         for camera in bundle.manifest.cameras
     ]
