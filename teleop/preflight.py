@@ -29,7 +29,8 @@ from teleop.preflight_check import Check, Result, failed, noted, passed
 from teleop.preflight_streams import CameraStream, Watched, watch
 from teleop.preflight_trust import calibrations, golden, rights
 from teleop.reward_watch import check_cost, misfits_of
-from teleop.rig import Rig, rig_misfits
+from teleop.rig import Rig
+from teleop.rig_misfits import rig_misfits
 from teleop.sdl import close_display, open_display
 from teleop.station import LoadedStation, Station
 

@@ -16,7 +16,7 @@ from robot import fr3
 from robot.arm import Arm
 from robot.franka_config import FrankaToolConfig
 from robot.geometry import pose, rotvec_to_matrix
-from teleop.rig import rig_misfits
+from teleop.rig_misfits import rig_misfits
 from teleop.station import load_station
 from tests.franka_bench import ROOT, franka
 

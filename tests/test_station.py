@@ -71,6 +71,7 @@ def test_overrides_reach_sections_lists_and_named_cameras() -> None:
         ("synchroniser.max_skew_s", "0", "synchroniser.max_skew_s: Input should be greater than 0, got 0"),
         ("residual.scale", "[0.1, 1.5]", "residual.scale.1: Input should be less than or equal to 1, got 1.5"),
         ("safety.workspace_min_m", "[1.0, -0.3, 0.0]", "workspace_min_m must be below workspace_max_m"),
+        ("arm.task.tolerance_m", "5.0", "arm.task.tolerance_m: Input should be less than or equal to 0.05, got 5.0"),
         ("camera.².height", "84", "--camera.².height: no item '²' (allowed ['front', 'wrist'] or an index)"),
         ("policy.bundle", '"a\\u0000b"', "a value holds the character NUL"),
         ("safety.max_speed_m_s", "true", "safety.max_speed_m_s: got true or false (allowed a number)"),
