@@ -9,6 +9,7 @@ import pytest
 
 from robot.errors import HardwareError
 from robot.fr3 import HOME_Q_RAD, FR3Kinematics
+from robot.franka_config import FrankaArmConfig
 from robot.franka_stream import FrankaStream
 from robot.joint_stream import Reading, SetPoint
 from tests.franka_bench import franka
@@ -229,6 +230,23 @@ def test_what_the_hand_closed_on_is_held_over_a_reflex() -> None:
     assert bench.round(2, width_m=0.0).following
     assert not bench.stream._hand.work_once()
     assert bench.link.hand.done == [("grasp", 0.0)]
+
+
+def test_a_thread_that_ends_for_whatever_cause_is_a_lost_connection() -> None:
+    bench = Bench()
+    bench.armed()
+    bench.link.read = lambda: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    bench.stream._attend_on()
+    with pytest.raises(HardwareError, match=r"^division by zero; the arm stops by itself"):
+        bench.stream.read()
+
+
+def test_whatever_the_vendors_library_raises_while_it_connects_is_heard() -> None:
+    def connect(config: FrankaArmConfig) -> FakeLink:
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        FrankaStream(franka("10.0.0.2"), connect).open(lambda: True)
 
 
 def test_a_lost_connection_ends_the_stream() -> None:
