@@ -51,6 +51,9 @@ def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     parser.prog = f"calibrate_rig.py {name}"
     command.add_arguments(parser)
     options = parser.read(words)
+    for option in ("out", "picture"):
+        if getattr(options, option, None) is not None:
+            cli.check_writable(getattr(options, option), f"--{option}")  # before minutes of work, and not after them
     outcome = command.run(options)
     if not outcome.passed:
         return cli.FAILED_CHECK

@@ -67,6 +67,7 @@ class CalibrationFile:
         created: when it was made.
         data: the file's bytes, which a run keeps.
         poses: camera -> where it is; a file of one camera that was not told its name has it under "".
+        forced: a person kept it though a check failed.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class CalibrationFile:
     created: datetime.datetime
     data: bytes
     poses: Mapping[str, CameraPose]
+    forced: bool = False
 
     @property
     def sha256(self) -> str:
@@ -104,6 +106,7 @@ class _Head(_Lenient):
     kind: Annotated[str, Field(min_length=1, max_length=64)]
     created_utc: datetime.datetime
     content_sha256: str
+    forced: bool = False
 
 
 class _RigCamera(_Lenient):
@@ -172,7 +175,9 @@ def read_calibration(path: Path) -> CalibrationFile:
     for name, pose in poses.items():
         if not _rigid(pose.T_mount_camera):
             raise BadInputError(f"{where}: the pose of camera {name!r} is no rigid transform; calibrate again")
-    return CalibrationFile(path=path, kind=head.kind, created=head.created_utc, data=data, poses=poses)
+    return CalibrationFile(
+        path=path, kind=head.kind, created=head.created_utc, data=data, poses=poses, forced=head.forced
+    )
 
 
 def _poses(kind: str, document: Mapping[str, Any]) -> dict[str, CameraPose]:

@@ -60,6 +60,8 @@ def connect_franka(config: FrankaArmConfig) -> FrankyLink:
         if "refused" in str(error):
             cure = "switch the arm on, unlock its brakes and activate FCI in Desk, or correct arm.address"
         raise BadInputError(f"{where}: {quoted(str(error), _LINE)}; {cure}") from None
+    except Exception as error:  # whatever else it raises, RuntimeError included
+        raise BadInputError(f"{where}: {quoted(str(error), _LINE)}; look at Desk, cable and network") from error
     link = FrankyLink(config, franky, robot, gripper)
     try:
         link.set_up()
@@ -157,8 +159,9 @@ class FrankyLink:
                 time.sleep(_LOOK_S)
 
     def follow(self, q_rad: Joints, dq_rad_s: Joints) -> None:
-        """Give the tracker its next set-point [rad, rad/s]."""
-        self._tracker.set_target(q_rad, dq_rad_s)
+        """Give the tracker its next set-point [rad, rad/s]. Raises HardwareError when it takes none."""
+        with _said(self._where, "takes no set-point"):
+            self._tracker.set_target(q_rad, dq_rad_s)
 
     def ended(self) -> str:
         """Return why tracking ended, in the vendor's words."""

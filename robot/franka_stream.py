@@ -111,8 +111,8 @@ class FrankaStream:
             while not links:
                 try:
                     links.append(self._connect(self._config))
-                except BadInputError as error:
-                    if simulated and self._now_s() < until_s:  # it is still starting
+                except Exception as error:  # of whatever kind: the other thread has to hear of it
+                    if simulated and isinstance(error, BadInputError) and self._now_s() < until_s:  # it still starts
                         time.sleep(0.1)
                         continue
                     errors.append(error)
@@ -153,6 +153,7 @@ class FrankaStream:
         following = self._tracked and look.sample.tracks and look.fault is None and look.clears == self._asked
         if not following:
             self._q_set = None
+            self._hand.drop()
         state = self._state(look)
         return Reading(
             arm=state,
@@ -219,7 +220,7 @@ class FrankaStream:
                 self.attend()
                 if before is not None and self._look is not None and self._look.measured_s == before.measured_s:
                     time.sleep(_POLL_S)
-        except HardwareError as error:
+        except Exception as error:  # of whatever kind: the servo has to hear of it
             self._lost = f"{error}; the arm stops by itself: look at it, then start the run again"
 
     def _state(self, look: _Look) -> ArmState:

@@ -30,11 +30,13 @@ def calibrations(loaded: LoadedStation, bundle: Bundle | None, now: datetime | N
     for name, file in files.items():
         part, age_days = f"calibration '{name}'", file.age_days(now)
         found = f"{file.path.name} ({file.kind}) {file.sha256[:12]}, {max(age_days, 0.0):.1f} days old"
+        if file.forced:
+            yield noted(part, f"{found}; it was kept by --force though a check failed, and says which: calibrate again")
         if age_days < _FUTURE_DAYS:
             yield noted(part, f"{found}; it says {file.created.isoformat()}, which is yet to come: check this clock")
         elif age_days > limit_days:
             yield noted(part, f"{found} (limit {limit_days:g}); look again with `calibrate_rig.py check`")
-        else:
+        elif not file.forced:
             yield passed(part, found)
     without = [camera.name for camera in loaded.station.camera if camera.name not in files]
     if without and loaded.station.calibration.files:

@@ -124,7 +124,10 @@ class Run:
 
         Raises:
             HardwareError: the run cannot go on; the episode is aborted, in `results`, and on disk.
+            BadInputError: the run's own learner refused what it was given, which no further episode would mend.
         """
+        if self.rig.supervisor is not None:
+            self.rig.supervisor.check_added()
         self.rig.clear()
         if self._done and not self.loop.armed:
             self._ask_to_arm()

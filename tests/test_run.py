@@ -17,6 +17,7 @@ from robot.simulation.place_expert import PlaceStyle
 from robot.simulation.place_layout import draw_place_layout
 from robot.simulation.simulated_arm import SimulatedArm
 from teleop.arbiter import Source
+from teleop.rig import Rig
 from teleop.run import Run
 from teleop.run_options import OperatorKind, RunOptions
 from teleop.station import LoadedStation
@@ -73,6 +74,21 @@ def test_expert_succeeds_on_every_layout_through_the_loop(station: LoadedStation
         tcp_m = episode.array("tick/T_base_tcp")[drove][near, :2, 3]
         off_m = np.linalg.norm(tcp_m - draw_place_layout(Split.SELECTION, 1, episode.header.episode).block_xy_m)
         assert steps_m[near] == pytest.approx(PlaceStyle().gain * off_m, rel=0.02)
+
+
+def test_a_rig_that_cannot_be_opened_to_its_end_leaves_nothing_open(
+    station: LoadedStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+
+    def refuse(*parts: object) -> None:
+        raise BadInputError("no synchroniser")
+
+    monkeypatch.setattr("teleop.rig.Synchroniser", refuse)
+    monkeypatch.setattr(SimulatedArm, "__exit__", lambda *exception: left.append(exception[1]))
+    with pytest.raises(BadInputError, match="no synchroniser"), Rig(station, VirtualClock(), seed=0):
+        pass
+    assert left == [BadInputError]
 
 
 def test_a_run_is_gone_on_with_and_no_episode_is_written_over(brief: LoadedStation, tmp_path: Path) -> None:
