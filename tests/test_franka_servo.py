@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from robot import fr3
-from robot.command import Command, CommandKind
+from robot.arm_state import ArmState
+from robot.command import Command, CommandKind, Reason
 from robot.errors import HardwareError
+from robot.safety import SafetyFilter
 from robot.servo import Cause, ServoMode
 from tests.filter_bench import LIMITS, PERIOD_S
 from tests.franka_bench import FrankaServo, StandIn, franka, franka_servo, stand_in, until
@@ -97,7 +99,12 @@ def test_a_pressed_stop_is_not_overruled_by_the_arm_verb_and_forces_reach_the_lo
     until(lambda: servo.arm.state().force_n == 12.5, "the force is seen")
     wrench = servo.arm.state().wrench
     assert wrench is not None
-    assert wrench.tolist() == [12.5, 0.0, 0.0, 0.0, 0.0, 25.0]
+    # libfranka counts what the arm does to its surroundings
+    assert wrench.tolist() == [-12.5, 0.0, 0.0, 0.0, 0.0, -25.0]
+    arm.show("0")  # libfranka's word for no estimate, as near a singularity
+    until(lambda: servo.arm.state().force_n is None, "there is no force")
+    assert servo.arm.state().wrench is None
+    arm.show("feel")
     servo.arm_it()
     arm.show("stop")
     until(lambda: servo.arm.state().fault is not None, "the stop is seen")
@@ -107,6 +114,30 @@ def test_a_pressed_stop_is_not_overruled_by_the_arm_verb_and_forces_reach_the_lo
     arm.show("idle")
     servo.arm_it()
     assert servo.arm.state().fault is None
+
+
+def test_pushed_against_the_ground_it_tells_the_wrench_and_the_filter_stops_it(servo: FrankaServo) -> None:
+    servo.arm_it()
+    servo.go((0.45, 0.0, 0.06))
+    limits = LIMITS.model_copy(update={"workspace_min_m": (0.2, -0.3, -0.2), "max_force_n": 20.0})
+    state = servo.arm.state()
+    assert state.force_n is not None  # the joints' friction
+    assert state.force_n < 10.0
+    servo.safety = SafetyFilter(limits, fr3.FR3Kinematics(), PERIOD_S, state.T_base_tcp[:3, :3])
+    servo.memory = servo.safety.rearm(servo.safety.start(state), state)
+    wish, pushed = servo.to((0.45, 0.0, -0.15)), list[ArmState]()
+
+    def stopped() -> bool:
+        pushed.extend(servo.drive(5, wish))
+        return servo.memory.latched
+
+    until(stopped, "the force stops it")
+    assert servo.memory.reasons == Reason.FORCE | Reason.FAULTED
+    state = next(state for state in pushed if (state.force_n or 0.0) > 20.0)
+    assert state.wrench is not None
+    assert state.wrench[2] > 15.0  # the ground pushes it up
+    assert state.force_n == pytest.approx(np.linalg.norm(state.wrench[:3]))
+    assert abs(state.T_base_tcp[2, 3]) < 0.03  # where the ground is
 
 
 def test_joint_targets_too_pass_the_filter(servo: FrankaServo) -> None:
