@@ -99,10 +99,10 @@ class StandIn:
             stdout=subprocess.PIPE,
             text=True,
         )
+        hurry(self.process.pid)  # from the beginning: it reads meshes for seconds
         assert self.process.stdout is not None
         said = self.process.stdout.readline().strip()
         assert said == "ready", f"no stand-in for the arm: {said or 'it said nothing, see above'}"
-        hurry(self.process.pid)
 
     def show(self, word: str) -> None:
         """Have it show something, see `franka_stand_in`."""
@@ -157,16 +157,16 @@ class FrankaServo:
                 pass_fds=[*files, self.board.file],
                 stderr=said,
             )
+        hurry(self.process.pid, PRIORITY - 1)  # as the supervisor does
 
     def ready(self) -> None:
-        """Wait until it does its work, and give it the priority that the supervisor would."""
+        """Wait until it does its work."""
 
         def works() -> bool:
             assert self.process.poll() is None, self.said.read_text()
             return bool(self.board.places["ready"][0]) and self.arm.status is not None
 
         until(works, "the servo is ready")
-        hurry(self.process.pid, PRIORITY - 1)
 
     def arm_it(self) -> None:
         """What the person's arm verb does, and a filter at the measured pose."""
