@@ -123,7 +123,8 @@ class FrankyLink:
                 robot.set_load(load.mass_kg, load.centre_m, np.diag(load.inertia_kg_m2).ravel(order="F"))
             T_flange_nominal = robot.state.F_T_NE.matrix
             robot.set_ee((inverse_pose(T_flange_nominal) @ config.tool.T_flange_tcp).ravel(order="F"))
-            robot.set_k(np.eye(4).ravel(order="F"))  # wrenches are those at the TCP, whatever another program had set
+            if not np.allclose(robot.state.EE_T_K.matrix, np.eye(4)):  # another program has set it
+                robot.set_k(np.eye(4).ravel(order="F"))  # wrenches are those at the TCP
 
     def read(self) -> FrankaSample:
         """Return the newest state; waits for it while the arm is not tracking, up to a second when it is gone."""

@@ -37,7 +37,7 @@ class ShadowController:
         return self.motion
 
     def fail(self, fault: str) -> None:
-        """Show a fault until it is cleared; it goes on where the other arm is, which `ShadowedStream` has stop."""
+        """Show a fault until it is cleared, and go on where the other arm is, which stops for it."""
         self.fault = fault
 
 
