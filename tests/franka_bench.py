@@ -164,9 +164,10 @@ class FrankaServo:
 
         def works() -> bool:
             assert self.process.poll() is None, self.said.read_text()
-            return bool(self.board.places["ready"][0]) and self.arm.status is not None
+            return bool(self.board.places["ready"][0])
 
         until(works, "the servo is ready")
+        assert self.arm.status is not None, "it said so before there was a state to be read"
 
     def arm_it(self) -> None:
         """What the person's arm verb does, and a filter at the measured pose."""
