@@ -44,7 +44,8 @@ class FrankaArmServer(FrankaRobotServer):  # type: ignore[misc]
         self._names = [f"robot0_fr3_joint{number}" for number in range(1, 8)]
         self._dofs: list[int] = []
         self._hand = -1
-        self._states, self._felt = 0, _NOTHING
+        self._states = 0
+        self._felt: tuple[float, ...] = _NOTHING
 
     def _reset_state(self) -> None:
         self._sent, self._answered = 0, -1
