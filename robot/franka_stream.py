@@ -227,7 +227,7 @@ class FrankaStream:
         """Return the state of a look; the same object while there is no newer one but for the gripper."""
         if self._built is not None and self._built[0] is look:
             return self._built[1]
-        sample = look.sample
+        sample, wrench = look.sample, look.sample.wrench
         state = ArmState(
             measured_s=look.measured_s,
             q_rad=_frozen(sample.q_rad),
@@ -235,9 +235,9 @@ class FrankaStream:
             T_base_tcp=_frozen(sample.T_base_tcp),
             tcp_velocity=_frozen(self._kinematics.jacobian(sample.q_rad) @ sample.dq_rad_s),
             gripper_width_m=self._hand.width_m,
-            force_n=float(np.linalg.norm(sample.wrench[:3])),
+            force_n=None if wrench is None else float(np.linalg.norm(wrench[:3])),
             fault=look.fault,
-            wrench=_frozen(sample.wrench),
+            wrench=None if wrench is None else _frozen(wrench),
         )
         self._built = look, state
         return state

@@ -431,4 +431,5 @@ def episode_spec(
         cloud_points=station.fused_view.points if station.fused_view else 0,
         readings=tuple((readings or {}).items()),
         task_reward=isinstance(station.arm, GymnasiumArmConfig),
+        wrench=isinstance(station.arm, FrankaArmConfig),
     )

@@ -195,6 +195,14 @@ def test_the_state_has_the_arms_own_joints_pose_and_wrench_and_the_velocity_of_i
         arm.q_rad[0] = 0.0
 
 
+def test_without_an_estimate_there_is_no_force_and_no_wrench_instead_of_none_of_it() -> None:
+    bench = Bench()
+    bench.link.sample = replace(bench.link.sample, wrench=None)
+    arm = bench.round(0).arm
+    assert arm.force_n is None
+    assert arm.wrench is None
+
+
 def test_the_hands_fault_is_the_arms() -> None:
     bench = Bench()
     bench.armed()
