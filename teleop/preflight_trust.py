@@ -27,7 +27,7 @@ def calibrations(loaded: LoadedStation, bundle: Bundle | None, now: datetime | N
         return
     now = now or datetime.now(UTC)
     limit_days = loaded.station.calibration.max_age_days
-    for name, file in files.items():
+    for name, file in ((name, file) for name, measured in files.items() for file in measured.files):
         part, age_days = f"calibration '{name}'", file.age_days(now)
         found = f"{file.path.name} ({file.kind}) {file.sha256[:12]}, {max(age_days, 0.0):.1f} days old"
         if age_days < _FUTURE_DAYS:
