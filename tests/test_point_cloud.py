@@ -212,7 +212,9 @@ def test_a_distorted_lens_without_opencv_is_one_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "cv2", None)
     lens = LENSES[0]
     bent = GEOMETRY["front"].model_copy(update={"lens": lens.kind, "distortion": lens.distortion})
-    with pytest.raises(HardwareError, match=r"camera 'front' in the fused view: its lens \(brown\) needs OpenCV, which"):
+    with pytest.raises(
+        HardwareError, match=r"camera 'front' in the fused view: its lens \(brown\) needs OpenCV, which"
+    ):
         PointCloudFuser(CONFIG, {"front": bent}).prepare({"front": (HEIGHT, WIDTH)})
     PointCloudFuser(CONFIG, GEOMETRY).prepare({"front": (HEIGHT, WIDTH)})
 
