@@ -15,19 +15,21 @@ try:
         command_extrinsics,
         command_hand_eye,
         command_intrinsics,
-        command_latency,
     )
     from calibration.command import Command
+    from calibration.command_latency import LatencyCommand
 except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
     print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
     sys.exit(2)
+
+from teleop.logged_motion import logged_motion
 
 COMMANDS: dict[str, Command] = {
     "board": command_board,
     "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
     "extrinsics": command_extrinsics,
-    "latency": command_latency,
+    "latency": LatencyCommand(logged_motion),
     "check": command_check,
 }
 
