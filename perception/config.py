@@ -277,10 +277,13 @@ CameraConfig = Annotated[
 
 def _as_list(value: object) -> object:
     """Let one file stand without brackets."""
-    return [value] if isinstance(value, str) else value
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, (list, tuple)) or not files or not all(isinstance(file, str) and file for file in files):
+        raise ValueError("must be the name of a file, or a list of such names")
+    return files
 
 
-Files = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1), BeforeValidator(_as_list)]
+Files = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class CalibrationConfig(Strict):

@@ -219,5 +219,10 @@ def test_cameras_without_depth_a_place_or_a_lens_are_refused_by_name(tmp_path: P
         with pytest.raises(BadInputError) as caught:
             fused_cameras(station(tmp_path, **changes))
         assert message in str(caught.value)
+    for wrong in ("[]", "3", "['']", "['a.json', 4]"):
+        with pytest.raises(
+            BadInputError, match=r"calibration.files.front: must be the name of a file, or a list of such"
+        ):
+            tiny_station(tmp_path / "bundle", ("calibration.files.front", wrong))
     with pytest.raises(ValueError, match=r"calibration.files.left and fused_view.geometry.left both say where camera"):
         station(tmp_path, {"left": ("hand.json",)}, geometry={"left": PLACE})
