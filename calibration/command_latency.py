@@ -96,7 +96,9 @@ and writes no file, where the signals do not tell. Says which key of the station
             "x_m,y_m,z_m; they also have q1_rad and so on)"
         )  # fmt: skip
         parser.add_argument("--rates", action="store_true", help="the columns are speeds already; compared as they are")
-        parser.add_argument("--longest-s", type=float, default=0.5, metavar="X", help="greatest delay sought [s]")
+        parser.add_argument(
+            "--longest-s", type=float, default=0.5, metavar="X", help="greatest delay sought (default 0.5 s)"
+        )
         parser.add_argument("--name", metavar="NAME", help="the station's name of the camera, kept with the result")
         parser.add_argument(
             "--latency-s", type=float, metavar="X", help="of a camera: its latency_s, where the seen times are "
