@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from environment import cli
 
@@ -15,19 +16,30 @@ try:
         command_extrinsics,
         command_hand_eye,
         command_intrinsics,
-        command_latency,
     )
     from calibration.command import Command
+    from calibration.command_latency import LatencyCommand
 except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
     print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
     sys.exit(2)
+
+from tqdm import tqdm
+
+from teleop.logged_motion import LoggedMotion, Part, logged_motion
+
+
+def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -> LoggedMotion:
+    """Return what episodes show of an arm or a gripper, with progress."""
+    with tqdm(unit="episode", leave=False, disable=None) as bar:
+        return logged_motion(paths, part, columns, progress=bar.update)
+
 
 COMMANDS: dict[str, Command] = {
     "board": command_board,
     "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
     "extrinsics": command_extrinsics,
-    "latency": command_latency,
+    "latency": LatencyCommand(read_log),
     "check": command_check,
 }
 

@@ -90,7 +90,7 @@ class LiveParts:
                 self._make_arm()
                 self._rings: dict[str, FrameRing] = {}
                 view = self._loaded.station.fused_view
-                self._fused = {} if view is None else fused_cameras(self._loaded, view)
+                self._fused = fused_cameras(self._loaded)
                 for camera in policy_cameras(self._loaded, self._bundle.manifest):
                     if isinstance(camera, LiveCameraConfig):
                         self._make_camera(camera)

@@ -340,7 +340,7 @@ class Rig:
                 self._simulated(world, config.task)
                 simulated: list[SimulatedCamera] = []
                 view = self.station.fused_view
-                fused = {} if view is None else fused_cameras(self.loaded, view)
+                fused = fused_cameras(self.loaded)
                 for camera in policy_cameras(self.loaded, bundle.manifest) if bundle else self.station.camera:
                     if not isinstance(camera, SimulatedCameraConfig):
                         raise BadInputError(

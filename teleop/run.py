@@ -82,7 +82,10 @@ class Run:
             )
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._calibrations = {
-                name: self.folder.store_station(calibration.data) for name, calibration in calibrations.items()
+                # one file goes by its camera's name; of two, each also by its kind
+                name if len(measured.files) == 1 else f"{name}.{file.kind}": self.folder.store_station(file.data)
+                for name, measured in calibrations.items()
+                for file in measured.files
             }
             poses = camera_poses(self._loaded, calibrations)
             self.moved = moved_since_training(self._loaded, poses, self.rig.bundle.manifest.calibration)

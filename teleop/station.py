@@ -269,6 +269,12 @@ class Station(Strict):
         foreign = sorted(self.calibration.files.keys() - set(names))
         if foreign:
             raise ValueError(f"calibration.files names camera {foreign[0]!r}, the station has {names}")
+        twice = sorted(self.calibration.files.keys() & (self.fused_view.geometry if self.fused_view else {}).keys())
+        if twice:
+            raise ValueError(
+                f"calibration.files.{twice[0]} and fused_view.geometry.{twice[0]} both say where camera {twice[0]!r} "
+                "is; leave one of them out"
+            )
         if isinstance(self.arm, GymnasiumArmConfig):
             self._of_environment()
         elif not self.camera:

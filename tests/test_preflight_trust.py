@@ -47,6 +47,22 @@ def test_a_calibration_that_was_forced_is_told(bundle: Path, tmp_path: Path) -> 
     assert "kept by --force though a check failed" in told.found
 
 
+def test_where_the_fused_view_has_its_cameras_from_is_told(bundle: Path, tmp_path: Path) -> None:
+    write_rig(tmp_path / "rig.json", {"front": ("base", np.eye(4))}, size=size(bundle))
+    volume = [
+        ("fused_view.workspace_min_m", "[0.2, -0.4, 0.0]"),
+        ("fused_view.workspace_max_m", "[0.8, 0.4, 0.5]"),
+    ]
+    loaded = pointing(bundle, tmp_path / "rig.json", *volume)
+    told = {check.part: check for check in calibrations(loaded, None)}
+    assert told["fused view"].result is Result.PASSED
+    assert told["fused view"].found == "front (base, pinhole) by rig.json; wrist (tcp, pinhole) by the station"
+    wrong = pointing(bundle, tmp_path / "rig.json", *volume, ("fused_view.cameras", "['top']"))
+    told = {check.part: check for check in calibrations(wrong, None)}
+    assert "names camera 'top'" in told["fused view"].found
+    assert told["fused view"].result is Result.FAILED
+
+
 def test_a_station_without_files_is_compared_by_its_own_poses(bundle: Path) -> None:
     found = list(calibrations(tiny_station(bundle), load_bundle(bundle, "cpu")))
     assert [(check.part, check.result) for check in found] == [("trained with", Result.NOTE)] * 2
