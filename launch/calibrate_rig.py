@@ -18,12 +18,17 @@ try:
         command_latency,
     )
     from calibration.command import Command
+    from calibration.command_capture import CaptureCommand
 except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
     print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
     sys.exit(2)
 
+from teleop.watched_rig import WatchedRig
+
+WITH_STATION = ("capture",)
 COMMANDS: dict[str, Command] = {
     "board": command_board,
+    "capture": CaptureCommand(WatchedRig),
     "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
     "extrinsics": command_extrinsics,
@@ -47,7 +52,7 @@ def main() -> int:
 
 def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     """Run one subcommand; return the exit code."""
-    parser = cli.script(command.SUMMARY, command.EXAMPLES)
+    parser = cli.script(command.SUMMARY, command.EXAMPLES, station=name in WITH_STATION)
     parser.prog = f"calibrate_rig.py {name}"
     command.add_arguments(parser)
     options = parser.read(words)
