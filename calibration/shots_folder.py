@@ -141,12 +141,17 @@ def png(rgb: Image8) -> bytes:
     return data.tobytes()
 
 
+def name_of(t_s: float) -> str:
+    """Return a time as a shot is named by it and its row begins with it, to a microsecond."""
+    return f"{t_s:.6f}".rstrip("0").rstrip(".")
+
+
 def pose_file_text(poses: Sequence[tuple[float, Array]]) -> bytes:
     """Return a pose file of times [s] and T_base_hand (4, 4)."""
     lines = [",".join(COLUMNS)]
     for t_s, T in poses:
         values = (*T[:3, 3], *Rotation.from_matrix(T[:3, :3]).as_quat())
-        lines.append(f"{t_s:.10g}," + ",".join(f"{value:.9f}" for value in values))
+        lines.append(f"{name_of(t_s)}," + ",".join(f"{value:.9f}" for value in values))
     return "\n".join([*lines, ""]).encode()
 
 

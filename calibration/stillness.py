@@ -72,7 +72,7 @@ class ArmStillness:
         newest = self._states[-1]
         since_s = newest.measured_s
         for state in reversed(self._states):
-            if not _same_place(state.T_base_tcp, newest.T_base_tcp):
+            if not same_place(state.T_base_tcp, newest.T_base_tcp):
                 break
             since_s = state.measured_s
         return since_s
@@ -86,6 +86,7 @@ def moved_px(a: BoardView, b: BoardView) -> float | None:
     return float(np.sqrt(np.mean(np.sum((a.pixels[at_a] - b.pixels[at_b]) ** 2, axis=1))))
 
 
-def _same_place(T: Array, other: Array) -> bool:
+def same_place(T: Array, other: Array) -> bool:
+    """Whether two poses (4, 4) of the hand are the same within what counts as rest."""
     near = bool(np.linalg.norm(T[:3, 3] - other[:3, 3]) <= STILL_M)
     return near and rotation_angle(T[:3, :3], other[:3, :3]) <= STILL_RAD

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import termios
+import textwrap
 import time
 import tty
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from typing import IO, Any, Self
 
 _LINE_EVERY_S = 5.0
 _UP_AND_CLEAR = "\x1b[{}F\x1b[J"
-_KEPT = 4
+_KEPT = 4  # lines of others
+_INDENT = 10
 
 
 class Terminal:
@@ -72,7 +74,7 @@ class Terminal:
                 self._last_line, self._last_s = line, now_s
             return
         width, height = shutil.get_terminal_size()
-        block = [text[: width - 1] for text in (*lines, *self._news())][: height - 1]
+        block = [piece for text in (*lines, *self._news()) for piece in _folded(text, width - 1)][: height - 1]
         self._erase()
         sys.stdout.write("".join(text + "\n" for text in block))
         sys.stdout.flush()
@@ -112,3 +114,9 @@ class Terminal:
         size = os.fstat(self._said.fileno()).st_size
         data = os.pread(self._said.fileno(), 4096, max(0, size - 4096))
         return data.decode(errors="replace").splitlines()[-_KEPT:]
+
+
+def _folded(text: str, width: int) -> list[str]:
+    if len(text) <= width:
+        return [text]
+    return textwrap.wrap(text, max(width, 2 * _INDENT), subsequent_indent=" " * _INDENT)

@@ -19,16 +19,19 @@ try:
     )
     from calibration.command import Command
     from calibration.command_capture import CaptureCommand
+    from calibration.command_pictures import PicturesCommand
 except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
     print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
     sys.exit(2)
 
+from teleop.recorded_drive import read_drives
 from teleop.watched_rig import WatchedRig
 
 WITH_STATION = ("capture",)
 COMMANDS: dict[str, Command] = {
     "board": command_board,
     "capture": CaptureCommand(WatchedRig),
+    "pictures": PicturesCommand(read_drives),
     "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
     "extrinsics": command_extrinsics,
