@@ -33,7 +33,7 @@ class BoardStillness:
             self._views.clear()
             return
         self._views.append((captured_s, view))
-        while len(self._views) > 2 and self._views[1][0] <= captured_s - STILL_S:
+        while len(self._views) > 2 and self._views[1][0] <= captured_s - 1.2 * STILL_S:
             self._views.popleft()
 
     @property
