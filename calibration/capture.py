@@ -183,7 +183,7 @@ class Capture:
                 return "the arm to stand still"
         sharp = {name: now for name, now in seeing.items() if not now.blurred}
         if not sharp:
-            return "a sharp picture (more light, or look at the focus)"
+            return "a sharp picture (look at focus and light; Enter takes it all the same)"
         if not any(now.new for now in sharp.values()):
             return _ANOTHER
         return ""

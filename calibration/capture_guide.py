@@ -13,7 +13,7 @@ from calibration.coverage import COLUMNS, ENOUGH_CORNERS, ROWS, coverage
 from calibration.intrinsics import rough_poses
 from calibration.motion_diversity import motion_diversity
 from calibration.picture_views import PictureView, ViewsFile, look
-from calibration.sharpness import blurred
+from calibration.sharpness import BLURRED_PX, blurred
 from calibration.view_change import is_new
 
 Array = NDArray[np.float64]
@@ -51,8 +51,10 @@ class CameraGuide:
         self._judge()
 
     def is_blurred(self, edge_px: float | None) -> bool:
-        """Whether a picture would be, beside those that are kept."""
+        """Whether a picture would be, beside those that are kept; the first is judged by itself."""
         edges = [picture.edge_px for picture in self._pictures if picture.view is not None]
+        if not edges:
+            return edge_px is not None and edge_px > BLURRED_PX
         return bool(blurred([*edges, edge_px])[-1])
 
     def is_new(self, view: BoardView) -> bool:

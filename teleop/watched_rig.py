@@ -106,6 +106,10 @@ class WatchedRig:
             news=self._supervisor.news(),
         )
 
+    def pids(self) -> dict[str, int]:
+        """Return the ids of the processes by name."""
+        return self._supervisor.pids()
+
     def _last_s(self, camera: str) -> float:
         used = self._used.get(camera)
         return self._opened_s if used is None else used.captured_s

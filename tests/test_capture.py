@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import calibration.capture
 from calibration.capture import Capture, Shot
 from calibration.capture_screen import screen
 from calibration.shots_folder import ShotsFolder
@@ -87,7 +88,7 @@ def test_without_an_arm_the_board_alone_counts(tmp_path: Path) -> None:
 
 
 def test_a_blurred_picture_is_not_taken(tmp_path: Path) -> None:
-    scenes = [Scene(pictures={"wrist": colour(EYE.render(facing(0.3), blur_px=3.2))})]
+    scenes = [Scene(pictures={"wrist": colour(EYE.render(facing(0.22), blur_px=3.0))})]
     rig = RehearsedRig(scenes)
     with capture(tmp_path, rig) as made:
         assert taken(made, scenes, rig) == []
@@ -143,8 +144,9 @@ def test_starting_again_goes_on_and_knows_the_views_that_are_there(tmp_path: Pat
     assert len(made.folder.poses) == 2
 
 
-def test_the_wrong_boards_file_is_found_out(tmp_path: Path) -> None:
-    scenes = [at(0, for_s=3.1)]
+def test_the_wrong_boards_file_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration.capture, "_NOTHING_S", 0.2)
+    scenes = [at(0, for_s=0.4)]
     for update, said in (
         ({"dictionary": "5X5_50"}, "wrist shows markers of 4X4_50, --board says 5X5_50"),
         ({"columns": 9, "rows": 5}, "wrist shows another board than 9 x 5 squares"),
