@@ -95,7 +95,7 @@ arm. Pictures are on the disk only if the station says stream = "lossless" (or "
         for camera in sorted({camera for drive in drives for camera in drive.lossy}):
             print(f"note: {camera} was recorded as JPEG, which blurs edges a little; stream = 'lossless' does not")
         poses = ROBOT if options.moving else ARM
-        name = next(iter(count))
+        name = max(count, key=lambda camera: count[camera])
         print(
             f"next: calibrate_rig.py hand-eye --robot-poses {out / poses} --pictures {out / name} --board BOARD.json "
             f"--intrinsics {name}.json --out {name}_hand_eye.json"
@@ -129,7 +129,7 @@ def _write(
     folder: Path, drives: Sequence[Drive], chosen: Sequence[Sequence[DriveShot]], options: Namespace
 ) -> Counter[str]:
     """Write everything; return how many pictures there are of each camera."""
-    count: Counter[str] = Counter()
+    count = Counter({camera: 0 for drive in drives for camera in drive.captured_s})
     with tqdm(total=sum(len(shot.pictures) for shots in chosen for shot in shots), unit="picture", disable=None) as bar:
         for drive, shots in zip(drives, chosen, strict=True):
             for shot in shots:

@@ -14,11 +14,12 @@ from calibration import command_capture
 from calibration.command_capture import CaptureCommand
 from calibration.hand_eye_result import HandEyeResult
 from calibration.intrinsics_result import IntrinsicsResult
-from calibration.result import read_result, sealed, write_result
+from calibration.result import read_result
 from robot.errors import HardwareError
 from robot.geometry import rotation_angle
 from teleop import cli
 from tests.calibration_scenes import BOARD, NARROW
+from tests.known_lens import write_lens
 from tests.playback_station import held_views, playback_station
 from tests.rehearsed_rig import T_HAND_CAMERA, WALL, RehearsedRig, Scene, hand_poses, seen_from_hand
 from tests.scripts import STATION, Scripts
@@ -68,9 +69,9 @@ def test_a_lens_is_calibrated_from_what_a_stations_camera_showed(scripts: Script
 
 
 def test_hand_and_eye_are_calibrated_from_what_was_captured(
-    scripts: Scripts, tmp_path: Path, board: Path, monkeypatch: pytest.MonkeyPatch, lens: Path
+    scripts: Scripts, tmp_path: Path, board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poses = hand_poses(8, seed=2)
+    poses = hand_poses(6, seed=2)
     scenes = [
         part
         for number, T in enumerate(poses)
@@ -79,11 +80,12 @@ def test_hand_and_eye_are_calibrated_from_what_was_captured(
     rig = rehearse(scripts, monkeypatch, scenes)
     shots = tmp_path / "shots"
     done = scripts(
-        NAME, "capture", STATION, "--out", shots, "--board", board, "--count", "8", "--json", shots / "c.json"
+        NAME, "capture", STATION, "--out", shots, "--board", board, "--count", "6", "--json", shots / "c.json"
     )
     assert done.code == cli.OK, done
     assert rig.opened == 0
-    assert json.loads((shots / "c.json").read_text())["cameras"] == {"wrist": 8}
+    assert json.loads((shots / "c.json").read_text())["cameras"] == {"wrist": 6}
+    lens = write_lens(tmp_path / "lens.json")
     words = ("--robot-poses", shots / "arm.csv", "--pictures", shots / "wrist", "--board", board, "--intrinsics", lens)
     fit = scripts(NAME, "hand-eye", *words, "--out", tmp_path / "wrist.json")
     assert fit.code == cli.OK, fit
@@ -91,25 +93,6 @@ def test_hand_and_eye_are_calibrated_from_what_was_captured(
     T = np.array(result.T_hand_camera)
     assert np.linalg.norm(T[:3, 3] - T_HAND_CAMERA[:3, 3]) < 1e-3
     assert np.degrees(rotation_angle(T[:3, :3], T_HAND_CAMERA[:3, :3])) < 0.2
-
-
-@pytest.fixture
-def lens(tmp_path: Path) -> Path:
-    """The file of a lens that is known."""
-    count = len(NARROW.names)
-    values: dict[str, Any] = {
-        "inputs": {},
-        "board": BOARD.model_dump(),
-        "camera": NARROW.model_dump(),
-        "half_widths_95": dict.fromkeys(NARROW.names, 0.1),
-        "covariance": (1e-6 * np.eye(count)).tolist(),
-        "sigma_px": 0.1,
-        "held_out": {"rms_px": 0.1, "median_px": 0.1, "p90_px": 0.1},
-        "tried": {"brown": 0.1},
-        "advice": (),
-    }
-    write_result(tmp_path / "lens.json", sealed(IntrinsicsResult, values))
-    return tmp_path / "lens.json"
 
 
 def test_where_nobody_shows_the_board_it_ends_with_1_and_says_why(
