@@ -23,6 +23,7 @@ from perception.rig_look import RigLook
 
 _ANOTHER = "another view: move, tilt or turn the board or the hand"
 _KEPT_S = 3.0
+_CURE_S = 5.0  # as long as a camera may take to open
 _NOTHING_S, _HINT_EVERY_S = 3.0, 5.0
 
 
@@ -152,7 +153,8 @@ class Capture:
     def _take_in(self, look: RigLook) -> None:
         """See what the pictures that are new show."""
         for name, silent_s in look.silent_s.items():
-            self.cameras[name].lost(f"no picture for {silent_s:.0f} s; look at its cable")
+            cure = "; look at its cable, and that no other program has it" if silent_s > _CURE_S else ""
+            self.cameras[name].lost(f"no picture for {silent_s:.0f} s{cure}")
         fresh = {name: frame for name, frame in look.frames.items() if _is_newer(frame, self.cameras[name].frame)}
         for frame, (found, edge_px) in zip(fresh.values(), self._pool.map(self._look_at, fresh.values()), strict=True):
             now, guide = self.cameras[frame.camera], self.guides[frame.camera]

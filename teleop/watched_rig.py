@@ -52,17 +52,17 @@ class WatchedRig:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Open everything and wait until it works.
+        """Open everything and wait for the arm; cameras come when they come, and looks say for how long they do not.
 
         Raises:
             BadInputError: a part cannot be had; one line with the cure.
-            HardwareError: a part does not get to work.
+            HardwareError: the arm does not get to work.
         """
         with ExitStack() as stack:
             names = list(self.sizes)
             parts = stack.enter_context(WatchedParts(self._loaded, self._clock, cameras=names, arm=self.has_arm))
             self._supervisor = stack.enter_context(Supervisor(parts.children))
-            self._wait_ready()
+            self._wait_ready([child.name for child in parts.children if not child.restart])
             self._arm = parts.arm if self.has_arm else None
             if self._arm is not None:
                 self._arm.history()  # from here on
@@ -139,9 +139,9 @@ class WatchedRig:
         states = self._arm.history()
         return states or [newest], None
 
-    def _wait_ready(self) -> None:
+    def _wait_ready(self, names: Sequence[str]) -> None:
         try:
-            self._supervisor.wait_ready()
+            self._supervisor.wait_ready(names)
         except BadInputError as error:
             if not self.has_arm:
                 raise

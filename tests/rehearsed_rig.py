@@ -88,7 +88,7 @@ class RehearsedRig:
                     name: Frame(camera=name, frame_id=number, captured_s=taken_s, arrived_s=now_s - 0.01, rgb=rgb)
                     for name, rgb in scene.pictures.items()
                 }
-                silent = {name: 1.0 for name in self.sizes if name not in frames}
+                silent = {name: 9.0 for name in self.sizes if name not in frames}
                 states = []
                 if self.has_arm and scene.T_base_hand is not None:
                     for step in range(round(LOOK_S / STATE_S)):

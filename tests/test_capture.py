@@ -130,7 +130,9 @@ def test_a_camera_that_falls_silent_is_told_and_the_others_go_on(tmp_path: Path)
     rig = RehearsedRig(scenes, cameras=("wrist", "front"))
     with capture(tmp_path, rig) as made:
         assert len(taken(made, scenes, rig)) == 2
-        assert "no picture for 1 s; look at its cable" in "\n".join(screen(made, count=9, news=()))
+        assert "no picture for 9 s; look at its cable, and that no other program has it" in "\n".join(
+            screen(made, count=9, news=())
+        )
 
 
 def test_starting_again_goes_on_and_knows_the_views_that_are_there(tmp_path: Path) -> None:
