@@ -1,4 +1,4 @@
-"""A rig that shows what a test made, on a clock of its own: nothing waits, and looks are a tenth of a second apart."""
+"""A rig that shows what a test made, on a clock of its own: nothing waits, and looks are a fifth of a second apart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.calibration_scenes import BOARD, MIDDLE, NARROW
 
 Array = NDArray[np.float64]
 Image8 = NDArray[np.uint8]
-LOOK_S, STATE_S = 0.1, 0.02
+LOOK_S, STATE_S = 0.2, 0.02
 EYE = BoardRenderer(BOARD, NARROW, samples=2)
 WALL = np.full((480, 640, 3), 90, np.uint8)
 T_HAND_CAMERA = pose(rotvec_to_matrix(np.array([0.05, -0.1, 1.5])), np.array([0.05, 0.02, -0.03]))

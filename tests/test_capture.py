@@ -14,7 +14,7 @@ from calibration.capture import Capture, Shot
 from calibration.capture_screen import screen
 from calibration.shots_folder import ShotsFolder
 from tests.calibration_scenes import BOARD, facing
-from tests.rehearsed_rig import EYE, WALL, Image8, RehearsedRig, Scene, colour, hand_poses, seen_from_hand
+from tests.rehearsed_rig import EYE, LOOK_S, WALL, Image8, RehearsedRig, Scene, colour, hand_poses, seen_from_hand
 
 POSES = hand_poses(3)
 
@@ -36,13 +36,13 @@ def capture(folder: Path, rig: RehearsedRig, board: object = BOARD) -> Capture:
 
 
 def taken(made: Capture, scenes: Sequence[Scene], rig: RehearsedRig, *, take_at: int | None = None) -> list[Shot]:
-    looks = sum(round(scene.for_s / 0.1) for scene in scenes)
+    looks = sum(round(scene.for_s / LOOK_S) for scene in scenes)
     found = [made.step(rig.look(), take=number == take_at) for number in range(looks)]
     return [shot for shot in found if shot is not None]
 
 
 def test_each_new_view_at_rest_is_taken_once_with_the_arms_pose(tmp_path: Path) -> None:
-    scenes = [at(0, for_s=1.2), Scene(for_s=0.2), at(1, for_s=0.8), Scene(for_s=0.2), at(0)]
+    scenes = [at(0, for_s=1.2), Scene(for_s=0.2), at(1, for_s=0.8), Scene(for_s=0.2), at(0, for_s=0.8)]
     rig = RehearsedRig(scenes)
     with capture(tmp_path, rig) as made:
         shots = taken(made, scenes, rig)
@@ -54,7 +54,7 @@ def test_each_new_view_at_rest_is_taken_once_with_the_arms_pose(tmp_path: Path) 
 
 
 def test_nothing_is_taken_while_the_hand_moves_though_the_picture_stands_still(tmp_path: Path) -> None:
-    scenes = [at(0, for_s=2.0, moves_m_s=0.01)]
+    scenes = [at(0, for_s=1.2, moves_m_s=0.01)]
     rig = RehearsedRig(scenes)
     with capture(tmp_path, rig) as made:
         assert taken(made, scenes, rig) == []
@@ -62,7 +62,7 @@ def test_nothing_is_taken_while_the_hand_moves_though_the_picture_stands_still(t
 
 
 def test_nothing_is_taken_in_the_first_half_second_of_rest(tmp_path: Path) -> None:
-    scenes = [at(0, for_s=0.5), at(1, for_s=0.5), at(2, for_s=0.5)]
+    scenes = [at(0, for_s=0.6), at(1, for_s=0.6), at(2, for_s=0.6)]
     rig = RehearsedRig(scenes)
     with capture(tmp_path, rig) as made:
         assert taken(made, scenes, rig) == []
@@ -73,7 +73,7 @@ def test_an_arm_that_says_nothing_stops_the_taking_and_is_told(tmp_path: Path) -
     silent = Scene(pictures={"wrist": shown(0)}, T_base_hand=None)
     rig = RehearsedRig([silent])
     with capture(tmp_path, rig) as made:
-        assert taken(made, [silent], rig, take_at=8) == []
+        assert taken(made, [silent], rig, take_at=4) == []
         assert made.waits_for == "the arm: servo: arm state is 900 ms old"
 
 
@@ -97,19 +97,19 @@ def test_a_blurred_picture_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_enter_takes_a_known_view_at_once_and_never_one_without_the_board(tmp_path: Path) -> None:
-    scenes = [at(0, for_s=1.5), Scene(for_s=0.5)]
+    scenes = [at(0, for_s=1.2), Scene(for_s=0.4)]
     rig = RehearsedRig(scenes)
     with capture(tmp_path, rig) as made:
-        assert len(taken(made, scenes[:1], rig, take_at=12)) == 2
-        assert taken(made, scenes[1:], rig, take_at=2) == []
+        assert len(taken(made, scenes[:1], rig, take_at=5)) == 2
+        assert taken(made, scenes[1:], rig, take_at=1) == []
 
 
 def test_in_motion_enter_keeps_where_the_hand_was_when_the_picture_was_taken(tmp_path: Path) -> None:
     scenes = [at(0, for_s=1.0, moves_m_s=0.05)]
     rig = RehearsedRig(scenes)
     with capture(tmp_path, rig) as made:
-        assert len(taken(made, scenes, rig, take_at=8)) == 1
-    captured_s = 100.9 - 0.03
+        assert len(taken(made, scenes, rig, take_at=4)) == 1
+    captured_s = 101.0 - 0.03
     assert made.folder.poses[0][0, 3] == pytest.approx(POSES[0][0, 3] + 0.05 * captured_s, abs=1e-6)
 
 

@@ -75,7 +75,7 @@ def test_hand_and_eye_are_calibrated_from_what_was_captured(
     scenes = [
         part
         for number, T in enumerate(poses)
-        for part in (Scene(pictures={"wrist": seen_from_hand(T, number)}, T_base_hand=T, for_s=0.7), Scene(for_s=0.1))
+        for part in (Scene(pictures={"wrist": seen_from_hand(T, number)}, T_base_hand=T, for_s=0.8), Scene(for_s=0.2))
     ]
     rig = rehearse(scripts, monkeypatch, scenes)
     shots = tmp_path / "shots"
@@ -98,7 +98,7 @@ def test_hand_and_eye_are_calibrated_from_what_was_captured(
 def test_where_nobody_shows_the_board_it_ends_with_1_and_says_why(
     scripts: Scripts, tmp_path: Path, board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = rehearse(scripts, monkeypatch, [Scene(for_s=0.3)])
+    rig = rehearse(scripts, monkeypatch, [Scene(for_s=0.4)])
     look = rig.look
 
     def ended() -> Any:
