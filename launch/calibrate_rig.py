@@ -18,7 +18,9 @@ try:
         command_intrinsics,
     )
     from calibration.command import Command
+    from calibration.command_capture import CaptureCommand
     from calibration.command_latency import LatencyCommand
+    from calibration.command_pictures import PicturesCommand
 except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
     print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
     sys.exit(2)
@@ -26,6 +28,8 @@ except ImportError as error:  # OpenCV is in the group `calibration`, which a ro
 from tqdm import tqdm
 
 from teleop.logged_motion import LoggedMotion, Part, logged_motion
+from teleop.recorded_drive import read_drives
+from teleop.watched_rig import WatchedRig
 
 
 def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -> LoggedMotion:
@@ -34,8 +38,11 @@ def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -
         return logged_motion(paths, part, columns, progress=bar.update)
 
 
+WITH_STATION = ("capture",)
 COMMANDS: dict[str, Command] = {
     "board": command_board,
+    "capture": CaptureCommand(WatchedRig),
+    "pictures": PicturesCommand(read_drives),
     "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
     "extrinsics": command_extrinsics,
@@ -59,7 +66,7 @@ def main() -> int:
 
 def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     """Run one subcommand; return the exit code."""
-    parser = cli.script(command.SUMMARY, command.EXAMPLES)
+    parser = cli.script(command.SUMMARY, command.EXAMPLES, station=name in WITH_STATION)
     parser.prog = f"calibrate_rig.py {name}"
     command.add_arguments(parser)
     options = parser.read(words)

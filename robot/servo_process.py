@@ -43,11 +43,14 @@ class ServoProcessConfig(Strict):
         servo: the station's section.
         loop_period_s: of the loop that sends the targets [s].
         franka: an arm that it drives itself; None for the simulated one behind its rings.
+        read_only: the arm is looked at and no more: no order is heeded and no set-point is written, whatever the loop
+            sends.
     """
 
     servo: ServoConfig
     loop_period_s: float
     franka: FrankaArmConfig | None = None
+    read_only: bool = False
 
 
 class ServoFault(enum.IntEnum):
@@ -85,6 +88,7 @@ class ServoRunner:
         )
         self.servo = Servo(PathPlanner(motion_limits(config.servo)), limits, first, now_s)
         self._stream, self._orders, self._ring = stream, orders, ring
+        self._read_only = config.read_only
         self._reading = first
         self._record = ServoRecord(len(first.q_set_rad))
         self._worst_late_s = 0.0
@@ -94,11 +98,13 @@ class ServoRunner:
         servo = self.servo
         self._reading = self._stream.read() or self._reading
         while (order := self._orders.take()) is not None:
-            self._heed(*order, now_s, ending)
+            if not self._read_only:
+                self._heed(*order, now_s, ending)
         if ending:
             servo.hold(now_s, Cause.ENDING)
         point = servo.step(now_s, self._reading)
-        self._stream.write(point)
+        if not self._read_only:
+            self._stream.write(point)
         self._worst_late_s = max(self._worst_late_s, late_s)
         status = ServoStatus(
             time_s=now_s,

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from perception.camera_process import CameraProcessConfig
-from perception.cloud_config import FusedViewConfig
+from perception.cloud_config import CameraGeometry, FusedViewConfig
 from perception.cloud_ring import CloudRing
 from perception.config import LiveCamera, LiveCameraConfig, PlaybackCameraConfig, SimulatedCameraConfig
 from perception.frame_ring import FrameRing
@@ -71,8 +71,9 @@ class LiveParts:
 
     arm: ServoArm
     world: MirroredWorld | None = None
+    read_only = False  # the arm is looked at and never moved
 
-    def __init__(self, loaded: LoadedStation, bundle: Bundle, clock: Clock, *, seed: int) -> None:
+    def __init__(self, loaded: LoadedStation, bundle: Bundle | None, clock: Clock, *, seed: int) -> None:
         self._loaded, self._bundle, self._clock, self._seed = loaded, bundle, clock, seed
         self._stack = ExitStack()
         self.children: list[ChildPlan] = []
@@ -81,29 +82,34 @@ class LiveParts:
         self.chunks: RingSource | None = None
         self.clouds: SharedClouds | None = None
         self._scene: SceneName = "place"
+        self._rings: dict[str, FrameRing] = {}
+        self._fused: dict[str, CameraGeometry] = {}
 
     def __enter__(self) -> Self:
         """Make everything; nothing runs yet. Raises BadInputError where the station cannot run in real time."""
         with ExitStack() as stack:
             self._keep = stack.callback
             try:
-                self._make_arm()
-                self._rings: dict[str, FrameRing] = {}
-                view = self._loaded.station.fused_view
-                self._fused = fused_cameras(self._loaded)
-                for camera in policy_cameras(self._loaded, self._bundle.manifest):
-                    if isinstance(camera, LiveCameraConfig):
-                        self._make_camera(camera)
-                if view is not None:
-                    self._make_fused_view(view)
-                if self._loaded.station.policy.asynchronous:
-                    self._make_policy()
+                self._make()
             except OSError as error:
                 raise BadInputError(f"station {self._loaded.path}: no memory to share ({error}); free some") from None
             self._stack = stack.pop_all()
         return self
 
     _keep: Callable[..., Any]
+
+    def _make(self) -> None:
+        self._make_arm()
+        assert self._bundle is not None, "what a run's cameras give is for its bundle"
+        view = self._loaded.station.fused_view
+        self._fused = fused_cameras(self._loaded)
+        for camera in policy_cameras(self._loaded, self._bundle.manifest):
+            if isinstance(camera, LiveCameraConfig):
+                self._make_camera(camera)
+        if view is not None:
+            self._make_fused_view(view)
+        if self._loaded.station.policy.asynchronous:
+            self._make_policy(self._bundle)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -169,7 +175,9 @@ class LiveParts:
         self._child(
             SERVO,
             "robot.servo_process",
-            ServoProcessConfig(servo=servo, loop_period_s=self._loaded.station.period_s, franka=franka),
+            ServoProcessConfig(
+                servo=servo, loop_period_s=self._loaded.station.period_s, franka=franka, read_only=self.read_only
+            ),
             files | {"servo": (states.file,), "servo-orders": orders.files},
             restart=False,
             stop_order=0,
@@ -228,8 +236,8 @@ class LiveParts:
         )
         self.clouds = SharedClouds(clouds, poses)
 
-    def _make_policy(self) -> None:
-        policy = ChunkChild(self._loaded.station, self._bundle)
+    def _make_policy(self, bundle: Bundle) -> None:
+        policy = ChunkChild(self._loaded.station, bundle)
         self._keep(policy.__enter__().__exit__, None, None, None)
         self.children.append(policy.plan)
         self.chunks = policy.source

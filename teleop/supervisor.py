@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -100,8 +100,8 @@ class Supervisor:
             raise KeyError(name)
         return RUN_PLACE + 1 + names.index(name)
 
-    def wait_ready(self) -> None:
-        """Wait until every process does its work.
+    def wait_ready(self, names: Collection[str] | None = None) -> None:
+        """Wait until every process does its work, or those of `names` do.
 
         Raises:
             BadInputError: one refused its input; it said why.
@@ -110,7 +110,11 @@ class Supervisor:
         deadline_s = time.monotonic() + _READY_S
         while True:
             self.check()
-            waited = [c.name for i, c in enumerate(self._children) if not self.board.places["ready"][i + 1]]
+            waited = [
+                child.name
+                for i, child in enumerate(self._children)
+                if not self.board.places["ready"][i + 1] and (names is None or child.name in names)
+            ]
             if not waited:
                 return
             if time.monotonic() > deadline_s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from robot.errors import HardwareError
 from robot.servo import Cause, ServoMode
 from robot.servo_process import ServoFault
 from robot.simulation.world_process import WorldFault
-from tests.servo_processes import AT_REST_RAD_S, SERVO, WORLD, running, until
+from tests.servo_processes import AT_REST_RAD_S, PATIENT, SERVO, WORLD, Processes, running, until
 
 
 def test_the_arm_follows_through_both_processes_and_the_loop_sees_every_state_once() -> None:
@@ -25,6 +26,24 @@ def test_the_arm_follows_through_both_processes_and_the_loop_sees_every_state_on
         assert len(times) > 50
         assert (np.diff(times) > 0.0).all()
         both.check_limits(count)
+
+
+def test_a_servo_that_is_to_read_only_gives_states_and_moves_nothing_whatever_it_is_told() -> None:
+    both = Processes(PATIENT.model_copy(update={"read_only": True}))
+    with closing(both):
+        both.start(WORLD)
+        both.start(SERVO)
+        before = both.arm.state()
+        both.drive(8)
+        both.arm.clear_fault()
+        both.drive(8)
+        after = both.arm.state()
+        assert after.measured_s > before.measured_s + 0.5
+        np.testing.assert_allclose(after.T_base_tcp, before.T_base_tcp, atol=1e-6)
+        assert both.rings.set_points.count == 0
+        both.process(SERVO).send_signal(signal.SIGTERM)
+        assert both.process(SERVO).wait(timeout=20.0) == 0
+        assert both.rings.set_points.count == 0
 
 
 def test_when_the_loop_is_silent_the_servo_holds() -> None:
