@@ -108,6 +108,8 @@ METHODS = {
             ("learner.method", "rlpd"),
             ("exploration.start", "1.0"),
             ("exploration.end", "1.0"),
+            # it learns where the table is by pressing on it
+            ("safety.max_force_n", "500.0"),
             *_FROM_DEMONSTRATIONS,
         ),
         alone=True,
@@ -256,7 +258,11 @@ def station_for(path: Path, method: Method, options: argparse.Namespace) -> Load
             gripper_closed_m=limits.gripper_min_m,
             encode_of=bundle,
         )
-        whole = str([1.0] * bundle.manifest.action.size)
+        dims = bundle.manifest.action.dims
+        residual = own.station.residual
+        # what the residual on the base need not move either, it need not learn; the gripper it must
+        needed = [name == "gripper" or residual is None or residual.scale[i] > 0.0 for i, name in enumerate(dims)]
+        whole = str([float(need) for need in needed])
         overrides += [("policy.bundle", str(blank.resolve())), ("residual.scale", whole)]
     return load_station(path, overrides)
 

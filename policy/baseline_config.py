@@ -62,6 +62,7 @@ class RlpdConfig:
         target_share: share of the critic that goes into its slow copy per update.
         first_temperature: of the entropy, which is then learned.
         updates_per_actor: critic updates per update of actor and temperature.
+        scale: 1 for an action dimension that is learned, 0 for one that stays still; 1 for all when empty.
         entropy_in_target: the target has the entropy of the next action, as plain soft actor-critic has it. HIL-SERL's
             has not: with a reward at the end alone, what each tick then costs or earns outweighs it.
         binary: dimension of a gripper that is open or closed, and chosen by value without exploration, as by HIL-SERL's
@@ -77,11 +78,14 @@ class RlpdConfig:
     target_share: Share = 0.005
     first_temperature: Rate = 0.01
     updates_per_actor: Positive = 2
+    scale: tuple[Share, ...] = ()
     entropy_in_target: bool = False
     binary: Count | None = None
 
     def __post_init__(self) -> None:
         check_subset(self.critic_subset, self.critics)
+        if any(bound not in (0.0, 1.0) for bound in self.scale):
+            raise ValueError(f"scale is {self.scale} (allowed 0 and 1)")
 
 
 def check_subset(subset: int, critics: int) -> None:

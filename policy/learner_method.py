@@ -66,9 +66,10 @@ def told(
         raise BadInputError(f"{where}: method '{method}' has no {part}; set residual.{part} to false")
     if method == "resfit":
         return {"scale": [*scale], "binary": binary}
-    if any(bound != 1.0 for bound in scale):
+    if any(bound not in (0.0, 1.0) for bound in scale):
         raise BadInputError(
             f"{where}: residual.scale is {[*scale]}; method 'rlpd' gives the whole action on a base that holds still, "
-            f"so set it to {[1.0] * len(scale)} and policy.bundle to one of `export_policy.py blank --encode-of BUNDLE`"
+            f"so set it to {[1.0] * len(scale)}, with 0 for what need not move, and policy.bundle to one of "
+            "`export_policy.py blank --encode-of BUNDLE`"
         )
-    return {"binary": binary}
+    return {"scale": [*scale], "binary": binary}

@@ -38,7 +38,10 @@ class RlpdLearner(BaselineLearner):
     def __init__(self, features: int, proprio: int, action: int, config: RlpdConfig, seed: int) -> None:
         super().__init__()
         self._config, self._action = config, action
-        self._drawn = torch.tensor([float(i != config.binary) for i in range(action)])  # dimensions, 0 for the choice
+        self._scale = torch.tensor(config.scale or (1.0,) * action)
+        self._chosen = torch.tensor([i == config.binary for i in range(action)])
+        # 1 for the dimensions that are drawn: neither those that stay still nor the gripper's
+        self._drawn = self._scale * ~self._chosen
         self._generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -85,7 +88,7 @@ class RlpdLearner(BaselineLearner):
 
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """The action as a residual of scale 1 on a base that gives zero, with its spread, as in `policy.residual`."""
-        named = self._for_the_robot(torch.ones(self._action), outputs=2 * self._action)
+        named = self._for_the_robot(self._scale, outputs=2 * self._action)
         named["spread.bounds"] = np.array(_LOG_SPREADS, np.float32)
         if self._config.binary is not None:
             row = self._action + self._config.binary
@@ -110,7 +113,7 @@ class RlpdLearner(BaselineLearner):
         log_chance = (-0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)) @ self._drawn
         # log(1 - tanh(x)^2) without cancellation, as in Haarnoja et al. 2018, appendix C
         log_chance = log_chance - (2.0 * (math.log(2.0) - raw - nn.functional.softplus(-2.0 * raw))) @ self._drawn
-        return self._with_gripper(torch.tanh(raw), opened(mean)), log_chance
+        return self._with_gripper(self._scale * torch.tanh(raw), opened(mean)), log_chance
 
     def _act(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and logarithm of the spread before the `tanh`, (B, A) each."""
@@ -120,7 +123,7 @@ class RlpdLearner(BaselineLearner):
 
     def _with_gripper(self, action: Tensor, gripper: Tensor) -> Tensor:
         """Return actions (B, A) with what `gripper` has in the dimension that is chosen, if there is one."""
-        return torch.where(self._drawn > 0.0, action, gripper)
+        return torch.where(self._chosen, gripper, action)
 
     def _update_actor(self, now: Tensor) -> None:
         action, log_chance = self._draw(now)

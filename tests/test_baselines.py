@@ -89,6 +89,16 @@ def test_rlpd_chooses_the_gripper_by_what_it_is_worth_and_never_by_chance() -> N
     assert np.median(moved) > 0.05
 
 
+def test_rlpd_leaves_still_what_need_not_move() -> None:
+    learner = RlpdLearner(F, P, A, RlpdConfig(hidden=(24, 16), rate=3e-3, scale=(1.0, 0.0, *(1.0,) * (A - 2))), 0)
+    for update in range(40):
+        learner.update(rewarded(update))
+    data, head = batch(9), on_the_robot(learner).head
+    residual = head.residual(data.features[0], data.proprio[0], np.zeros(A, np.float32))
+    assert residual[1] == 0.0
+    assert np.count_nonzero(residual) == A - 1
+
+
 def test_entropy_is_in_rlpds_target_only_where_it_is_asked_for() -> None:
     def after_one_update(temperature: float, *, asked: bool) -> torch.Tensor:
         config = RlpdConfig(hidden=(24, 16), first_temperature=temperature, entropy_in_target=asked)
