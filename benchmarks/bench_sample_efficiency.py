@@ -11,7 +11,7 @@ interrupted benchmark goes on, and more seeds can be added. `benchmarks/plot_sam
 
 The published systems start from demonstrations, so the recipes after them are given `--demonstrations` of the scripted
 expert, recorded once per task with the cameras as they are in training, on other layouts. Their ticks are not among the
-steps. Handrail is given none.
+steps. Handrail is given none, but as `handrail_shown`.
 """
 
 from __future__ import annotations
@@ -115,6 +115,12 @@ METHODS = {
         alone=True,
         shown=True,
         drives_through=True,
+    ),
+    "handrail_shown": Method(says="Handrail, from the same demonstrations", shown=True),
+    "hg_dagger_shown": Method(
+        says="HG-DAgger on the same base, from demonstrations",
+        overrides=(("learner.method", "hg_dagger"),),
+        shown=True,
     ),
     "hg_dagger": Method(says="HG-DAgger on the same base", overrides=(("learner.method", "hg_dagger"),)),
     "gate": Method(says="with the value gate", overrides=(("residual.gate", "true"),)),
