@@ -80,7 +80,8 @@ def _algorithm(name: str, value: str) -> tuple[str, str]:
     return f"learner.algorithm.{name}", value
 
 
-# Their update-to-data ratio is 4 on episodes of 100 ticks; they begin with the first episode, on the demonstrations
+# ResFiT's update-to-data ratio of 4 on its episodes of 100 ticks, and 2 on those from scratch, which are longer; they
+# begin with the first episode, on the demonstrations
 _FROM_DEMONSTRATIONS = (("learner.updates_per_episode", "400"), ("learner.min_transitions", "1000"))
 # ResFiT's ten critics of (1024, 1024) make 2 updates a second on two cores: the recipe runs at a size that ends
 _RESFIT = (
@@ -110,6 +111,8 @@ METHODS = {
             ("exploration.end", "1.0"),
             # it learns where the table is by pressing on it
             ("safety.max_force_n", "500.0"),
+            # the person needs time to drive through what it did not even begin
+            ("episode.timeout_s", "13.5"),
             *_FROM_DEMONSTRATIONS,
         ),
         alone=True,
