@@ -133,7 +133,7 @@ class RlpdLearner(BaselineLearner):
         self._critic.requires_grad_(True)
         loss = (temperature * log_chance - gain).mean()
         self._actor_optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self._actor_optimiser.step()
         surplus = (log_chance.detach() - self._drawn.sum() / 2.0).mean()  # entropy aimed at: minus half the dimensions
         temperature_loss = -self._log_temperature * surplus

@@ -303,7 +303,7 @@ class Rig:
         if self.simulation is None or not self.clock.virtual:
             return
         state, now_s = self.arm.state(), self.clock.now_s()
-        self.simulation.world.set_target(HOME_Q_RAD, state.gripper_width_m, now_s + _LED_S)
+        self.simulation.world.set_target(np.array(HOME_Q_RAD), state.gripper_width_m, now_s + _LED_S)
         self.clock.sleep_until(now_s + _LED_S + _AT_REST_S)
 
     def lay(self, layout: Layout | EnvironmentLayout | None, recorded_episode: int | None, start_s: float) -> None:

@@ -20,6 +20,7 @@ from robot.simulation.simulated_arm import SimulatedArm
 from teleop.arbiter import Source
 from teleop.run import Run
 from teleop.run_options import OperatorKind, RunOptions
+from teleop.simulated_operator import OperatorTraits, SimulatedOperator
 from teleop.station import LoadedStation
 from tests.tick_bench import DIMS, SCALE
 from tests.tiny_bundle import make_tiny_bundle
@@ -124,9 +125,7 @@ def test_stand_in_arms_again_after_a_fault_and_the_run_goes_on(
     assert outcomes == [Outcome.TIMEOUT, Outcome.ABORT, Outcome.TIMEOUT, Outcome.TIMEOUT]
 
 
-def test_an_arm_that_presses_on_the_table_is_led_away(
-    brief: LoadedStation, tmp_path: Path
-) -> None:
+def test_an_arm_that_presses_on_the_table_is_led_away(brief: LoadedStation, tmp_path: Path) -> None:
     with Run(brief, VirtualClock(), RunOptions(out=tmp_path / "run", operator="none", seed=1)) as run:
         run.episode()
         rig = run.rig
@@ -143,6 +142,16 @@ def test_an_arm_that_presses_on_the_table_is_led_away(
             rig.clock.sleep_until(due_s)
         outcomes = [result.outcome.outcome for _ in range(3) if (result := run.episode()) and result.outcome]
     assert outcomes == [Outcome.ABORT, Outcome.TIMEOUT, Outcome.TIMEOUT]
+
+
+@pytest.mark.parametrize("drives_through", [False, True])
+def test_the_simulated_person_drives_through_where_the_run_says_so(
+    brief: LoadedStation, tmp_path: Path, drives_through: bool
+) -> None:
+    options = RunOptions(out=tmp_path / "run", operator="simulated", drives_through=drives_through)
+    with Run(brief, VirtualClock(), options) as run:
+        assert isinstance(run._human, SimulatedOperator)
+        assert run._human._traits == OperatorTraits(drives_through=drives_through)
 
 
 def test_weights_are_given_by_message_and_checked(station: LoadedStation, bundle: Path, tmp_path: Path) -> None:
