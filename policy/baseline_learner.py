@@ -119,6 +119,11 @@ def opened(gripper: Tensor) -> Tensor:
     return torch.where(gripper >= 0.0, 1.0, -1.0)
 
 
+def within(target: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """Return the target within the return's bounds, if they are given."""
+    return target if bounds is None else target.clamp(*bounds)
+
+
 def least_of_some(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return the least (B,) of the values (heads, B) of `count` heads, drawn anew each time."""
     return values[torch.randperm(len(values), generator=generator)[:count]].amin(0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.baseline_config import ResfitConfig
-from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation, opened
+from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation, opened, within
 from policy.learner_networks import RunningNormaliser
 from policy.replay_buffer import Batch
 
@@ -61,6 +61,7 @@ class ResfitLearner(BaselineLearner):
                 self._slow(torch.cat([after, action], 1))[..., 0], config.critic_subset, self._generator
             )
             target = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
+            target = within(target, config.value_bounds)
         seen_action = torch.cat([now, torch.from_numpy(batch.action)], 1)
         self._fit(self._critic, self._critic_optimiser, seen_action, target)
         follow(self._slow, self._critic, config.target_share)

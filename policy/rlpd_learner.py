@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from policy.baseline_config import RlpdConfig
-from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation, opened
+from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation, opened, within
 from policy.learner_networks import RunningNormaliser
 from policy.replay_buffer import Batch
 
@@ -77,6 +77,7 @@ class RlpdLearner(BaselineLearner):
             if config.entropy_in_target:
                 value = value - self._log_temperature.exp() * log_chance
             target = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
+            target = within(target, config.value_bounds)
         seen_action = torch.cat([now, torch.from_numpy(batch.action)], 1)
         self._fit(self._critic, self._critic_optimiser, seen_action, target)
         follow(self._slow, self._critic, config.target_share)

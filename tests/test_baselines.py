@@ -128,6 +128,28 @@ def test_resfit_judges_the_gripper_as_the_robot_moves_it() -> None:
     assert not torch.equal(after(0.1, binary=None), after(0.7, binary=None))
 
 
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
+def test_a_bounded_target_ends_what_a_reward_in_every_tick_would_add_up_to(bounds: tuple[float, float] | None) -> None:
+    makers = (
+        lambda: ResfitLearner(
+            F,
+            P,
+            A,
+            ResfitConfig(
+                scale=(0.4,) * A, critics=2, hidden=(24, 16), critic_rate=3e-3, target_share=0.2, value_bounds=bounds
+            ),
+            0,
+        ),
+        lambda: RlpdLearner(F, P, A, RlpdConfig(hidden=(24, 16), rate=3e-3, target_share=0.2, value_bounds=bounds), 0),
+    )
+    for make in makers:
+        learner, ones = make(), np.ones(B, np.float32)
+        for update in range(300):
+            figures = learner.update(dataclasses.replace(batch(update), reward=0.5 * ones, discount=0.9 * ones))
+        assert (figures["value"] > 1.5) == (bounds is None)
+        assert bounds is None or figures["value"] == pytest.approx(1.0, abs=0.05)
+
+
 def test_rlpd_does_not_see_the_base() -> None:
     learner = rlpd()
     for update in range(20):
