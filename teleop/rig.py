@@ -34,7 +34,7 @@ from robot.config import RecordedArmConfig, SimulatedArmConfig
 from robot.environment.actuation_filter import ActuationFilter
 from robot.environment.config import ActuationActions, GymnasiumArmConfig
 from robot.errors import BadInputError
-from robot.fr3 import FR3Kinematics
+from robot.fr3 import HOME_Q_RAD, FR3Kinematics
 from robot.franka_config import FrankaArmConfig
 from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
@@ -69,6 +69,7 @@ from teleop.supervisor import Supervisor
 from teleop.tick import TickPipeline
 
 Array = NDArray[np.float64]
+_LED_S, _AT_REST_S = 2.0, 0.5  # that a person takes to lead an arm home, and then to let go of it
 R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
 _OUTCOMES = {
     TaskStatus.RUNNING: None,
@@ -301,6 +302,14 @@ class Rig:
         """Take away what a simulated arm could be stuck in, before it goes home; a person clears a real table."""
         if self.simulation is not None and self.simulation.setup.cleared is not None:
             self.simulation.world.lay(self.simulation.setup.cleared)
+
+    def free(self) -> None:
+        """Lead a simulated arm out of what it is stuck in, in lock-step; a person takes a real one by the hand."""
+        if self.simulation is None or not self.clock.virtual:
+            return
+        state, now_s = self.arm.state(), self.clock.now_s()
+        self.simulation.world.set_target(np.array(HOME_Q_RAD), state.gripper_width_m, now_s + _LED_S)
+        self.clock.sleep_until(now_s + _LED_S + _AT_REST_S)
 
     def lay(self, layout: Layout | EnvironmentLayout | None, recorded_episode: int | None, start_s: float) -> None:
         """Lay the simulated table, reset an environment, or begin a recorded episode; a person lays a real one."""

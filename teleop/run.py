@@ -133,6 +133,8 @@ class Run:
             self.rig.supervisor.check_added()
         self.rig.clear()
         if self._done and not self.loop.armed:
+            if self.results[-1].rows <= 1:  # it latched in its first tick: arming alone will not help
+                self.rig.free()
             self._ask_to_arm()
         if not self.loop.wait_armed(self._ask_to_arm):
             return None
