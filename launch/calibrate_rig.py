@@ -39,6 +39,7 @@ def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -
 
 
 WITH_STATION = ("capture",)
+INTO_FOLDER = ("capture", "pictures")
 COMMANDS: dict[str, Command] = {
     "board": command_board,
     "capture": CaptureCommand(WatchedRig),
@@ -70,7 +71,7 @@ def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     parser.prog = f"calibrate_rig.py {name}"
     command.add_arguments(parser)
     options = parser.read(words)
-    for option in ("out", "picture"):
+    for option in ("picture",) if name in INTO_FOLDER else ("out", "picture"):
         if getattr(options, option, None) is not None:
             cli.check_writable(getattr(options, option), f"--{option}")  # before minutes of work, and not after them
     outcome = command.run(options)
