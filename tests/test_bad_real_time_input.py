@@ -48,7 +48,7 @@ def without_section(tmp_path: Path, name: str) -> Path:
         (["--realtime.cores", "all"], "realtime.cores: Input should be a valid tuple, got 'all'"),
         (["--arm.servo.watchdog_ms", "5"], "unknown key 'arm.servo.watchdog_ms'; did you mean 'watchdog_s'?"),
         (["--arm.servo.rate_hz", "-250"], "arm.servo.rate_hz: Input should be greater than or equal to 200, got -250"),
-        (["--arm.servo.watchdog_s", "nan"], "arm.servo.watchdog_s: Input should be less than or equal to 1, got nan"),
+        (["--arm.servo.watchdog_s", "nan"], "arm.servo.watchdog_s: Input should be a finite number, got nan"),
         (["--arm.home_m", "[5.0, 0.0, 0.2]"], "arm.home_m (5.0, 0.0, 0.2) is outside of the workspace"),
         (["--camera.front.rate_hz", "-20"], "rate_hz: Input should be greater than or equal to 1, got -20"),
         (["--camera.front.image", "{height=200, width=84}"], "image is 200x84, more than the camera's 84x84"),
