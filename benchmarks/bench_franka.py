@@ -70,7 +70,7 @@ def main() -> int:
 def figures(episodes: list[Episode], period_s: float) -> dict[str, object]:
     """What the episodes' rows say."""
     start_s, due_s, state_s = (_all(episodes, f"tick/{name}") for name in ("start_s", "due_s", "state_s"))
-    source = _all(episodes, "tick/source")
+    source, force_n = _all(episodes, "tick/source"), _all(episodes, "tick/force_n")
     # where the measured arm is against what was to be reached by then: two ticks before, for delay and travel
     pairs = [(_all([each], "tick/q_rad"), _all([each], "tick/commanded_q")) for each in episodes]
     off_rad = np.concatenate([np.abs(q_rad[2:] - goal_rad[:-2]).max(axis=1) for q_rad, goal_rad in pairs])
@@ -82,6 +82,8 @@ def figures(episodes: list[Episode], period_s: float) -> dict[str, object]:
         "tick_late_ms": _quantiles(1e3 * (start_s - (due_s - period_s))),
         "state_age_ms": _quantiles(1e3 * (start_s - state_s)),
         "tracking_rad": _quantiles(off_rad),
+        # of the ticks at which the arm could tell
+        "force_n": _quantiles(force_n[np.isfinite(force_n)]),
         "ticks_by": {each.name.lower(): int((source == each).sum()) for each in Source},
         "outcomes": Counter(episode.outcome.outcome.value for episode in episodes),
         "faults": sorted({episode.outcome.reason for episode in episodes if episode.outcome.reason}),

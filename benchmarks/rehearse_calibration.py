@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from calibration.board import Board
 from calibration.board_rendering import BoardRenderer
-from calibration.camera_model import CameraModel
 from calibration.rehearsal import handheld, looking, middle_of
+from perception.camera_model import CameraModel
 from robot.geometry import inverse_pose, pose, rotation_angle, rotvec_to_matrix
 
 Array = NDArray[np.float64]

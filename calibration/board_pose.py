@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.board import Board, BoardView
-from calibration.camera_model import CameraModel
 from calibration.reprojection import skew
+from perception.camera_model import CameraModel
 from robot.geometry import inverse_pose, pose, rotvec_to_matrix
 
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.board import Board, dictionary_of
-from calibration.camera_model import CameraModel
+from perception.camera_model import CameraModel
 
 Array = NDArray[np.float64]
 _PAPER, _INK, _BACKGROUND = 225.0, 25.0, 120.0

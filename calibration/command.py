@@ -1,4 +1,4 @@
-"""What `launch/calibrate_rig.py` asks of a subcommand: a module with these four names, called command_<name>.py."""
+"""What `launch/calibrate_rig.py` asks of a subcommand: four names of a module command_<name>.py or an object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Outcome:
 
 
 class Command(Protocol):
-    """A subcommand; modules fulfil it."""
+    """A subcommand; modules fulfil it, and an object where it needs something from above this package."""
 
     @property
     def SUMMARY(self) -> str:  # noqa: N802 (a constant of the module)

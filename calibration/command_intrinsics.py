@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 from calibration.board import Board, BoardView
-from calibration.camera_model import CameraModel, Kind
 from calibration.command import Outcome
 from calibration.coverage import Coverage, coverage
 from calibration.intrinsics import KINDS, LEAST_VIEWS, Intrinsics, calibrate, rough_poses
@@ -28,6 +27,7 @@ from calibration.picture_views import (
 )
 from calibration.result import document, write_result
 from calibration.sharpness import blurred, duplicates
+from perception.camera_model import CameraModel, Kind
 from robot.errors import BadInputError
 
 SUMMARY = """Finds a camera's focal lengths, principal point and distortion from pictures of the board.

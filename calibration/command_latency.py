@@ -2,148 +2,180 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import math
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
-from pydantic import Field
+from numpy.typing import NDArray
 
 from calibration.command import Outcome
-from calibration.delay import Delay, Signal, find_delay
+from calibration.delay import Signal, find_common_delay
 from calibration.delay_picture import draw_delay
-from calibration.result import CalibrationResult, document, sealed, write_result
+from calibration.latency_result import LatencyResult, camera_latency_s, station_lines
+from calibration.result import document, sealed, write_result
+from calibration.signal_file import read_pair
 from robot.errors import BadInputError
 
-SUMMARY = """Finds how much later one signal shows what another did: the delay of an arm, a gripper or a camera.
-
-Both files have a line of names with `t` [s, one clock for both] and further columns; those of the same name are
-compared, or those that --columns names. For an arm, give commanded and measured positions; for a gripper, commanded and
-measured width; for a camera, the hand's speed as the arm measured it and as the camera saw it (--rates). Move
-irregularly for 20 s or more. Exits with 1, and writes no file, where the signals do not tell."""
-EXAMPLES = [
-    "calibrate_rig.py latency arm commanded.csv measured.csv --out calibration/arm_latency.json",
-    "calibrate_rig.py latency gripper commanded.csv measured.csv --columns width_m --out calibration/gripper.json",
-    "calibrate_rig.py latency camera arm_speed.csv seen_speed.csv --rates --name front --out front_latency.json",
-]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Array = NDArray[np.float64]
 
 
-class LatencyResult(CalibrationResult):
-    """How late something is.
+class LoggedStretch(Protocol):
+    """What was commanded and measured in one go: times (N,) and values (N, channels), (M,) and (M, channels)."""
 
-    Attributes:
-        part: what was measured, and its name in the station where it has one.
-        delay_s: of the observed signal behind the commanded one [s].
-        interval_95_s: lower and upper end [s].
-        correlation: of the two at that delay.
-        columns: which were compared.
-    """
-
-    kind: Literal["latency"] = "latency"
-    part: Literal["camera", "arm", "gripper"]
-    name: str | None = None
-    delay_s: Annotated[float, Field(allow_inf_nan=False)]
-    interval_95_s: tuple[float, float]
-    correlation: Share
-    columns: tuple[str, ...]
+    @property
+    def commanded_s(self) -> Array: ...  # noqa: D102
+    @property
+    def commanded(self) -> Array: ...  # noqa: D102
+    @property
+    def measured_s(self) -> Array: ...  # noqa: D102
+    @property
+    def measured(self) -> Array: ...  # noqa: D102
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the options of latency."""
-    parser.add_argument("part", choices=["camera", "arm", "gripper"], help="what is late")
-    parser.add_argument("commanded", type=Path, metavar="CSV", help="what was asked for, or what the arm measured")
-    parser.add_argument("observed", type=Path, metavar="CSV", help="what came of it")
-    parser.add_argument("--columns", metavar="A,B", help="columns to compare (default: all that both files have)")
-    parser.add_argument("--rates", action="store_true", help="the columns are speeds already; compare them as they are")
-    parser.add_argument("--longest-s", type=float, default=0.5, metavar="X", help="greatest delay sought (default 0.5)")
-    parser.add_argument("--name", metavar="NAME", help="the station's name of the camera, kept with the result")
-    parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="the result, a picture beside it")
+class Log(Protocol):
+    """What episodes show of an arm or a gripper; who reads them lies above this package."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the channels."""
+
+    @property
+    def stretches(self) -> Sequence[LoggedStretch]:
+        """Of all episodes."""
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """File name -> SHA-256."""
+
+    @property
+    def due_after_s(self) -> float:
+        """How long after the start of its tick a command counts from, median [s]."""
 
 
-def run(options: Namespace) -> Outcome:
-    """Read, correlate, draw, write."""
+ReadLog = Callable[[Sequence[Path], Literal["arm", "gripper"], Sequence[str] | None], Log]
+
+
+@dataclass(frozen=True)
+class LatencyCommand:
+    """The subcommand, given what reads episodes."""
+
+    SUMMARY: ClassVar[
+        str
+    ] = """Finds how much later one signal shows what another did: delay of an arm, gripper, camera.
+
+Either from episodes (--episodes), for an arm and a gripper: what each tick commanded against what was measured. An
+arm's delay counts from when a command was due, a gripper's from when it was sent. Or from two files with a line of
+names with `t` [s, one clock for both] and further columns; those of the same name are compared, or those that --columns
+names. For an arm, give commanded and measured positions; for a gripper, commanded and measured width; for a camera, the
+hand's speed as the arm measured it and as the camera saw it (--rates). Move irregularly for 20 s or more. Exits with 1,
+and writes no file, where the signals do not tell. Says which key of the station takes the figure."""
+    EXAMPLES: ClassVar[Sequence[str]] = [
+        "calibrate_rig.py latency arm --episodes runs/today --out calibration/arm_latency.json",
+        "calibrate_rig.py latency gripper --episodes runs/today/episodes --out calibration/gripper_latency.json",
+        "calibrate_rig.py latency gripper commanded.csv measured.csv --columns width_m --out calibration/gripper.json",
+        "calibrate_rig.py latency camera arm_speed.csv seen_speed.csv --rates --name front --out front_latency.json",
+    ]
+    read_log: ReadLog
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options of latency."""
+        parser.add_argument("part", choices=["camera", "arm", "gripper"], help="what is late")
+        parser.add_argument(
+            "commanded", type=Path, nargs="?", metavar="CSV", help="what was asked for, or what the arm measured"
+        )
+        parser.add_argument("observed", type=Path, nargs="?", metavar="CSV", help="what came of it")
+        parser.add_argument(
+            "--episodes", type=Path, nargs="+", metavar="PATH", help="runs or episodes in place of the two files"
+        )
+        parser.add_argument(
+            "--columns", metavar="A,B", help="what to compare (default: all that both files have; of an arm's episodes "
+            "x_m,y_m,z_m; they also have q1_rad and so on)"
+        )  # fmt: skip
+        parser.add_argument("--rates", action="store_true", help="the columns are speeds already; compared as they are")
+        parser.add_argument(
+            "--longest-s", type=float, default=0.5, metavar="X", help="greatest delay sought (default 0.5 s)"
+        )
+        parser.add_argument("--name", metavar="NAME", help="the station's name of the camera, kept with the result")
+        parser.add_argument(
+            "--latency-s", type=float, metavar="X", help="of a camera: its latency_s, where the seen times are "
+            "captured_s, from which it was taken off; left out, they are times of arrival"
+        )  # fmt: skip
+        parser.add_argument("--out", type=Path, required=True, metavar="JSON", help="the result, a picture beside it")
+
+    def run(self, options: Namespace) -> Outcome:
+        """Read, correlate, draw, write."""
+        _check(options)
+        columns = None if options.columns is None else [name.strip() for name in options.columns.split(",")]
+        due_after_s: float | None = None
+        speed = not options.rates
+        if options.episodes:
+            log = self.read_log(options.episodes, options.part, columns)
+            names, inputs, due_after_s = log.columns, dict(log.files), log.due_after_s
+            recordings = [
+                (Signal(t_s=one.commanded_s, values=one.commanded), Signal(t_s=one.measured_s, values=one.measured))
+                for one in log.stretches
+            ]
+            speed = options.part == "arm"  # a gripper is told steps, whose rate of change is all in one moment
+            print(f"{len(inputs)} episodes, {len(recordings)} stretches without a hold or a gap")
+        else:
+            names, pair = read_pair(options.commanded, options.observed, columns)
+            recordings = [pair]
+            files = {"commanded": options.commanded, "observed": options.observed}
+            inputs = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+        found = find_common_delay(recordings, longest_s=options.longest_s, speed=speed)
+        latency_s = camera_latency_s(found.delay_s, options.latency_s or 0.0) if options.part == "camera" else None
+        values = {
+            "inputs": inputs,
+            "part": options.part,
+            "name": options.name,
+            "delay_s": found.delay_s,
+            "interval_95_s": found.interval_95_s,
+            "correlation": min(found.correlation, 1.0),
+            "columns": names,
+            "due_after_s": due_after_s,
+            "latency_s": latency_s,
+        }
+        result = sealed(LatencyResult, values)
+        line = _line(result)
+        print("\n".join([line, *station_lines(result)]))
+        picture = options.out.with_suffix(".png")
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_delay(picture, found, line)
+        print(f"picture {picture}")
+        print(f"calibration {options.out}: sha256 {write_result(options.out, result)[:12]}")
+        return Outcome(passed=True, document=document(result))
+
+
+def _check(options: Namespace) -> None:
+    """Raise BadInputError for options that do not go together."""
     if not 0.01 <= options.longest_s <= 10.0:
         raise BadInputError(f"--longest-s {options.longest_s:g}: allowed 0.01 to 10")
-    commanded, observed = _read(options.commanded), _read(options.observed)
-    columns = _columns(options, commanded, observed)
-    found = find_delay(
-        _signal(commanded, columns), _signal(observed, columns), longest_s=options.longest_s, speed=not options.rates
+    if options.episodes and options.commanded is not None:
+        raise BadInputError(f"{options.commanded} and --episodes: give two CSV files or episodes, not both")
+    if options.episodes and options.part == "camera":
+        raise BadInputError("--episodes: nobody looked for a target in their pictures; for a camera give two CSV files")
+    if options.episodes and options.rates:
+        raise BadInputError("--rates: episodes hold positions; leave it out")
+    if not options.episodes and options.observed is None:
+        raise BadInputError("two CSV files or --episodes are needed, what was commanded and what was observed")
+    if options.latency_s is not None and options.part != "camera":
+        raise BadInputError(f"--latency-s: is a camera's, not of {options.part}; leave it out")
+    if options.latency_s is not None and not 0.0 <= options.latency_s <= 1.0:
+        raise BadInputError(f"--latency-s {options.latency_s:g}: allowed 0 to 1")
+
+
+def _line(result: LatencyResult) -> str:
+    low, high = (1e3 * end for end in result.interval_95_s)
+    since = ""
+    if result.due_after_s is not None:
+        begun_ms = 1e3 * (result.due_after_s + result.delay_s)
+        what = "due" if result.part == "arm" else "sent"
+        since = f" after it was {what}, {begun_ms:.1f} ms after its tick began"
+    return (
+        f"{result.part}: {1e3 * result.delay_s:.1f} ms late{since} (95 %: {low:.1f} to {high:.1f} ms), correlation "
+        f"{result.correlation:.3f}, from {', '.join(result.columns)}"
     )
-    low, high = (1e3 * end for end in found.interval_95_s)
-    line = (
-        f"{options.part}: {1e3 * found.delay_s:.1f} ms late (95 %: {low:.1f} to {high:.1f} ms), correlation "
-        f"{found.correlation:.3f}, from {', '.join(columns)}"
-    )
-    print(line)
-    picture = options.out.with_suffix(".png")
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    draw_delay(picture, found, line)
-    print(f"picture {picture}")
-    result = sealed(LatencyResult, _values(options, found, columns))
-    print(f"calibration {options.out}: sha256 {write_result(options.out, result)[:12]}")
-    return Outcome(passed=True, document=document(result))
-
-
-def _values(options: Namespace, found: Delay, columns: list[str]) -> dict[str, object]:
-    hashes = {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in (("commanded", options.commanded), ("observed", options.observed))
-    }
-    return {
-        "inputs": hashes,
-        "part": options.part,
-        "name": options.name,
-        "delay_s": found.delay_s,
-        "interval_95_s": found.interval_95_s,
-        "correlation": min(found.correlation, 1.0),
-        "columns": columns,
-    }
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInputError(f"{path}: cannot be read as CSV ({error}); give a file with a line of names") from None
-    names = [name.strip() for name in rows[0]] if rows else []
-    if "t" not in names or len(names) < 2 or len(set(names)) != len(names):
-        raise BadInputError(
-            f"{path}: its first line must name `t` and further columns, each once; got {','.join(names)!r}"
-        )
-    values: list[list[float]] = []
-    for number, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        try:
-            numbers = [float(word) for word in row]
-        except ValueError:
-            numbers = []
-        if len(numbers) != len(names) or not all(map(math.isfinite, numbers)):
-            raise BadInputError(f"{path}: line {number} is not {len(names)} finite numbers; correct or remove it")
-        values.append(numbers)
-    table = np.array(values, dtype=np.float64).reshape(-1, len(names))
-    return dict(zip(names, table.T, strict=True))
-
-
-def _columns(options: Namespace, commanded: dict[str, np.ndarray], observed: dict[str, np.ndarray]) -> list[str]:
-    both = [name for name in commanded if name in observed and name != "t"]
-    if options.columns is None:
-        if not both:
-            raise BadInputError(
-                f"{options.commanded} and {options.observed} share no column besides t; give columns the same name"
-            )
-        return both
-    wanted = [name.strip() for name in options.columns.split(",")]
-    missing = next((name for name in wanted if name not in both), None)
-    if missing is not None:
-        raise BadInputError(f"--columns: {missing!r} is not in both files; allowed {', '.join(both) or 'none'}")
-    return wanted
-
-
-def _signal(table: dict[str, np.ndarray], columns: list[str]) -> Signal:
-    return Signal(t_s=table["t"], values=np.stack([table[name] for name in columns], axis=1))

@@ -7,6 +7,7 @@ general stationary observations", 1989), so noise that goes on for a while count
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,6 +24,7 @@ _LEAST_SAMPLES = 50
 LEAST_CORRELATION = 0.6
 _RIVAL = 0.97
 _LEAST_SECONDS = 5.0
+_STILL = 1e-6  # of what the liveliest channel does; less is rounding
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,7 +51,7 @@ class Delay:
         lags_s, correlations: the whole curve, both (K,).
         residual: shape (M, channels), observed less what the command predicts at that lag, in deviations of the
             observed signal.
-        residual_t_s: shape (M,) [s].
+        residual_t_s: shape (M,) [s]; of several recordings, as if each began where the one before ends.
     """
 
     delay_s: float
@@ -64,11 +66,17 @@ class Delay:
 def find_delay(
     commanded: Signal, observed: Signal, *, longest_s: float = 0.5, speed: bool = True, seed: int = 0
 ) -> Delay:
-    """Return how much later `observed` shows what `commanded` did.
+    """Return how much later `observed` shows what `commanded` did; see `find_common_delay`."""
+    return find_common_delay([(commanded, observed)], longest_s=longest_s, speed=speed, seed=seed)
+
+
+def find_common_delay(
+    recordings: Sequence[tuple[Signal, Signal]], *, longest_s: float = 0.5, speed: bool = True, seed: int = 0
+) -> Delay:
+    """Return the one delay of several recordings, between which time may jump.
 
     Args:
-        commanded: what was asked for.
-        observed: what was seen, as many channels.
+        recordings: of each, what was asked for and what was seen, all of as many channels.
         longest_s: greatest delay that is looked for; the other way too.
         speed: compare rates of change, which slow drifts and offsets do not touch; False for signals that are rates.
         seed: of the bootstrap.
@@ -78,29 +86,35 @@ def find_delay(
         CalibrationRefusedError: the signals do not tell: nothing moves, they do not look alike, the motion repeats
             itself, or the delay is beyond `longest_s`.
     """
-    for name, signal in (("commanded", commanded), ("observed", observed)):
-        _check(name, signal)
-    if commanded.values.shape[1] != observed.values.shape[1]:
+    for number, name in enumerate(("commanded", "observed")):
+        _check(name, [pair[number] for pair in recordings])
+    channels = [signal.values.shape[1] for pair in recordings for signal in pair]
+    if len(set(channels)) != 1:
+        raise BadInputError(f"commanded has {channels[0]} channels, observed {channels[1]}; give the same")
+    step = max(float(np.median(np.concatenate([np.diff(pair[side].t_s) for pair in recordings]))) for side in (0, 1))
+    step /= 2.0
+    spans = [_shared(commanded, observed, longest_s) for commanded, observed in recordings]
+    shared_s, needed_s = sum(last - first for first, last in spans), max(_LEAST_SECONDS, 4.0 * longest_s)
+    if shared_s < needed_s:
         raise BadInputError(
-            f"commanded has {commanded.values.shape[1]} channels, observed {observed.values.shape[1]}; give the same"
+            f"the signals share {shared_s:.1f} s besides {longest_s:g} s at both ends; at least {needed_s:g} s are "
+            "needed, record longer, or check that both use one clock"
         )
-    step = max(float(np.median(np.diff(commanded.t_s))), float(np.median(np.diff(observed.t_s)))) / 2.0
-    first = max(commanded.t_s[0] + longest_s, observed.t_s[0])
-    last = min(commanded.t_s[-1] - longest_s, observed.t_s[-1])
-    if last - first < max(_LEAST_SECONDS, 4.0 * longest_s):
-        raise BadInputError(
-            f"the signals share {max(last - first, 0.0):.1f} s besides {longest_s:g} s at both ends; at least "
-            f"{max(_LEAST_SECONDS, 4.0 * longest_s):g} s are needed, record longer, or check that both use one clock"
-        )
-    t = np.arange(first, last, step)
+    times = [np.arange(first, last, step) for first, last in spans]
     width = max(step * 4.0, 0.04)
-    seen = _at(observed, t, width, speed=speed)
+    seen = np.concatenate([_at(pair[1], t, width, speed=speed) for pair, t in zip(recordings, times, strict=True)])
     moved = seen.std(axis=0)
     if not (moved > 0.0).any():
         raise CalibrationRefusedError("the observed signal does not change; move, and record again")
     lags = np.arange(-longest_s, longest_s + 0.5 * step, step)
-    asked = np.stack([_at(commanded, t - lag, width, speed=speed) for lag in lags])
-    live = (asked.std(axis=1).min(axis=0) > 0.0) & (moved > 0.0)
+
+    def asked_at(lag: float) -> Array:
+        pairs = zip(recordings, times, strict=True)
+        return np.concatenate([_at(commanded, t - lag, width, speed=speed) for (commanded, _), t in pairs])
+
+    asked = np.stack([asked_at(lag) for lag in lags.tolist()])
+    asks = asked.std(axis=1).min(axis=0)
+    live = (asks > _STILL * asks.max()) & (moved > _STILL * moved.max())
     if not live.any():
         raise CalibrationRefusedError("the commanded signal does not change; move, and record again")
     sums = _block_sums(asked[:, :, live], seen[:, live])
@@ -116,28 +130,34 @@ def find_delay(
     # a peak between grid points is no surer than the grid's parabola
     low, high = np.quantile(drawn, [0.025, 0.975])
     floor = 0.05 * step
-    residual = _residual(_at(commanded, t - delay, width, speed=speed), seen)
+    end_to_end: Array = step * np.arange(len(seen), dtype=np.float64)
     return Delay(
         delay_s=delay,
         interval_95_s=(float(min(low, delay - floor)), float(max(high, delay + floor))),
         correlation=float(curve[at]),
         lags_s=lags,
         correlations=curve,
-        residual=residual,
-        residual_t_s=t,
+        residual=_residual(asked_at(delay), seen),
+        residual_t_s=times[0] if len(times) == 1 else end_to_end,
     )
 
 
-def _check(name: str, signal: Signal) -> None:
-    if len(signal.t_s) < _LEAST_SAMPLES:
-        raise BadInputError(
-            f"{name} has {len(signal.t_s)} samples; at least {_LEAST_SAMPLES} are needed, record longer"
-        )
-    if not (np.isfinite(signal.t_s).all() and np.isfinite(signal.values).all()):
-        raise BadInputError(f"{name} holds NaN or infinity; leave those rows out")
-    if not (np.diff(signal.t_s) > 0.0).all():
-        row = int(np.argmin(np.diff(signal.t_s))) + 2
-        raise BadInputError(f"{name}: time does not rise at sample {row}; sort the rows, each time once")
+def _check(name: str, signals: Sequence[Signal]) -> None:
+    count = sum(len(signal.t_s) for signal in signals)
+    if count < _LEAST_SAMPLES:
+        raise BadInputError(f"{name} has {count} samples; at least {_LEAST_SAMPLES} are needed, record longer")
+    for signal in signals:
+        if not (np.isfinite(signal.t_s).all() and np.isfinite(signal.values).all()):
+            raise BadInputError(f"{name} holds NaN or infinity; leave those rows out")
+        if not (np.diff(signal.t_s) > 0.0).all():
+            row = int(np.argmin(np.diff(signal.t_s))) + 2
+            raise BadInputError(f"{name}: time does not rise at sample {row}; sort the rows, each time once")
+
+
+def _shared(commanded: Signal, observed: Signal, longest_s: float) -> tuple[float, float]:
+    """First and last time at which both are known at every lag; nothing where they are too short for it."""
+    first = max(float(commanded.t_s[0]) + longest_s, float(observed.t_s[0]))
+    return first, max(first, min(float(commanded.t_s[-1]) - longest_s, float(observed.t_s[-1])))
 
 
 def _at(signal: Signal, t: Array, width_s: float, *, speed: bool) -> Array:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from calibration.board import Board
-from calibration.camera_model import CameraModel
 from calibration.extrinsics import Extrinsics
 from calibration.hand_eye_result import Pose, Spread
 from calibration.result import CalibrationResult, sealed
+from perception.camera_model import CameraModel
 from robot.strict import Strict
 
 Array = NDArray[np.float64]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from calibration.board import Board, BoardView
 from calibration.board_pose import BoardPose, board_pose
-from calibration.camera_model import DISTORTION, CameraModel, Kind
 from calibration.reprojection import Block, Free, Reprojection, Solution, State, UnsolvableError
+from perception.camera_model import DISTORTION, CameraModel, Kind
 from robot.errors import BadInputError
 
 Array = NDArray[np.float64]

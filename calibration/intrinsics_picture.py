@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from calibration.board import BoardView
-from calibration.camera_model import Array, CameraModel
 from calibration.coverage import COLUMNS, ENOUGH_CORNERS, ROWS, TILT_DEG, Coverage
 from calibration.intrinsics import Intrinsics
+from perception.camera_model import Array, CameraModel
 
 _INK, _BLUE, _ORANGE, _GREY = "#222222", "#2a6fbb", "#d9720b", "#999999"
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from calibration.board import Board
-from calibration.camera_model import CameraModel
 from calibration.intrinsics import Intrinsics
 from calibration.result import CalibrationResult, sealed
+from perception.camera_model import CameraModel
 from perception.config import Finite
 from robot.strict import Strict
 

@@ -11,7 +11,6 @@ from scipy.spatial.transform import Rotation
 
 from calibration.board import Board
 from calibration.board_pose import BoardPose, board_pose
-from calibration.camera_model import CameraModel
 from calibration.picture_views import (
     PictureView,
     ViewsFile,
@@ -21,6 +20,7 @@ from calibration.picture_views import (
     picture_files,
 )
 from calibration.pose_file import PoseFile, one_sign
+from perception.camera_model import CameraModel
 from robot.errors import BadInputError
 
 

@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from scipy.sparse import csc_array, csr_array, eye_array, vstack
 from scipy.sparse.linalg import splu
 
-from calibration.camera_model import CameraModel
 from calibration.refused import CalibrationRefusedError
+from perception.camera_model import CameraModel
 from robot.geometry import rotvec_to_matrix
 
 Array = NDArray[np.float64]

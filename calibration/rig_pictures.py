@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from calibration.board import Board
-from calibration.camera_model import CameraModel
 from calibration.picture_views import PictureView, ViewsFile, check_board_seen, look, picture_files
 from calibration.pose_file import PoseFile
 from calibration.rig_sightings import BoardMount, Mount, RigCamera, RigSightings, Sighting
+from perception.camera_model import CameraModel
 from robot.errors import BadInputError
 from robot.geometry import pose
 

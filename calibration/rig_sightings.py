@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from calibration.board import Board, BoardView
 from calibration.board_pose import BoardPose, board_pose
-from calibration.camera_model import CameraModel
 from calibration.reprojection import Block
+from perception.camera_model import CameraModel
 from robot.geometry import inverse_pose
 
 Array = NDArray[np.float64]

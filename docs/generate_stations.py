@@ -35,7 +35,7 @@ from teleop.station import Station
 PAGE = Path(__file__).parent / "stations.md"
 MARKER = "<!-- From here on written by docs/generate_stations.py. -->\n"
 METHODS: dict[Method, type] = {"handrail": LearnerConfig, "resfit": ResfitConfig, "rlpd": RlpdConfig}
-FROM_RESIDUAL = ("scale", "gate", "gripper")  # fields of a method that a station says in [residual]
+FROM_RESIDUAL = ("scale", "gate", "gripper", "binary")  # fields of a method that a station says in [residual]
 # ends of names; the longest one that fits counts
 UNITS = {
     "_m": "m", "_mm": "mm", "_m_s": "m/s", "_m_s2": "m/s^2", "_rad": "rad", "_rad_s": "rad/s", "_rad_s2": "rad/s^2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from environment import cli
 
@@ -15,17 +16,27 @@ try:
         command_extrinsics,
         command_hand_eye,
         command_intrinsics,
-        command_latency,
     )
     from calibration.command import Command
     from calibration.command_capture import CaptureCommand
+    from calibration.command_latency import LatencyCommand
     from calibration.command_pictures import PicturesCommand
 except ImportError as error:  # OpenCV is in the group `calibration`, which a robot's own environment can do without
     print(f"{sys.executable}: {error}; run ./launch/setup.sh, or pip install '.[calibration]'", file=sys.stderr)
     sys.exit(2)
 
+from tqdm import tqdm
+
+from teleop.logged_motion import LoggedMotion, Part, logged_motion
 from teleop.recorded_drive import read_drives
 from teleop.watched_rig import WatchedRig
+
+
+def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -> LoggedMotion:
+    """Return what episodes show of an arm or a gripper, with progress."""
+    with tqdm(unit="episode", leave=False, disable=None) as bar:
+        return logged_motion(paths, part, columns, progress=bar.update)
+
 
 WITH_STATION = ("capture",)
 COMMANDS: dict[str, Command] = {
@@ -35,7 +46,7 @@ COMMANDS: dict[str, Command] = {
     "intrinsics": command_intrinsics,
     "hand-eye": command_hand_eye,
     "extrinsics": command_extrinsics,
-    "latency": command_latency,
+    "latency": LatencyCommand(read_log),
     "check": command_check,
 }
 
@@ -59,6 +70,9 @@ def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     parser.prog = f"calibrate_rig.py {name}"
     command.add_arguments(parser)
     options = parser.read(words)
+    for option in ("out", "picture"):
+        if getattr(options, option, None) is not None:
+            cli.check_writable(getattr(options, option), f"--{option}")  # before minutes of work, and not after them
     outcome = command.run(options)
     if not outcome.passed:
         return cli.FAILED_CHECK

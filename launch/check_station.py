@@ -16,6 +16,7 @@ from policy.bundle import load_bundle
 from robot.clock import VirtualClock, WallClock
 from robot.errors import BadInputError
 from robot.recording import Recording
+from teleop.blind_picture import check_ending, draw_blind
 from teleop.gamepad import Gamepad
 from teleop.keyboard import Keyboard
 from teleop.preflight import PreflightOptions, needs_real_time, preflight
@@ -32,6 +33,8 @@ def main() -> int:
     args = _parser().read()
     if args.blind and args.verbs:
         raise BadInputError("--blind and --verbs are two tests; give one of them")
+    if args.picture and not args.blind:
+        raise BadInputError("--picture: is of the blind test; add --blind PATH")
     if args.blind:
         return blind(args)
     return verbs(args) if args.verbs else check(args)
@@ -70,11 +73,16 @@ def check(args: argparse.Namespace) -> int:
 
 def blind(args: argparse.Namespace) -> int:
     """Break each camera on logged ticks and say how far the policy's action moves."""
+    if args.picture:
+        check_ending(args.picture)
     policy = args.station.station.policy
     bundle = load_bundle(args.station.bundle_path, policy.provider, policy.threads)
     with tqdm(unit="tick", total=args.ticks, leave=False, disable=None) as bar:
         report = blind_test(bundle, args.blind, ticks=args.ticks, progress=bar.update)
     print("\n".join(report.lines()))
+    if args.picture:
+        draw_blind(report, args.picture)
+        print(f"picture {args.picture}")
     cli.write_json(args.json, report.document())
     return cli.FAILED_CHECK if report.ignored else cli.OK
 
@@ -103,7 +111,7 @@ def _parser() -> cli.ScriptParser:
             "check_station.py launch/stations/sim_place.toml",
             "check_station.py launch/stations/sim_place.toml --operator gamepad --out runs/today",
             "check_station.py launch/stations/sim_place.toml --verbs",
-            "check_station.py launch/stations/sim_place.toml --blind runs/today --json blind.json",
+            "check_station.py launch/stations/sim_place.toml --blind runs/today --json blind.json --picture blind.png",
             "check_station.py launch/stations/bridge_recorded.toml --recording bridge_real_robot.h5",
         ],
         station=True,
@@ -117,6 +125,7 @@ def _parser() -> cli.ScriptParser:
     parser.add_argument(
         "--blind", type=Path, nargs="+", metavar="PATH", help="only blind the policy on runs or episodes of this rig"
     )
+    parser.add_argument("--picture", type=Path, metavar="PATH", help="PNG or SVG of what --blind found")
     parser.add_argument("--ticks", type=cli.count, default=200, help="at most so many ticks for --blind")
     return parser
 

@@ -25,7 +25,10 @@ def main() -> int:
     args = _parser().read()
     station = args.station.station
     if not isinstance(station.arm, (SimulatedArmConfig, GymnasiumArmConfig)):
-        raise BadInputError(f"station {args.station.path}: only a simulated station can be evaluated; name one")
+        raise BadInputError(
+            f"station {args.station.path}: arm.kind is '{station.arm.kind}', which runs in real time or plays a "
+            "recording; only a simulated station can be evaluated: name one, such as launch/stations/sim_place.toml"
+        )
     manifest, _ = read_manifest(args.station.bundle_path)
     path, weights, version = _weights(args.controller, args.weights, args.run), None, None
     if path is not None:

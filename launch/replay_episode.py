@@ -114,6 +114,7 @@ def show(words: Sequence[str]) -> int:
     if options.png is not None:
         from teleop.replay_picture import draw  # matplotlib takes half a second to import
 
+        options.png.parent.mkdir(parents=True, exist_ok=True)
         draw(files[0], options.png)
         print(f"drawn: {options.png}")
     cli.write_json(options.json, {"episodes": documents})

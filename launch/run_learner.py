@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def main() -> int:
     settings = _settings(args.station, args, keys=keys is not None)
     if args.rollback is not None and not settings.state_dir.exists():
         raise BadInputError(f"--rollback {args.rollback}: {settings.state_dir} has no learner; name its --state")
-    stop = stop_when_asked()
+    stop, made = stop_when_asked(), _first_missing(settings.state_dir)
     write = StatusFile(settings.state_dir / "status.json", announce=False)
     with _Progress(settings) as progress:
 
@@ -44,6 +45,10 @@ def main() -> int:
             status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
         except BrokenPipeError:  # nobody reads what we say
             raise
+        except BadInputError:
+            if made is not None:  # a start that is refused leaves no folder behind
+                shutil.rmtree(made, ignore_errors=True)
+            raise
         except OSError as error:
             raise HandrailError(
                 f"learner: {error}; free some space in {settings.state_dir} and start it again"
@@ -54,6 +59,11 @@ def main() -> int:
     document = dataclasses.asdict(status) | {"state": settings.state_dir, "run_id": settings.run_id}
     cli.write_json(args.json, document | {"weights": weights if weights.exists() else None})
     return cli.OK
+
+
+def _first_missing(folder: Path) -> Path | None:
+    """Return the outermost of a folder and those round it that is not there, None where all are."""
+    return next((one for one in [*reversed(folder.parents), folder] if not one.exists()), None)
 
 
 class _Progress:
@@ -97,15 +107,16 @@ def _settings(loaded: LoadedStation, args: argparse.Namespace, *, keys: bool) ->
         raise BadInputError("--lock-step: is for a robot beside the learner; add --endpoint or leave it out")
     now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     default = Path("runs") / (f"{now}-learner-{station.name}" if offline else f"learner-{station.name}")
-    if args.endpoint is not None:
-        check_endpoint(args.endpoint, keys=keys)
+    endpoint = None if offline else args.endpoint or station.learner.endpoint
+    if endpoint is not None:
+        check_endpoint(endpoint, keys=keys)
     settings = learner_settings(
         loaded,
         state_dir=args.state or default,
         run_id=station.learner_run_id,
         seed=args.seed,
         lock_step=args.lock_step,
-        endpoint=None if offline else args.endpoint or station.learner.endpoint,
+        endpoint=endpoint,
     )
     updates = args.updates if args.updates is not None else _UPDATES if args.episodes or args.demonstrations else 0
     more = {

@@ -66,6 +66,7 @@ def clone(words: Sequence[str]) -> int:
 
     from policy.cloning_training import TrainingPlan, clone_demonstrations  # torch takes seconds to load
 
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with tqdm(unit="update", disable=None) as bar:
 
         def progress(done: int, total: int, doing: str) -> None:

@@ -66,6 +66,7 @@ def main() -> int:
         )
     model = load_reward_model(args.out, provider="cpu")
     rate_hz = model.manifest.rate_hz
+    plot.parent.mkdir(parents=True, exist_ok=True)
     draw_calibration(plot, made.held_out, made.calibration, rate_hz)
     took_ms = sorted(model.warm_up(100))
     for line in _report(made.calibration):

@@ -1,4 +1,4 @@
-"""What a station takes from a calibration file of `calibrate_rig.py`: its date, its hash, and where a camera is."""
+"""What a station takes from a calibration file of `calibrate_rig.py`: date, hash, where a camera is, and its lens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from perception.camera_model import CameraModel
 from perception.config import Finite
 from robot.errors import BadInputError
 
@@ -29,19 +30,6 @@ def content_hash(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
-class Lens(BaseModel):
-    """Size of the pictures that a camera was calibrated at, focal lengths and principal point [px]; no distortion."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    width: Annotated[int, Field(ge=1)]
-    height: Annotated[int, Field(ge=1)]
-    fx: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    fy: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-    cx: Finite
-    cy: Finite
-
-
 @dataclass(frozen=True, kw_only=True)
 class CameraPose:
     """Where a camera is.
@@ -49,12 +37,10 @@ class CameraPose:
     Attributes:
         mount: `base` for T_base_camera, `tcp` for T_tcp_camera.
         T_mount_camera: (4, 4) [m], OpenCV axes.
-        lens: None where the file says nothing about it.
     """
 
     mount: Literal["base", "tcp"]
     T_mount_camera: Array
-    lens: Lens | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +53,8 @@ class CalibrationFile:
         created: when it was made.
         data: the file's bytes, which a run keeps.
         poses: camera -> where it is; a file of one camera that was not told its name has it under "".
+        lenses: camera -> its lens, in the same way.
+        forced: a person kept it though a check failed.
     """
 
     path: Path
@@ -74,6 +62,8 @@ class CalibrationFile:
     created: datetime.datetime
     data: bytes
     poses: Mapping[str, CameraPose]
+    lenses: Mapping[str, CameraModel]
+    forced: bool = False
 
     @property
     def sha256(self) -> str:
@@ -83,6 +73,10 @@ class CalibrationFile:
     def pose(self, camera: str) -> CameraPose | None:
         """Return where `camera` is by this file, None where it does not say."""
         return self.poses.get(camera, self.poses.get(""))
+
+    def lens(self, camera: str) -> CameraModel | None:
+        """Return the lens of `camera` by this file, None where it does not say."""
+        return self.lenses.get(camera, self.lenses.get(""))
 
     def age_days(self, now: datetime.datetime) -> float:
         """Return how old it is [days]."""
@@ -104,16 +98,21 @@ class _Head(_Lenient):
     kind: Annotated[str, Field(min_length=1, max_length=64)]
     created_utc: datetime.datetime
     content_sha256: str
+    forced: bool = False
 
 
 class _RigCamera(_Lenient):
     mount: Literal["base", "hand"]
     T_mount_camera: Rows
-    lens: Lens
+    lens: CameraModel
 
 
 class _Rig(_Lenient):
     cameras: dict[str, _RigCamera]
+
+
+class _Intrinsics(_Lenient):
+    camera: CameraModel
 
 
 class _HandEye(_Lenient):
@@ -160,7 +159,7 @@ def read_calibration(path: Path) -> CalibrationFile:
         head = _Head.model_validate(document)
         if head.created_utc.tzinfo is None:
             raise BadInputError(f"{where}: key 'created_utc' has no time zone; calibrate again")
-        poses = _poses(head.kind, document)
+        poses, lenses = _cameras(head.kind, document)
     except ValidationError as error:
         raise wrong_key(path, error) from None
     try:
@@ -172,28 +171,32 @@ def read_calibration(path: Path) -> CalibrationFile:
     for name, pose in poses.items():
         if not _rigid(pose.T_mount_camera):
             raise BadInputError(f"{where}: the pose of camera {name!r} is no rigid transform; calibrate again")
-    return CalibrationFile(path=path, kind=head.kind, created=head.created_utc, data=data, poses=poses)
+    return CalibrationFile(
+        path=path, kind=head.kind, created=head.created_utc, data=data, poses=poses, lenses=lenses, forced=head.forced
+    )
 
 
-def _poses(kind: str, document: Mapping[str, Any]) -> dict[str, CameraPose]:
-    """Return the cameras' poses; empty for a kind that has none. The hand's frame is the arm's TCP."""
+def _cameras(kind: str, document: Mapping[str, Any]) -> tuple[dict[str, CameraPose], dict[str, CameraModel]]:
+    """Return the cameras' poses and lenses; empty for a kind that has none. The hand's frame is the arm's TCP."""
     if kind == "extrinsics":
-        return {
+        cameras = _Rig.model_validate(document).cameras
+        poses = {
             name: CameraPose(
-                mount="base" if camera.mount == "base" else "tcp",
-                T_mount_camera=np.array(camera.T_mount_camera),
-                lens=camera.lens,
+                mount="base" if camera.mount == "base" else "tcp", T_mount_camera=np.array(camera.T_mount_camera)
             )
-            for name, camera in _Rig.model_validate(document).cameras.items()
+            for name, camera in cameras.items()
         }
+        return poses, {name: camera.lens for name, camera in cameras.items()}
+    if kind == "intrinsics":
+        return {}, {"": _Intrinsics.model_validate(document).camera}
     if kind == "hand-eye":
         found = _HandEye.model_validate(document)
         rows = found.T_hand_camera if found.setup == "eye-in-hand" else found.T_base_camera
         if rows is None:
-            return {}
+            return {}, {}
         mount: Literal["base", "tcp"] = "tcp" if found.setup == "eye-in-hand" else "base"
-        return {found.camera or "": CameraPose(mount=mount, T_mount_camera=np.array(rows))}
-    return {}
+        return {found.camera or "": CameraPose(mount=mount, T_mount_camera=np.array(rows))}, {}
+    return {}, {}
 
 
 def _rigid(T: Array) -> bool:

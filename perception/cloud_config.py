@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from perception.camera_model import CameraModel, Kind, check_distortion
 from perception.config import Finite, Name, Vector
 from robot.strict import Strict
 
@@ -18,7 +19,7 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 class CameraGeometry(Strict):
     """Where a camera is and how it looks, for its full-size pictures.
 
-    Intrinsics are pinhole, a pixel's middle at whole coordinates.
+    A pixel's middle has whole coordinates.
 
     Attributes:
         mount: what it is fixed to: the base, or the arm's TCP.
@@ -28,6 +29,8 @@ class CameraGeometry(Strict):
         fy: focal length along y [px].
         cx: principal point, x [px].
         cy: principal point, y [px].
+        lens: how it distorts, see `perception/camera_model.py`.
+        distortion: OpenCV's coefficients of that lens, in its order.
     """
 
     mount: Literal["base", "tcp"]
@@ -36,13 +39,33 @@ class CameraGeometry(Strict):
     fy: Positive
     cx: Finite
     cy: Finite
+    lens: Kind = "pinhole"
+    distortion: tuple[Finite, ...] = ()
+
+    @model_validator(mode="after")
+    def _distortion_fits(self) -> Self:
+        check_distortion(self.lens, self.distortion)
+        return self
+
+    def model(self, height: int, width: int) -> CameraModel:
+        """Return the lens for pictures of a size [px]."""
+        return CameraModel(
+            kind=self.lens,
+            width=width,
+            height=height,
+            fx=self.fx,
+            fy=self.fy,
+            cx=self.cx,
+            cy=self.cy,
+            distortion=self.distortion,
+        )
 
 
 class FusedViewConfig(Strict):
     """One point cloud of all depth cameras, in the base frame.
 
     Attributes:
-        cameras: which ones; left out, all that have a geometry.
+        cameras: which ones; left out, all that have depth.
         workspace_min_m: least x, y, z that is kept, base frame [m].
         workspace_max_m: greatest x, y, z that is kept [m].
         voxel_m: of each cube of this edge one point is kept [m].
@@ -51,7 +74,7 @@ class FusedViewConfig(Strict):
         max_skew_s: how far apart the pictures of one cloud may have been taken [s].
         min_depth_m: nearer is no measurement [m].
         max_age_s: how old a cloud may be that a policy acts on, by its oldest picture [s].
-        geometry: by camera, where its calibration is not known otherwise.
+        geometry: by camera, in place of its file in `calibration.files`; a simulated camera's is known.
     """
 
     cameras: tuple[Name, ...] = ()

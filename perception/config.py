@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from robot.strict import Strict
 
@@ -275,19 +275,33 @@ CameraConfig = Annotated[
 ]
 
 
+def _as_list(value: object) -> object:
+    """Let one file stand without brackets."""
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, (list, tuple)) or not files or not all(isinstance(file, str) and file for file in files):
+        raise ValueError("must be the name of a file, or a list of such names")
+    return files
+
+
+Files = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+
+
 class CalibrationConfig(Strict):
     """Calibration files of `calibrate_rig.py` by camera, relative to the station file; each episode records them.
+
+    They say where a camera is and how its lens maps, for the fused view and for new bundles. That of `extrinsics` says
+    both; one of `hand-eye` and one of `intrinsics` do so together.
 
     A bundle that was trained with a camera more than `same_mm` or `same_deg` from where it is now is warned of.
 
     Attributes:
-        files: result file by camera.
+        files: by camera its result file, or a list of two.
         max_age_days: a file that is older is warned of.
         same_mm: distance up to which two places of a camera count as the same [mm].
         same_deg: turn up to which they do [deg].
     """
 
-    files: dict[Name, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    files: dict[Name, Files] = Field(default_factory=dict)
     max_age_days: Annotated[float, Field(gt=0.0, le=3650.0)] = 90.0
     same_mm: Annotated[float, Field(gt=0.0, le=1000.0)] = 5.0
     same_deg: Annotated[float, Field(gt=0.0, le=180.0)] = 0.5

@@ -71,6 +71,9 @@ class FusedView:
         poses: where the arm was; needed where a camera is on it. Its pictures are used once the arm's pose is known
             for them.
         clock: the host's.
+
+    Raises:
+        HardwareError: a lens has distortion, and OpenCV is not installed.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class FusedView:
         self._config, self._geometry, self._cameras, self._poses = config, geometry, tuple(cameras), poses
         self._clock = clock
         self._fuser = PointCloudFuser(config, geometry)
+        self._fuser.prepare({camera.name: camera.full_size for camera in cameras})
         self._T_mount_camera = {name: np.array(where.T_mount_camera).reshape(4, 4) for name, where in geometry.items()}
         self._rgb = {camera.name: np.empty((*camera.full_size, 3), np.uint8) for camera in cameras}
         self._depth_m = {camera.name: np.empty(camera.full_size, np.float32) for camera in cameras}

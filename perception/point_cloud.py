@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.cloud_config import CameraGeometry, FusedViewConfig
+from robot.errors import HardwareError
 
 Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -60,7 +61,21 @@ class PointCloudFuser:
         self._config, self._geometry = config, geometry
         self._cells = config.cells
         self._by_cube = np.zeros(math.prod(self._cells), np.int32)  # the point that came last; what is old is not read
+        self._straight: dict[str, Array] = {}  # by camera: rays in its own frame, (3, H W)
         self._rays: dict[str, tuple[Array, Float32]] = {}  # by camera: rotation, and rays under it, (3, H W)
+
+    def prepare(self, sizes: Mapping[str, tuple[int, int]]) -> None:
+        """Work out where each pixel of cameras of (height, width) looks; otherwise their first picture waits for it.
+
+        Raises:
+            HardwareError: a lens has distortion, and OpenCV is not installed.
+        """
+        for name, size in sizes.items():
+            lens = self._geometry[name].model(*size)
+            try:
+                self._straight[name] = lens.picture_rays()
+            except HardwareError as error:
+                raise HardwareError(f"camera {name!r} in the fused view: its lens ({lens.kind}) {error}") from None
 
     def fuse(self, views: Mapping[str, View]) -> Cloud:
         """Return the cloud of one picture of each camera; where two saw the same cube, the later one's point."""
@@ -111,9 +126,11 @@ class PointCloudFuser:
         kept = self._rays.get(name)
         if kept is not None and kept[1].shape[1] == view.depth_m.size and np.array_equal(kept[0], R_base_camera):
             return kept[1]
-        geometry, (height, width) = self._geometry[name], view.depth_m.shape
-        v, u = np.mgrid[0:height, 0:width]
-        flat = [(u - geometry.cx) / geometry.fx, (v - geometry.cy) / geometry.fy, np.ones((height, width))]
-        rays: Float32 = (R_base_camera @ np.stack(flat).reshape(3, -1) / self._config.voxel_m).astype(np.float32)
+        straight = self._straight.get(name)
+        if straight is None or straight.shape[1] != view.depth_m.size:
+            height, width = view.depth_m.shape
+            self.prepare({name: (height, width)})
+            straight = self._straight[name]
+        rays: Float32 = (R_base_camera @ straight / self._config.voxel_m).astype(np.float32)
         self._rays[name] = R_base_camera.copy(), rays
         return rays

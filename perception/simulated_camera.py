@@ -135,11 +135,6 @@ def intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, f
     return focal_px, focal_px, (config.width - 1) / 2.0, (config.height - 1) / 2.0
 
 
-def image_intrinsics_px(config: SimulatedCameraConfig) -> tuple[float, float, float, float]:
-    """Focal lengths and principal point fx, fy, cx, cy of the images that the policy gets [px]."""
-    return in_image_px(config, intrinsics_px(config))
-
-
 def in_image_px(
     config: LiveCameraConfig, full_px: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float]:

@@ -28,6 +28,10 @@ class ResfitConfig:
         smoothing: spread of the noise on the target's action (TD3); the recipe leaves it open.
         warm_up: updates before the actor learns; the recipe leaves it open.
         updates_per_actor: critic updates per update of the actor.
+        value_bounds: least and greatest return of the task, which targets are clipped to; not part of the recipe, and
+            unbounded when left out.
+        binary: dimension of a gripper that is open or closed, so that the sign of its action is all that counts; a
+            station sets it from its bundle.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # it is read from stations
@@ -42,6 +46,8 @@ class ResfitConfig:
     smoothing: Annotated[float, Field(ge=0.0)] = 0.2
     updates_per_actor: Positive = 4
     warm_up: Count = 0
+    value_bounds: tuple[float, float] | None = None
+    binary: Count | None = None
 
     def __post_init__(self) -> None:
         check_subset(self.critic_subset, self.critics)
@@ -59,6 +65,13 @@ class RlpdConfig:
         target_share: share of the critic that goes into its slow copy per update.
         first_temperature: of the entropy, which is then learned.
         updates_per_actor: critic updates per update of actor and temperature.
+        scale: 1 for an action dimension that is learned, 0 for one that stays still; 1 for all when empty.
+        entropy_in_target: the target has the entropy of the next action, as plain soft actor-critic has it. HIL-SERL's
+            has not: with a reward at the end alone, what each tick then costs or earns outweighs it.
+        value_bounds: least and greatest return of the task, which targets are clipped to; not part of the recipe, and
+            unbounded when left out.
+        binary: dimension of a gripper that is open or closed, and chosen by value without exploration, as by HIL-SERL's
+            critic of the gripper; a station sets it from its bundle.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -70,9 +83,15 @@ class RlpdConfig:
     target_share: Share = 0.005
     first_temperature: Rate = 0.01
     updates_per_actor: Positive = 2
+    scale: tuple[Share, ...] = ()
+    entropy_in_target: bool = False
+    value_bounds: tuple[float, float] | None = None
+    binary: Count | None = None
 
     def __post_init__(self) -> None:
         check_subset(self.critic_subset, self.critics)
+        if any(bound not in (0.0, 1.0) for bound in self.scale):
+            raise ValueError(f"scale is {self.scale} (allowed 0 and 1)")
 
 
 def check_subset(subset: int, critics: int) -> None:

@@ -90,9 +90,9 @@ class BaselineLearner:
         self._generator.set_state(state["generator"])
         self.updates = int(state["updates"])
 
-    def _for_the_robot(self, scale: Tensor) -> dict[str, NDArray[np.float32]]:
-        """Return the actor as a residual of that scale (A,), named as in `policy.residual`."""
-        named = self._actor.tensors("actor", len(scale)) | {
+    def _for_the_robot(self, scale: Tensor, outputs: int | None = None) -> dict[str, NDArray[np.float32]]:
+        """Return the actor, its first `outputs` outputs, as a residual of that scale (A,), see `policy.residual`."""
+        named = self._actor.tensors("actor", outputs or len(scale)) | {
             "scale": scale,
             "normaliser.mean": self._normaliser.mean,
             "normaliser.std": self._normaliser.std,
@@ -112,6 +112,16 @@ class BaselineLearner:
 def observation(features: NDArray[np.float32], proprio: NDArray[np.float32]) -> Tensor:
     """Return features and proprioception (B, F + P)."""
     return torch.cat([torch.from_numpy(features), torch.from_numpy(proprio)], 1)
+
+
+def opened(gripper: Tensor) -> Tensor:
+    """Return what a gripper's actions come to that can only be open (1) or closed (-1), see `ActionSpace`."""
+    return torch.where(gripper >= 0.0, 1.0, -1.0)
+
+
+def within(target: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """Return the target within the return's bounds, if they are given."""
+    return target if bounds is None else target.clamp(*bounds)
 
 
 def least_of_some(values: Tensor, count: int, generator: torch.Generator) -> Tensor:

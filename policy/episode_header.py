@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from policy.episode_schema import EpisodeSpec, Name, Pixels
 from policy.manifest import ActionSpec, Sha256
@@ -43,6 +43,8 @@ class LabelSource(enum.StrEnum):
 
 class Record(Strict):
     """JSON in which every float64 comes back bit for bit, NaN and infinities included."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     def to_json(self) -> str:
         """Return one line of ASCII JSON."""

@@ -56,6 +56,8 @@ def recover_folder(path: Path) -> Recovery:
     """
     if not path.exists():
         raise BadInputError(f"{path}: no such file or folder; name a run, its episodes folder or a *.h5{PARTIAL}")
+    if path.is_file() and not path.name.endswith(f".h5{PARTIAL}"):
+        raise BadInputError(f"{path}: is nothing that a crash left; name a run, its episodes folder or a *.h5{PARTIAL}")
     folder = path if path.is_dir() else path.parent
     if (folder / "episodes").is_dir():
         folder = folder / "episodes"

@@ -42,6 +42,7 @@ class EpisodeSpec(Strict):
         cloud_points: N of the fused view's point cloud, 0 without one; a row then also holds the newest.
         readings: (name, size) of what the arm measures besides.
         task_reward: the task gives a reward of its own for each step; a row then also holds it.
+        wrench: the arm estimates the wrench at its TCP; a row then also holds it.
     """
 
     cameras: tuple[tuple[Name, Pixels, Pixels], ...]
@@ -55,6 +56,7 @@ class EpisodeSpec(Strict):
     cloud_points: Annotated[int, Field(ge=0, le=65536)] = 0
     readings: tuple[tuple[Name, Size], ...] = ()
     task_reward: bool = False
+    wrench: bool = False
 
     def fields(self) -> Fields:
         """Dataset path below /data/demo_0 -> (dtype, shape of one row)."""
@@ -89,7 +91,7 @@ class EpisodeSpec(Strict):
             "tick/T_base_tcp": ("f8", (4, 4)),
             "tick/tcp_velocity": ("f8", (6,)),
             "tick/gripper_width_m": ("f8", ()),
-            "tick/force_n": ("f8", ()),  # NaN where the arm cannot tell
+            "tick/force_n": ("f8", ()),  # NaN where the arm cannot tell, infinite where it tells no number
             "tick/arm_fault": ("u1", ()),
             "tick/proprio_s": ("f8", ()),  # the moment whose proprioception it is
             # states that it was interpolated from, NaN where it is the tick's own: time, T_base_tcp row by row,
@@ -132,6 +134,8 @@ class EpisodeSpec(Strict):
             "tick/latched": ("u1", ()),
         }
         fields |= {f"tick/reading_{name}": ("f8", (size,)) for name, size in self.readings}
+        if self.wrench:
+            fields["tick/wrench"] = ("f8", (6,))  # NaN where the arm cannot tell
         if self.task_reward:
             fields["tick/task_reward"] = ("f8", ())  # of the step from this tick to the next; NaN: no step was made
         if self.asynchronous:

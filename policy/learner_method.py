@@ -44,9 +44,17 @@ def read_method(method: Method, algorithm: Mapping[str, JsonValue], where: str) 
 
 
 def told(
-    method: Method, *, scale: tuple[float, ...], gate: bool, gripper: int | None, where: str
+    method: Method, *, scale: tuple[float, ...], gate: bool, gripper: int | None, where: str, binary: int | None = None
 ) -> dict[str, JsonValue]:
     """Return what a station's residual says to a method, as fields of its algorithm.
+
+    Args:
+        method: that learns.
+        scale: bounds of the residual, (A,).
+        gate: whether the station has a value gate.
+        gripper: dimension that a gripper head decides, None without one.
+        where: for messages.
+        binary: dimension of a gripper that is open or closed, None without one.
 
     Raises:
         BadInputError: the method knows no gate or gripper head; `where` in front.
@@ -57,10 +65,11 @@ def told(
         part = "gate" if gate else "gripper"
         raise BadInputError(f"{where}: method '{method}' has no {part}; set residual.{part} to false")
     if method == "resfit":
-        return {"scale": [*scale]}
-    if any(bound != 1.0 for bound in scale):
+        return {"scale": [*scale], "binary": binary}
+    if any(bound not in (0.0, 1.0) for bound in scale):
         raise BadInputError(
             f"{where}: residual.scale is {[*scale]}; method 'rlpd' gives the whole action on a base that holds still, "
-            f"so set it to {[1.0] * len(scale)} and policy.bundle to one of `export_policy.py blank --encode-of BUNDLE`"
+            f"so set it to {[1.0] * len(scale)}, with 0 for what need not move, and policy.bundle to one of "
+            "`export_policy.py blank --encode-of BUNDLE`"
         )
-    return {}
+    return {"scale": [*scale], "binary": binary}

@@ -118,6 +118,10 @@ def run_learner(
         return _Loop(settings, training, link, report).run(stop)
 
 
+class StateTakenError(BadInputError):
+    """Another learner has the state's folder."""
+
+
 class _Loop:
     """Network, learning, checkpoints and reports, one after another in one thread."""
 
@@ -227,7 +231,7 @@ def _owned(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BadInputError(f"{folder}: another learner works here; stop it or choose another --state") from error
+            raise StateTakenError(f"{folder}: another learner works here; stop it or choose another --state") from error
         yield
 
 
@@ -245,13 +249,23 @@ def stop_when_asked(parent_pid: int | None = None) -> Callable[[], bool]:
 
 def _stop_when_told(supervised: Supervised) -> Callable[[], bool]:
     """Return what tells that a supervisor wants us to end, and shows it at each call that we live."""
-    supervised.ready()  # nothing waits for torch to load
 
     def stop() -> bool:
         supervised.beat()
         return supervised.stopping
 
     return stop
+
+
+def _told_when_at_work(supervised: Supervised, report: Report) -> Report:
+    """Return a report that also tells the supervisor once all was read and taken: who refuses before is not retried."""
+
+    def told(status: LearnerStatus) -> None:
+        if status.phase != "loading":
+            supervised.ready()
+        report(status)
+
+    return told
 
 
 def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make_learner_of) -> int:
@@ -265,14 +279,20 @@ def main(arguments: list[str] | None = None, *, make_learner: MakeLearner = make
     parser.add_argument("--parent-pid", type=int, help="stop when this process, our parent, is gone")
     Supervised.add_arguments(parser, required=False)
     options = parser.parse_args(arguments)
-    stop = stop_when_asked(options.parent_pid)
+    stop, supervised = stop_when_asked(options.parent_pid), None
     if options.board is not None:
-        stop = _stop_when_told(Supervised(options.board, options.place, options.parent, orphaned=signal.SIGTERM))
+        supervised = Supervised(options.board, options.place, options.parent, orphaned=signal.SIGTERM)
+        stop = _stop_when_told(supervised)
     try:
         settings = load_settings(options.settings)
         os.nice(settings.niceness)
-        report = StatusFile(settings.state_dir / "status.json", announce=options.board is None)
+        report: Report = StatusFile(settings.state_dir / "status.json", announce=supervised is None)
+        if supervised is not None:
+            report = _told_when_at_work(supervised, report)
         run_learner(settings, stop=stop, make_learner=make_learner, report=report)
+    except StateTakenError as error:
+        print(error, file=sys.stderr)
+        return 2 if supervised is None else 1  # of the run before, which ends just now: a supervisor tries again
     except BadInputError as error:
         print(error, file=sys.stderr)
         return 2

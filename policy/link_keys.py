@@ -177,6 +177,11 @@ def robot_keys(folder: Path) -> RobotKeys:
     return RobotKeys(public=found.public.encode(), secret=found.secret.encode(), learner=found.learner.encode())
 
 
+def is_robot(folder: Path) -> bool:
+    """Whether a folder holds a robot's keys and no learner's."""
+    return (folder / KEY).exists() and not (folder / ROBOTS).is_dir() and not (folder / LEARNER).is_dir()
+
+
 def _refuse_bad_names(names: list[str]) -> None:
     for name in names:
         if not _NAME.fullmatch(name) or name in (LEARNER, ROBOTS):

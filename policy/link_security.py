@@ -17,7 +17,8 @@ from zmq.auth.thread import ThreadAuthenticator
 from robot.errors import BadInputError
 
 _IPC_BYTES = 107  # of a path, as the kernel allows
-_HOST = re.compile(r"\*|[\w.:%-]+|\[[\w.:%-]+\]")
+# of the names that ZeroMQ takes; it says so only once it connects, and by then a run would have its folder
+_HOST = re.compile(r"\*|[A-Za-z0-9:][\w.:%-]*|\[[\w.:%-]+\]", re.ASCII)
 HANDSHAKE_MS = 5000  # who has not shown a key by then is cut off, so that silent strangers do not pile up
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 2000, 10_000  # a peer whose cable was pulled is gone after the latter
 
@@ -73,7 +74,7 @@ def check_endpoint(endpoint: str, *, keys: bool, robot: bool = False) -> None:
     What arrives here is trained on and moves an arm, so nobody on the network may send it unasked.
     """
     scheme, _, rest = endpoint.partition("://")
-    if scheme == "ipc" and rest:
+    if scheme == "ipc" and rest not in ("", "@"):  # "@" begins an abstract name, and is none alone
         if len(rest.encode()) > _IPC_BYTES:
             raise BadInputError(
                 f"learner endpoint: the path of {endpoint!r} has {len(rest.encode())} bytes (allowed {_IPC_BYTES}); "

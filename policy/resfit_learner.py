@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policy.baseline_config import ResfitConfig
-from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation
+from policy.baseline_learner import BaselineLearner, EagerEnsemble, follow, least_of_some, observation, opened, within
 from policy.learner_networks import RunningNormaliser
 from policy.replay_buffer import Batch
 
@@ -42,6 +42,7 @@ class ResfitLearner(BaselineLearner):
         self._slow_actor = copy.deepcopy(self._actor).requires_grad_(False)
         self._normaliser = RunningNormaliser(features + proprio, batches=200, clip=10.0)
         self._scale = torch.tensor(config.scale)
+        self._binary = torch.tensor([config.binary or 0])
         self._critic_optimiser = torch.optim.AdamW(self._critic.parameters(), lr=config.critic_rate)
         self._actor_optimiser = torch.optim.AdamW(self._actor.parameters(), lr=config.actor_rate)
 
@@ -55,15 +56,17 @@ class ResfitLearner(BaselineLearner):
         with torch.no_grad():
             noise = config.smoothing * torch.randn(next_base.shape, generator=self._generator)
             squashed = torch.tanh(self._slow_actor(torch.cat([after, next_base], 1))[0]) + noise.clamp(-0.5, 0.5)
-            action = (next_base + self._scale * squashed.clamp(-1.0, 1.0)).clamp(-1.0, 1.0)
+            action = self._executed(next_base + self._scale * squashed.clamp(-1.0, 1.0))
             value = least_of_some(
                 self._slow(torch.cat([after, action], 1))[..., 0], config.critic_subset, self._generator
             )
             target = torch.from_numpy(batch.reward) + torch.from_numpy(batch.discount) * value
+            target = within(target, config.value_bounds)
         seen_action = torch.cat([now, torch.from_numpy(batch.action)], 1)
         self._fit(self._critic, self._critic_optimiser, seen_action, target)
         follow(self._slow, self._critic, config.target_share)
         self.updates += 1
+        self._figures["value"] = target.mean().item()
         if self.updates % config.updates_per_actor == 0 and self.updates >= config.warm_up:
             self._update_actor(now, base)
         return self._figures
@@ -72,8 +75,18 @@ class ResfitLearner(BaselineLearner):
         """What the robot runs, named as in `policy.residual`."""
         return self._for_the_robot(self._scale)
 
+    def _executed(self, action: Tensor) -> Tensor:
+        """Return what the robot makes of actions (B, A): bounded, and a gripper that is open or closed so.
+
+        The critics were shown nothing else.
+        """
+        action = action.clamp(-1.0, 1.0)
+        if self._config.binary is not None:
+            action = action.index_copy(1, self._binary, opened(action[:, self._binary]))
+        return action
+
     def _update_actor(self, now: Tensor, base: Tensor) -> None:
-        action = (base + self._scale * torch.tanh(self._actor(torch.cat([now, base], 1))[0])).clamp(-1.0, 1.0)
+        action = self._executed(base + self._scale * torch.tanh(self._actor(torch.cat([now, base], 1))[0]))
         self._critic.requires_grad_(False)
         loss = -self._critic(torch.cat([now, action], 1)).mean()
         self._critic.requires_grad_(True)

@@ -10,6 +10,8 @@ Tensors, named and shaped as torch has them (`Linear` weights are (out, in)):
     actor.<i>.norm.weight, .bias              absent in a layer without LayerNorm
     actor.out.weight, .bias                   (A, width), (A,); with a gripper head (A + 3, width), (A + 3,)
     gripper.dimension               (A,)      optional; 1 at the dimension that the gripper head decides, else 0
+    spread.bounds                   (2,)      optional; bounds of the log of the actor's own spread, which its last
+                                              A outputs then are: actor.out is (2 A, width), (2 A,)
     gate.<h>.<i>..., gate.<h>.out...          critic h of the gate, same layers; its output is (1,)
 
 The actor sees `[normalised features and proprio, base action]`, a critic the action in the base's place.
@@ -17,6 +19,9 @@ The actor sees `[normalised features and proprio, base action]`, a critic the ac
 No bounded sum takes a closing gripper across the threshold to open, so the gripper may have a discrete head instead:
 the last three outputs of the actor are logits of keep (what the base does), open (+1) and close (-1). Open and close
 count where they are more likely than the two others together.
+
+An actor with a spread of its own is a squashed Gaussian: exploration moves it by so many of its spreads before the
+`tanh`, and without exploration it gives its mean. One without is moved after the `tanh`, in units of the action.
 """
 
 from __future__ import annotations
@@ -78,7 +83,11 @@ class ResidualHead:
         self._clip = np.float32(clip[0])
         self.gripper = _gripper_dimension(left, dims, self._scale)
         width = dims.observation + dims.action
-        outputs = dims.action + (GRIPPER_CHOICES if self.gripper is not None else 0)
+        self._spread = _take(left, "spread.bounds", (2,)).tolist() if "spread.bounds" in left else None
+        if self._spread is not None and self.gripper is not None:
+            raise ValueError("'spread.bounds' and 'gripper.dimension' are of two kinds of actor; leave one out")
+        outputs = dims.action * (1 if self._spread is None else 2)
+        outputs += GRIPPER_CHOICES if self.gripper is not None else 0
         self._actor = _Networks([_read_network(left, "actor", width, outputs)])
         heads = sorted({int(match[1]) for name in left if (match := re.match(r"gate\.([0-9]{1,3})\.", name))})
         if heads != list(range(len(heads))):
@@ -122,15 +131,20 @@ class ResidualHead:
     ) -> tuple[Float, Float]:
         """Return the residual (A,) with `noise` (A,) on it, within its bounds, and what the critics make of it.
 
+        An actor with a spread of its own takes the noise in units of that, before the `tanh`.
+
         Their values (heads, 2), none where it need not be `judged`, are of the base action and of base + residual,
         each within [-1, 1]. The same bits as from `residual` and `values`, for less time: normalised once.
         """
         row, size = self._seen(features, proprio, base_action), self.dims.observation
         out = self._actor.one(row)
-        residual = out if self.gripper is None else out[: self.dims.action].copy()
+        residual = out if len(out) == self.dims.action else out[: self.dims.action].copy()
+        if self._spread is not None:
+            residual += noise * np.exp(out[self.dims.action :].clip(*self._spread))
         np.tanh(residual, out=residual)
         residual *= self._scale
-        residual += noise
+        if self._spread is None:
+            residual += noise
         _clip(residual, self._least, self._scale)
         self._choose_gripper(out, base_action, residual)
         if self._gate is None or not judged:

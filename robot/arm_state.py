@@ -24,8 +24,8 @@ class ArmState:
         gripper_width_m: distance between the fingers [m].
         force_n: magnitude of the external force at the TCP [N]; None where the arm cannot tell.
         fault: what the arm refuses to move for, or None.
-        wrench: external force and torque at the TCP in the base frame, as the arm estimates them, shape (6,) [N, Nm];
-            None where the arm cannot tell.
+        wrench: external force and torque on the arm at the TCP in the base frame, as it estimates them (a table pushes
+            it towards positive z), shape (6,) [N, Nm]; None where the arm cannot tell.
         readings: what the arm measures besides, by name, each (K,); the policy may take them as proprioception.
     """
 

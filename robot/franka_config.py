@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from robot import fr3
 from robot.geometry import pose, rotvec_to_matrix
@@ -87,7 +88,8 @@ class FrankaHandConfig(Strict):
 class FrankaSimulatorConfig(Strict):
     """franky-sim at `arm.address` in place of an arm, with a simulated table in front of it.
 
-    The table's own arm goes where the Franka is measured, so that simulated cameras, tasks and operators serve.
+    The table's own arm goes where the Franka is measured, so that simulated cameras, tasks and operators serve. What
+    stands in for a person may arm it, so it must be on this machine: no arm answers at a loopback address.
 
     Attributes:
         task: what is on the table.
@@ -126,3 +128,19 @@ class FrankaArmConfig(Strict):
     hand: FrankaHandConfig = FrankaHandConfig()
     realtime_kernel: bool = True
     simulator: FrankaSimulatorConfig | None = None
+
+    @model_validator(mode="after")
+    def _simulator_is_here(self) -> Self:
+        if self.simulator is not None and not _is_loopback(self.address):
+            raise ValueError(
+                f"address is {self.address!r} beside arm.simulator, which is on this machine (allowed 127.0.0.0/8, "
+                "localhost); for an arm remove simulator and realtime_kernel"
+            )
+        return self
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return address == "localhost" or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-# libfranka's `RobotMode` by name; in the other two, Idle and Move, nothing is wrong
+# libfranka's `RobotMode` by name
+_WORKING = ("Idle", "Move")
 _MODES = {
     "Other": "is locked or busy; unlock the brakes and activate FCI in Desk, then arm again",
     "Guiding": "is guided by hand; let go of it, then arm again",
@@ -25,8 +26,9 @@ def mode_fault(where: str, mode: str, errors: Sequence[str]) -> str | None:
     if mode == "Reflex":
         named = ", ".join(errors) or "no reason given"
         return f"{where} stopped by a reflex ({quoted(named)}); look at the arm, then arm again"
-    said = _MODES.get(mode)
-    return None if said is None else f"{where} {said}"
+    if mode in _WORKING:
+        return None
+    return f"{where} {_MODES.get(mode, f'is in mode {mode!r}, which is unknown here; look at Desk, then arm again')}"
 
 
 def quoted(said: str, longest: int = _LONGEST) -> str:

@@ -17,7 +17,8 @@ class FrankaHand:
     """Goes to the width wanted last: opening moves, closing grasps whatever is in between.
 
     A motion is never broken off, so a new wish waits for the fingers to arrive, 0.8 s at most at 0.1 m/s. Until the
-    first wish that differs from where it stands nothing is sent. What fails stays a fault until `clear`.
+    first wish that differs from where it stands nothing is sent. What fails stays a fault until `clear`. A wish that
+    waits when the arm stops is dropped: by the time somebody arms again there may be a hand between the fingers.
 
     Args:
         link: the open gripper.
@@ -49,12 +50,15 @@ class FrankaHand:
             self._wanted_m = width_m
             self._wake.set()
 
+    def drop(self) -> None:
+        """Want nothing but what is done already: the arm does not follow."""
+        self._wanted_m = self._commanded_m
+
     def clear(self) -> None:
-        """Forget a fault and try the wish again. For the person's arm verb only."""
+        """Forget a fault, and stay until the next wish. For the person's arm verb only."""
         if self.fault is not None:
+            self._wanted_m = self._commanded_m = self.width_m
             self.fault = None
-            self._commanded_m = self.width_m
-            self._wake.set()
 
     def end(self) -> None:
         """Begin no motion any more."""
@@ -63,7 +67,8 @@ class FrankaHand:
 
     def work_once(self) -> bool:
         """Make one motion if one is wanted, and return whether there was one."""
-        wanted_m, off_m = self._wanted_m, self._wanted_m - self._commanded_m
+        wanted_m = self._wanted_m  # read once: others write it
+        off_m = wanted_m - self._commanded_m
         if self.fault is not None or abs(off_m) <= _DEAD_BAND_M:
             return False
         self._commanded_m = wanted_m

@@ -22,7 +22,8 @@ class FrankaSample:
         q_rad: measured joints, shape (7,) [rad].
         dq_rad_s: their velocities, shape (7,) [rad/s].
         T_base_tcp: measured pose of the TCP, shape (4, 4) [m].
-        wrench: estimated external force and torque at the TCP in the base frame, shape (6,) [N, Nm].
+        wrench: estimated external force and torque on the arm at the TCP in the base frame, shape (6,) [N, Nm]; None
+            where it has no estimate.
         mode: name of libfranka's robot mode.
         errors: names of the controller's errors, in reflex mode.
         tracks: True while the impedance controller runs.
@@ -32,7 +33,7 @@ class FrankaSample:
     q_rad: Array
     dq_rad_s: Array
     T_base_tcp: Array
-    wrench: Array
+    wrench: Array | None
     mode: str
     errors: tuple[str, ...]
     tracks: bool

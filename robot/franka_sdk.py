@@ -17,7 +17,7 @@ import numpy as np
 from robot.errors import BadInputError, HardwareError
 from robot.franka_config import FrankaArmConfig, FrankaHandConfig
 from robot.franka_faults import quoted
-from robot.franka_link import FrankaSample, HandLink
+from robot.franka_link import Array, FrankaSample, HandLink
 from robot.geometry import inverse_pose
 from robot.joint_stream import Joints
 
@@ -60,6 +60,8 @@ def connect_franka(config: FrankaArmConfig) -> FrankyLink:
         if "refused" in str(error):
             cure = "switch the arm on, unlock its brakes and activate FCI in Desk, or correct arm.address"
         raise BadInputError(f"{where}: {quoted(str(error), _LINE)}; {cure}") from None
+    except Exception as error:  # whatever else it raises, RuntimeError included
+        raise BadInputError(f"{where}: {quoted(str(error), _LINE)}; look at Desk, cable and network") from error
     link = FrankyLink(config, franky, robot, gripper)
     try:
         link.set_up()
@@ -123,6 +125,8 @@ class FrankyLink:
                 robot.set_load(load.mass_kg, load.centre_m, np.diag(load.inertia_kg_m2).ravel(order="F"))
             T_flange_nominal = robot.state.F_T_NE.matrix
             robot.set_ee((inverse_pose(T_flange_nominal) @ config.tool.T_flange_tcp).ravel(order="F"))
+            if not np.allclose(robot.state.EE_T_K.matrix, np.eye(4)):  # another program has set it
+                robot.set_k(np.eye(4).ravel(order="F"))  # wrenches are those at the TCP
 
     def read(self) -> FrankaSample:
         """Return the newest state; waits for it while the arm is not tracking, up to a second when it is gone."""
@@ -135,7 +139,7 @@ class FrankyLink:
             q_rad=state.q,
             dq_rad_s=state.dq,
             T_base_tcp=state.O_T_EE.matrix,
-            wrench=state.O_F_ext_hat_K,
+            wrench=_external(state.O_F_ext_hat_K),
             mode=mode,
             errors=self._errors(state) if mode == "Reflex" else (),
             tracks=tracks,
@@ -157,8 +161,9 @@ class FrankyLink:
                 time.sleep(_LOOK_S)
 
     def follow(self, q_rad: Joints, dq_rad_s: Joints) -> None:
-        """Give the tracker its next set-point [rad, rad/s]."""
-        self._tracker.set_target(q_rad, dq_rad_s)
+        """Give the tracker its next set-point [rad, rad/s]. Raises HardwareError when it takes none."""
+        with _said(self._where, "takes no set-point"):
+            self._tracker.set_target(q_rad, dq_rad_s)
 
     def ended(self) -> str:
         """Return why tracking ended, in the vendor's words."""
@@ -185,6 +190,15 @@ class FrankyLink:
             if names:
                 return names
         return ()
+
+
+def _external(wrench: Array) -> Array | None:
+    """Return the wrench on the arm for libfranka's, None where that has none.
+
+    libfranka counts what the arm does to its surroundings as positive, and gives six zeros near a singularity
+    (`RobotState::O_F_ext_hat_K` in its `robot_state.h`).
+    """
+    return 0.0 - wrench if wrench.any() else None
 
 
 @contextmanager

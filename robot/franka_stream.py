@@ -111,8 +111,8 @@ class FrankaStream:
             while not links:
                 try:
                     links.append(self._connect(self._config))
-                except BadInputError as error:
-                    if simulated and self._now_s() < until_s:  # it is still starting
+                except Exception as error:  # of whatever kind: the other thread has to hear of it
+                    if simulated and isinstance(error, BadInputError) and self._now_s() < until_s:  # it still starts
                         time.sleep(0.1)
                         continue
                     errors.append(error)
@@ -153,6 +153,7 @@ class FrankaStream:
         following = self._tracked and look.sample.tracks and look.fault is None and look.clears == self._asked
         if not following:
             self._q_set = None
+            self._hand.drop()
         state = self._state(look)
         return Reading(
             arm=state,
@@ -219,14 +220,14 @@ class FrankaStream:
                 self.attend()
                 if before is not None and self._look is not None and self._look.measured_s == before.measured_s:
                     time.sleep(_POLL_S)
-        except HardwareError as error:
+        except Exception as error:  # of whatever kind: the servo has to hear of it
             self._lost = f"{error}; the arm stops by itself: look at it, then start the run again"
 
     def _state(self, look: _Look) -> ArmState:
         """Return the state of a look; the same object while there is no newer one but for the gripper."""
         if self._built is not None and self._built[0] is look:
             return self._built[1]
-        sample = look.sample
+        sample, wrench = look.sample, look.sample.wrench
         state = ArmState(
             measured_s=look.measured_s,
             q_rad=_frozen(sample.q_rad),
@@ -234,9 +235,9 @@ class FrankaStream:
             T_base_tcp=_frozen(sample.T_base_tcp),
             tcp_velocity=_frozen(self._kinematics.jacobian(sample.q_rad) @ sample.dq_rad_s),
             gripper_width_m=self._hand.width_m,
-            force_n=float(np.linalg.norm(sample.wrench[:3])),
+            force_n=None if wrench is None else float(np.linalg.norm(wrench[:3])),
             fault=look.fault,
-            wrench=_frozen(sample.wrench),
+            wrench=None if wrench is None else _frozen(wrench),
         )
         self._built = look, state
         return state

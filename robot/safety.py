@@ -31,7 +31,6 @@ MAX_REJECTIONS = 3
 # Near a singularity joints go further than in proportion to the step, so that one shortening is not enough; an arm that
 # stands at its furthest reach would never leave it.
 _SHORTENINGS = 6
-GREATEST_TARGET = 1e3  # [m or rad]; no target and no measured pose of a table-top arm is near it
 # The measured pose and the kinematics of the measured joints must agree to this, or one of them has the wrong tool and
 # the workspace box is not where the person thinks it is.
 TOOL_TOLERANCE_M = 5e-3
@@ -145,7 +144,8 @@ class SafetyFilter:
             T_joints = self._kinematics.forward(q_rad)
             off_m = math.dist(T_joints[:3, 3].tolist(), T[:3, 3].tolist())
             off_rad = rotation_angle(T_joints[:3, :3], T[:3, :3])
-            if off_m > TOOL_TOLERANCE_M or off_rad > TOOL_TOLERANCE_RAD:
+            # written so that a pose that is not a number is refused, too
+            if not (off_m <= TOOL_TOLERANCE_M and off_rad <= TOOL_TOLERANCE_RAD):
                 raise HardwareError(
                     f"arm state: measured TCP is {1e3 * off_m:.1f} mm and {math.degrees(off_rad):.1f} degrees from "
                     f"the kinematics of its joints (allowed {1e3 * TOOL_TOLERANCE_M:.0f} mm, "

@@ -204,6 +204,7 @@ class Servo:
         if not reading.following:
             # the stream can only begin where the controller stands
             self._rest_on(Standing(reading.q_set_rad, now_s), Cause.CONTROLLER)
+            self._width_m = reading.gripper_set_m  # what was wanted before is nobody's wish any more
         elif self.cause is Cause.CONTROLLER:
             self.cause = Cause.IDLE
         self._judge(now_s, reading)

@@ -215,12 +215,13 @@ def _run(runner: ServoRunner, process: Supervised, period_s: float) -> None:
     clock = WallClock()
     due_s = deadline_s = clock.now_s()
     missed, steps, shown, ends_s = 0, 0, 0, math.inf
-    process.ready()
     while clock.now_s() < ends_s:
         clock.sleep_until(deadline_s)
         now_s = clock.now_s()
         # counted from the first step that was left out, or a stall would be told by nothing but their number
         runner.step(now_s, late_s=now_s - due_s, missed=missed, ending=ends_s < math.inf)
+        if steps == 0:
+            process.ready()  # now there is a state to be read
         if steps % _BEAT_STEPS == 0:
             process.beat()
             shown = _show(process.fault, shown)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Annotated, Literal, Protocol, Self
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from robot.arm_lock import ArmLock
 from robot.arm_state import ArmState
 from robot.clock import Clock
 from robot.command import SafeCommand
@@ -133,17 +135,26 @@ class URArm:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Connect, set the robot's watchdog and wait for a first state. Raises BadInputError."""
-        self._control, self._receive = self._connect(self._config)
-        self._fault: str | None = None
-        self._ramp: tuple[Array, float, Array, float] | None = None
-        self._stamp, self._state, self._heard_s = -math.inf, None, self._clock.now_s()
-        self._leaves.clear()
-        self._control.setWatchdog(1.0 / self._config.watchdog_s)
-        self._read(self._clock.now_s())
-        if self._threaded:
-            self._thread = threading.Thread(target=self._stream, name="ur servo", daemon=True)
-            self._thread.start()
+        """Take the arm's lock, connect, set the robot's watchdog and take a first state. Raises BadInputError."""
+        with ExitStack() as stack:
+            stack.enter_context(ArmLock(f"ur-{self._config.address}"))
+            self._control, self._receive = self._connect(self._config)
+            stack.callback(self._let_go)
+            self._fault: str | None = None
+            self._ramp: tuple[Array, float, Array, float] | None = None
+            self._stamp, self._state, self._heard_s = -math.inf, None, self._clock.now_s()
+            self._leaves.clear()
+            try:
+                self._control.setWatchdog(1.0 / self._config.watchdog_s)
+                self._read(self._clock.now_s())
+            except RuntimeError as error:
+                raise BadInputError(
+                    f"arm 'ur': {self._config.address} was lost ({error}); check its network link"
+                ) from None
+            if self._threaded:
+                self._thread = threading.Thread(target=self._stream, name="ur servo", daemon=True)
+                self._thread.start()
+            self._stack = stack.pop_all()
         return self
 
     _state: ArmState | None
@@ -154,10 +165,14 @@ class URArm:
         self._leaves.set()
         if self._thread is not None:
             self._thread.join()
-        self._control.servoStop(_DECELERATION_M_S2)
-        self._control.stopScript()
-        self._control.disconnect()
-        self._receive.disconnect()
+        self._stack.close()
+
+    def _let_go(self) -> None:
+        """Stop the robot, then its program, then the connection; where one of them is gone, the others all the same."""
+        with ExitStack() as stack:
+            for end in (self._receive.disconnect, self._control.disconnect, self._control.stopScript):
+                stack.callback(_whatever_it_says, end)
+            stack.callback(_whatever_it_says, lambda: self._control.servoStop(_DECELERATION_M_S2))
 
     def state(self) -> ArmState:
         """Return the newest state. Raises HardwareError when it is too old."""
@@ -190,13 +205,19 @@ class URArm:
             self._heard_s = now_s
 
     def clear_fault(self) -> None:
-        """Start the robot's program anew where it was stopped; a protective stop is unlocked at the pendant only."""
+        """Start the robot's program anew where it was stopped; a protective stop is unlocked at the pendant only.
+
+        Raises HardwareError when the connection is gone.
+        """
         now_s = self._clock.now_s()
         with self._lock:
-            if not self._control.isProgramRunning():
-                self._control.reuploadScript()
-                self._control.setWatchdog(1.0 / self._config.watchdog_s)
-            self._fault, self._ramp = self._stopped(), None
+            try:
+                if not self._control.isProgramRunning():
+                    self._control.reuploadScript()
+                    self._control.setWatchdog(1.0 / self._config.watchdog_s)
+                self._fault, self._ramp = self._stopped(), None
+            except RuntimeError as error:
+                raise HardwareError(f"arm 'ur': {error}; look at the robot, then start the run again") from None
             self._heard_s = now_s
 
     def cycle(self, now_s: float) -> None:
@@ -269,6 +290,12 @@ class URArm:
         if not self._control.isProgramRunning():
             return "its program was stopped, by the pendant or by its watchdog; arm again"
         return None
+
+
+def _whatever_it_says(end: Callable[[], object]) -> None:
+    """Call `end`; the library raises RuntimeError where the connection is gone, and nobody can heed that any more."""
+    with suppress(RuntimeError):
+        end()
 
 
 def _on_ramp(ramp: tuple[Array, float, Array, float], now_s: float) -> Array:

@@ -82,7 +82,7 @@ def script(
         default_station: name of a file in launch/stations that is taken when none is given.
     """
     if station:
-        examples = [*examples, f"{examples[0]} --loop.rate_hz 20   # any value of the station, by its dotted name"]
+        examples = [*examples, f"{examples[0]} --episode.timeout_s 12   # any value of the station, by its dotted name"]
     parser = ScriptParser(
         description=description,
         epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
@@ -111,12 +111,16 @@ def read_station(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> Loade
 
 
 def check_writable(path: Path, option: str) -> None:
-    """Make the folder of `path` and try to write there. Raises BadInputError when a file could not be written."""
+    """Try to write where `path` is to be, and leave nothing: what is refused next must not leave a folder behind.
+
+    Raises:
+        BadInputError: a file could not be written there.
+    """
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise BadInputError(f"{option} {path}: cannot be written ({error.strerror}); name another file") from None
@@ -149,6 +153,7 @@ def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
     text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
     making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with making.open("w") as stream:
             stream.write(text)
             stream.flush()

@@ -115,7 +115,10 @@ def run_demo(
 def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> None:
     """Raise BadInputError now for what would end the demo only after the first measurement."""
     if not isinstance(loaded.station.arm, (SimulatedArmConfig, GymnasiumArmConfig)):
-        raise BadInputError(f"station {loaded.path}: only a simulated station can be measured; name one")
+        raise BadInputError(
+            f"station {loaded.path}: arm.kind is '{loaded.station.arm.kind}', which runs in real time or plays a "
+            "recording; only a simulated station can be measured: name one, such as launch/stations/sim_place.toml"
+        )
     if loaded.station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
     if operator in ("gamepad", "keyboard"):

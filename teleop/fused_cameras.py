@@ -2,42 +2,50 @@
 
 from __future__ import annotations
 
-from perception.cloud_config import CameraGeometry, FusedViewConfig
-from perception.config import CameraConfig, RealSenseCameraConfig, SimulatedCameraConfig
-from perception.simulated_camera import intrinsics_px, nominal_pose
+from perception.calibration_file import CameraPose
+from perception.camera_model import CameraModel
+from perception.cloud_config import CameraGeometry
+from perception.config import RealSenseCameraConfig, SimulatedCameraConfig
 from policy.bundle import Bundle
 from policy.manifest import CloudInput
 from robot.errors import BadInputError
 from teleop.station import LoadedStation, Station
+from teleop.station_calibration import MeasuredCamera, camera_lenses, camera_poses, station_calibrations
 
 _WITH_DEPTH = (SimulatedCameraConfig, RealSenseCameraConfig)
 
 
-def fused_cameras(loaded: LoadedStation, view: FusedViewConfig) -> dict[str, CameraGeometry]:
-    """Return the geometry of each camera of the fused view by its name, in the station's order.
+def fused_cameras(loaded: LoadedStation) -> dict[str, CameraGeometry]:
+    """Return the geometry of each camera of the fused view by its name, in the station's order; empty without a view.
 
-    A simulated camera is where its calibration says, whatever bump it has.
+    It comes from the camera's calibration files, or from the station itself. A simulated camera without a file is where
+    the station says, whatever bump it has.
 
     Raises:
-        BadInputError: there is none, or one has no depth or no geometry, or is not in the station.
+        BadInputError: there is no camera with depth, or one is not in the station, or its place or lens is not known.
     """
+    view = loaded.station.fused_view
+    if view is None:
+        return {}
     cameras = {camera.name: camera for camera in loaded.station.camera}
     where = f"station {loaded.path}: fused_view"
     for name in (*view.cameras, *view.geometry):
         if name not in cameras:
             raise BadInputError(f"{where} names camera {name!r} (the station has {sorted(cameras)}); correct the name")
+    calibrations = station_calibrations(loaded)
+    poses, lenses = camera_poses(loaded, calibrations), camera_lenses(loaded, calibrations)
     found: dict[str, CameraGeometry] = {}
     for name, camera in cameras.items():
-        geometry = _geometry(camera, view)
-        wanted = name in view.cameras
-        if wanted and not isinstance(camera, _WITH_DEPTH):
+        deep = isinstance(camera, _WITH_DEPTH)
+        if name in view.cameras and not deep:
             raise BadInputError(f"{where} names camera {name!r}, which is of kind {camera.kind!r} and has no depth")
-        if wanted and geometry is None:
-            raise BadInputError(f"{where}: camera {name!r} has no geometry; add [fused_view.geometry.{name}]")
-        if geometry is not None and isinstance(camera, _WITH_DEPTH) and (wanted or not view.cameras):
-            found[name] = geometry
+        if not deep or (view.cameras and name not in view.cameras):
+            continue
+        if name not in poses or name not in lenses:
+            raise BadInputError(f"{where}: camera {name!r}: {_unknown(name, name in poses, calibrations.get(name))}")
+        found[name] = _geometry(poses[name], lenses[name])
     if not found:
-        raise BadInputError(f"{where}: no camera has depth and a geometry; add [fused_view.geometry.<camera>]")
+        raise BadInputError(f"{where}: the station has no camera with depth; add one, or leave fused_view out")
     return found
 
 
@@ -71,12 +79,31 @@ def cloud_misfits(loaded: LoadedStation, bundle: Bundle) -> list[str]:
     ]
 
 
-def _geometry(camera: CameraConfig, view: FusedViewConfig) -> CameraGeometry | None:
-    if camera.name in view.geometry:
-        return view.geometry[camera.name]
-    if not isinstance(camera, SimulatedCameraConfig):
-        return None
-    fx, fy, cx, cy = intrinsics_px(camera)
+def _geometry(pose: CameraPose, lens: CameraModel) -> CameraGeometry:
     return CameraGeometry(
-        mount=camera.mount, T_mount_camera=tuple(nominal_pose(camera).ravel().tolist()), fx=fx, fy=fy, cx=cx, cy=cy
+        mount=pose.mount,
+        T_mount_camera=tuple(pose.T_mount_camera.ravel().tolist()),
+        fx=lens.fx,
+        fy=lens.fy,
+        cx=lens.cx,
+        cy=lens.cy,
+        lens=lens.kind,
+        distortion=lens.distortion,
+    )
+
+
+def _unknown(name: str, placed: bool, measured: MeasuredCamera | None) -> str:
+    """What is not known of a camera and what helps."""
+    if measured is None:
+        return (
+            f"nothing says where it is; name its file of `calibrate_rig.py extrinsics` in calibration.files.{name}, or "
+            "leave it out of fused_view.cameras"
+        )
+    files = " and ".join(file.path.name for file in measured.files)
+    says = f"calibration.files.{name} ({files})"
+    if placed:
+        return f"{says} says where it is and not its lens; name its file of `calibrate_rig.py intrinsics` beside"
+    return (
+        f"{says} does not say where it is; name that of `calibrate_rig.py extrinsics`, or that of `hand-eye` beside "
+        "that of `intrinsics`"
     )

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from perception.faulty_source import CameraFault
 from policy.chunk_source import ChunkFault
 from robot.errors import BadInputError
+from robot.simulation.world_process import WorldFault
 from teleop.recorder_messages import RecorderFault
 from teleop.supervision import RUN_PLACE, Deed, Injection
 
@@ -102,9 +103,15 @@ KINDS: dict[str, FaultKind] = {
     "servo-kill": FaultKind(target=Target.SERVO, deed=Deed.KILL, what="the servo is killed"),
     "servo-freeze": FaultKind(target=Target.SERVO, deed=Deed.FREEZE, for_s=0.3, what="the servo stands still"),
     "arm-off": FaultKind(target=Target.HARDWARE, deed=Deed.KILL, what="the simulated arm is switched off"),
+    "arm-reflex": FaultKind(
+        target=Target.HARDWARE, deed=Deed.FAULT, number=WorldFault.REFLEX, what="the simulated arm stops by a reflex"
+    ),
     "arm-fault": FaultKind(target=Target.ARM, what="the arm reports a fault, until the person arms again"),
     "supervisor-kill": FaultKind(target=Target.SUPERVISOR, deed=Deed.KILL, what="the supervisor is killed"),
 }
+
+# what stands for an arm of which the table's is a shadow
+_ALSO = {"arm-off": "franka simulator", "arm-reflex": "simulated table"}
 
 HELP = "; ".join(f"{name}: {kind.what}" for name, kind in KINDS.items())
 
@@ -200,7 +207,9 @@ def process_injections(faults: Sequence[Fault], names: Sequence[str], cameras: S
         elif kind.target is not Target.LOOP:
             exact = kind.target is Target.CAMERA
             found = [
-                i for i, process in enumerate(names) if process == name or (not exact and process.startswith(name))
+                i
+                for i, process in enumerate(names)
+                if process in (name, _ALSO.get(fault.name)) or (not exact and process.startswith(name))
             ]
             if not found:
                 raise BadInputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -202,12 +203,14 @@ class LearnedWeights(WeightsInForce):
             if version != int(read_header(message)["weights_version"]):
                 raise WeightsRefused(RefusalReason.MALFORMED, f"they came as version {version} and are another")
             weights = self._gate.accept(message)
-        except WeightsRefused as refusal:
+            self._run.store_weights(version, message)
+        except (WeightsRefused, BadInputError) as refusal:  # the latter of a disk that is full: no replay without them
             self.refused += 1
             self.notice = f"weights {version} refused: {refusal}"
             self._link.answer(version, accepted=False, reason=str(refusal))
             return
         self._before = self.message
+        self.notice = f"weights {version} in force"
         self._use(weights, message)
         self.accepted += 1
         self._link.answer(version, accepted=True)
@@ -218,15 +221,19 @@ class LearnedWeights(WeightsInForce):
         failed = self.version
         message = self._before if self._before != self.message else self._zero
         self._before = self._zero
-        self._use(unpack(message, self._expected), message)
+        weights = unpack(message, self._expected)
+        self.notice = f"weights {failed} gave no numbers; weights {weights.version} in force again"
+        self._use(weights, message)
         self.withdrawn += 1
-        self.notice = f"weights {failed} gave no numbers; weights {self.version} in force again"
         self._link.withdraw(failed, back_to=self.version, reason="their residual was not finite at work")
 
     def _use(self, weights: ResidualWeights, message: bytes) -> None:
-        self.head, self.version = weights.head, weights.version
-        self.message = message
-        self.sha256 = self._run.store_weights(weights.version, message)
-        self._run.note_in_force(self.sha256)
+        """Let weights drive from the next tick on, whatever the disk says to that: the ones before may have failed."""
+        self.head, self.version, self.message = weights.head, weights.version, message
+        self.sha256 = hashlib.sha256(message).hexdigest()
         self._taken[weights.version] = self.sha256
-        self.notice = f"weights {weights.version} in force"
+        try:
+            self._run.store_weights(weights.version, message)
+            self._run.note_in_force(self.sha256)
+        except BadInputError as error:
+            self.notice += f"; {error}"

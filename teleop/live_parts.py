@@ -44,7 +44,7 @@ from teleop.recorder_streams import StreamSource
 from teleop.station import LoadedStation
 from teleop.supervision import ChildPlan
 
-SERVO, HARDWARE, FRANKA_SIMULATOR = "servo", "simulated arm", "franka simulator"
+SERVO, HARDWARE, TABLE, FRANKA_SIMULATOR = "servo", "simulated arm", "simulated table", "franka simulator"
 _CAMERA_SILENCE_S = 1.0
 _SIMULATOR_SILENCE_S = 5.0  # a program among others, which may have to wait
 
@@ -102,7 +102,7 @@ class LiveParts:
         self._make_arm()
         assert self._bundle is not None, "what a run's cameras give is for its bundle"
         view = self._loaded.station.fused_view
-        self._fused = {} if view is None else fused_cameras(self._loaded, view)
+        self._fused = fused_cameras(self._loaded)
         for camera in policy_cameras(self._loaded, self._bundle.manifest):
             if isinstance(camera, LiveCameraConfig):
                 self._make_camera(camera)
@@ -154,7 +154,7 @@ class LiveParts:
         world_orders = self._own(new_world_orders())
         files: dict[str, tuple[int, ...]] = {"world": (world.file,), "set-points": (set_points.file,)}
         self._child(
-            HARDWARE,
+            TABLE if shadow else HARDWARE,
             "robot.simulation.world_process",
             WorldProcessConfig(scene=kind, shadow=shadow),
             files | {"world-orders": world_orders.files},

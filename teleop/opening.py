@@ -31,7 +31,7 @@ from teleop.push_sight import PushSight
 from teleop.rig import Rig
 from teleop.run_options import OWN_LEARNER, RunOptions
 from teleop.scripted_expert import ScriptedExpert
-from teleop.simulated_operator import SimulatedOperator
+from teleop.simulated_operator import OperatorTraits, SimulatedOperator
 from teleop.station import LoadedStation, OperatorConfig
 from teleop.station_learner import OwnLearner, check_learnable
 from teleop.supervisor import Supervisor
@@ -207,7 +207,12 @@ def _stand_in(rig: Rig, options: RunOptions) -> HumanInput:
     if options.operator == "expert":
         return ScriptedExpert(simulation.world, simulation.task, scale_m=scale_m)
     return SimulatedOperator(
-        simulation.world, simulation.task, scale_m=scale_m, period_s=rig.station.period_s, seed=options.seed
+        simulation.world,
+        simulation.task,
+        scale_m=scale_m,
+        period_s=rig.station.period_s,
+        seed=options.seed,
+        traits=OperatorTraits(drives_through=options.drives_through),
     )
 
 
@@ -230,6 +235,7 @@ def _stand_in_at(
         scale_m=scale_m,
         period_s=rig.station.period_s,
         seed=options.seed,
+        traits=OperatorTraits(drives_through=options.drives_through),
         sight=PushSight(style),
     )
 

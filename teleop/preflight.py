@@ -17,17 +17,20 @@ import numpy as np
 from perception.camera import Camera
 from policy.bundle import Bundle, load_bundle
 from policy.learner_link import LearnerLink
+from policy.link_keys import is_robot, learner_keys, robot_keys
+from policy.link_security import check_endpoint
 from policy.reward_model import load_reward_model
 from robot.arm import Arm
 from robot.clock import Clock
 from robot.errors import BadInputError, HandrailError
 from robot.recording import Recording
 from teleop.gamepad import Gamepad
-from teleop.preflight_check import Check, Result, failed, passed
+from teleop.preflight_check import Check, Result, failed, noted, passed
 from teleop.preflight_streams import CameraStream, Watched, watch
 from teleop.preflight_trust import calibrations, golden, rights
 from teleop.reward_watch import check_cost, misfits_of
-from teleop.rig import Rig, rig_misfits
+from teleop.rig import Rig
+from teleop.rig_misfits import rig_misfits
 from teleop.sdl import close_display, open_display
 from teleop.station import LoadedStation, Station
 
@@ -83,7 +86,7 @@ def preflight(loaded: LoadedStation, clock: Clock, options: PreflightOptions) ->
     yield from _rig(loaded, clock, options, bundle)
     yield _disk(station, options.out)
     yield from _operator(station, options.operator)
-    yield _learner(station)
+    yield _learner(loaded)
 
 
 def _rig(loaded: LoadedStation, clock: Clock, options: PreflightOptions, bundle: Bundle | None) -> Iterator[Check]:
@@ -301,10 +304,17 @@ def _operator(station: Station, needed: Literal["gamepad", "keyboard"] | None) -
         yield passed("display", "opens a window")
 
 
-def _learner(station: Station) -> Check:
-    """Whether the learner could listen at its endpoint."""
+def _learner(loaded: LoadedStation) -> Check:
+    """Whether the learner could listen at its endpoint, or, with a robot's keys, whether they can be used."""
+    part, endpoint, folder, keys = "learner port", loaded.station.learner.endpoint, loaded.keys_path, None
     try:
-        with LearnerLink(station.learner.endpoint):
-            return passed("learner port", f"{station.learner.endpoint} is free")
+        if folder is not None and is_robot(folder):
+            robot_keys(folder)
+            check_endpoint(endpoint, keys=True, robot=True)
+            return noted(part, f"{endpoint} is another machine's; the robot's keys in {folder} are sound")
+        if folder is not None:
+            keys = learner_keys(folder)
+        with LearnerLink(endpoint, keys=keys):
+            return passed(part, f"{endpoint} is free")
     except BadInputError as error:
-        return failed("learner port", error)
+        return failed(part, error)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perception.camera import Camera
-from perception.config import LiveCameraConfig
+from perception.config import EnvironmentCameraConfig, LiveCameraConfig
 from perception.observation import Verdict
 from perception.synchroniser import Synchroniser
 from robot.arm import Arm
@@ -158,6 +158,8 @@ def _streams(station: Station, cameras: Sequence[Camera], recording: Recording |
         config = by_name[camera.name]
         if isinstance(config, LiveCameraConfig):
             expected_hz = config.rate_hz
+        elif isinstance(config, EnvironmentCameraConfig):
+            expected_hz = station.loop.rate_hz  # it is looked at once a tick
         else:
             assert recording is not None, "recorded cameras are made from a recording"
             expected_hz = recording.rate_hz

@@ -254,7 +254,10 @@ def _header_findings(header: EpisodeHeader, parts: RunParts, pipeline: TickPipel
         (
             "header.spec",
             header.spec,
-            episode_spec(pipeline.bundle, header.spec.joint_count, station, dict(header.spec.readings)),
+            # rows of a Franka have had its wrench only since there is a field for it
+            episode_spec(pipeline.bundle, header.spec.joint_count, station, dict(header.spec.readings)).model_copy(
+                update={"wrench": header.spec.wrench}
+            ),
         ),
     ):
         if logged != expected:

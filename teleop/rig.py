@@ -21,7 +21,7 @@ from perception.recorded_camera import RecordedCamera
 from perception.simulated_camera import SimulatedCamera
 from perception.synchroniser import Synchroniser
 from policy.action_space import ActionSpace
-from policy.bundle import Bundle, load_bundle, misfits
+from policy.bundle import Bundle, load_bundle
 from policy.chunk_source import ChunkSource
 from policy.episode_header import Outcome
 from policy.episode_schema import EpisodeSpec
@@ -34,7 +34,7 @@ from robot.config import RecordedArmConfig, SimulatedArmConfig
 from robot.environment.actuation_filter import ActuationFilter
 from robot.environment.config import ActuationActions, GymnasiumArmConfig
 from robot.errors import BadInputError
-from robot.fr3 import FR3Kinematics
+from robot.fr3 import HOME_Q_RAD, FR3Kinematics
 from robot.franka_config import FrankaArmConfig
 from robot.kinematics import Kinematics
 from robot.recorded_arm import RecordedArm
@@ -50,9 +50,9 @@ from robot.simulation.task_config import TaskConfig
 from robot.simulation.task_setup import TaskSetup, task_setup
 from robot.simulation.world import SimulatedWorld
 from teleop.arbiter import Arbiter
-from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source, policy_misfits
+from teleop.chunk_parts import condemn_if_hung, make_chunk_plan, make_chunk_source
 from teleop.environment_parts import EnvironmentLayout, EnvironmentParts
-from teleop.fused_cameras import cloud_misfits, fused_cameras, required_cloud_age_s
+from teleop.fused_cameras import fused_cameras, required_cloud_age_s
 from teleop.homing import Homing
 from teleop.human_input import AssistMode
 from teleop.inject import Fault, process_injections
@@ -62,12 +62,14 @@ from teleop.playback_judge import PlaybackJudge
 from teleop.policy_cameras import policy_cameras
 from teleop.recorder_streams import StreamSource
 from teleop.reward_watch import RewardWatch, check_cost, make_reward_watch, misfits_of
+from teleop.rig_misfits import rig_misfits
 from teleop.station import LoadedStation, Station
 from teleop.supervision import ChildPlan
 from teleop.supervisor import Supervisor
 from teleop.tick import TickPipeline
 
 Array = NDArray[np.float64]
+_LED_S, _AT_REST_S = 2.0, 0.5  # that a person takes to lead an arm home, and then to let go of it
 R_DOWN = np.diag([1.0, -1.0, -1.0])  # hand straight down, fingers along base y
 _OUTCOMES = {
     TaskStatus.RUNNING: None,
@@ -158,27 +160,11 @@ class Rig:
             self.arm: Arm = stack.enter_context(arm)
             self.cameras: list[Camera] = [stack.enter_context(camera) for camera in cameras]
             self.bundle.warm_up()
+            self.synchroniser = self._make_synchroniser()
+            self.reward: RewardWatch | None = None
+            if reward is not None:
+                self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
             self._stack = stack.pop_all()
-        keys = [entry.key for entry in self.bundle.manifest.proprio]
-        order = {camera.name: i for i, camera in enumerate(self.bundle.manifest.cameras)}
-        used = sorted(
-            (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
-        )
-        arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
-        if self._clouds is None:
-            self.synchroniser = Synchroniser(used, station.synchroniser, keys, arm_history)
-        else:
-            self.synchroniser = FusedSynchroniser(
-                used,
-                station.synchroniser,
-                keys,
-                arm_history,
-                clouds=self._clouds,
-                required_age_s=required_cloud_age_s(station, self.bundle),
-            )
-        self.reward: RewardWatch | None = None
-        if reward is not None:
-            self.reward = make_reward_watch(station, reward, self.spec, timed=not self.clock.virtual)
         return self
 
     def __exit__(
@@ -259,6 +245,26 @@ class Rig:
             if self._live.chunks is not None and self.supervisor is not None:
                 condemn_if_hung(self._live.chunks, self.supervisor)
 
+    def _make_synchroniser(self) -> Synchroniser:
+        """Of the cameras that the bundle looks at, in its order."""
+        station, manifest = self.station, self.bundle.manifest
+        keys = [entry.key for entry in manifest.proprio]
+        order = {camera.name: i for i, camera in enumerate(manifest.cameras)}
+        used = sorted(
+            (camera for camera in self.cameras if camera.name in order), key=lambda camera: order[camera.name]
+        )
+        arm_history = self.arm.history if isinstance(self.arm, KeepsHistory) else None
+        if self._clouds is None:
+            return Synchroniser(used, station.synchroniser, keys, arm_history)
+        return FusedSynchroniser(
+            used,
+            station.synchroniser,
+            keys,
+            arm_history,
+            clouds=self._clouds,
+            required_age_s=required_cloud_age_s(station, self.bundle),
+        )
+
     def _reward_model(self) -> RewardModel | None:
         """Load the station's reward model. Raises BadInputError."""
         if self.loaded.reward_path is None:
@@ -296,6 +302,14 @@ class Rig:
         """Take away what a simulated arm could be stuck in, before it goes home; a person clears a real table."""
         if self.simulation is not None and self.simulation.setup.cleared is not None:
             self.simulation.world.lay(self.simulation.setup.cleared)
+
+    def free(self) -> None:
+        """Lead a simulated arm out of what it is stuck in, in lock-step; a person takes a real one by the hand."""
+        if self.simulation is None or not self.clock.virtual:
+            return
+        state, now_s = self.arm.state(), self.clock.now_s()
+        self.simulation.world.set_target(np.array(HOME_Q_RAD), state.gripper_width_m, now_s + _LED_S)
+        self.clock.sleep_until(now_s + _LED_S + _AT_REST_S)
 
     def lay(self, layout: Layout | EnvironmentLayout | None, recorded_episode: int | None, start_s: float) -> None:
         """Lay the simulated table, reset an environment, or begin a recorded episode; a person lays a real one."""
@@ -335,7 +349,7 @@ class Rig:
                 self._simulated(world, config.task)
                 simulated: list[SimulatedCamera] = []
                 view = self.station.fused_view
-                fused = {} if view is None else fused_cameras(self.loaded, view)
+                fused = fused_cameras(self.loaded)
                 for camera in policy_cameras(self.loaded, bundle.manifest) if bundle else self.station.camera:
                     if not isinstance(camera, SimulatedCameraConfig):
                         raise BadInputError(
@@ -377,37 +391,6 @@ class Rig:
         setup = task_setup(task)
         self.simulation = Simulation(world=world, setup=setup, task=setup.task(world))
         self.judge = TaskJudge(self.simulation.task)
-
-
-def rig_misfits(
-    loaded: LoadedStation,
-    bundle: Bundle,
-    arm: Arm,
-    cameras: Sequence[Camera],
-    readings: Mapping[str, int] | None = None,
-) -> list[str]:
-    """One line per reason why the bundle cannot run on these parts; empty when it fits."""
-    station, manifest = loaded.station, bundle.manifest
-    lines = misfits(
-        bundle,
-        cameras={camera.name: camera.size for camera in cameras},
-        rate_hz=station.loop.rate_hz,
-        joint_count=arm.joint_count,
-        station=f"station '{station.name}'",
-        readings=readings,
-    )
-    residual, dims = station.residual, manifest.action.dims
-    if residual and len(residual.scale) != manifest.action.size:
-        lines.append(
-            f"station {loaded.path}: residual.scale has {len(residual.scale)} values, "
-            f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {dims}"
-        )
-    elif residual and residual.gripper and (manifest.action.gripper == "none" or residual.scale[dims.index("gripper")]):
-        lines.append(
-            f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at "
-            f"its place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
-        )
-    return lines + cloud_misfits(loaded, bundle) + policy_misfits(loaded, bundle)
 
 
 def make_safety(station: Station, joint_count: int, R_base_home: Array) -> SafetyGate:
@@ -457,4 +440,5 @@ def episode_spec(
         cloud_points=station.fused_view.points if station.fused_view else 0,
         readings=tuple((readings or {}).items()),
         task_reward=isinstance(station.arm, GymnasiumArmConfig),
+        wrench=isinstance(station.arm, FrankaArmConfig),
     )

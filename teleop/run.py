@@ -82,7 +82,10 @@ class Run:
             )
             self._station_sha256 = self.folder.store_station(self._loaded.text)
             self._calibrations = {
-                name: self.folder.store_station(calibration.data) for name, calibration in calibrations.items()
+                # one file goes by its camera's name; of two, each also by its kind
+                name if len(measured.files) == 1 else f"{name}.{file.kind}": self.folder.store_station(file.data)
+                for name, measured in calibrations.items()
+                for file in measured.files
             }
             poses = camera_poses(self._loaded, calibrations)
             self.moved = moved_since_training(self._loaded, poses, self.rig.bundle.manifest.calibration)
@@ -124,9 +127,14 @@ class Run:
 
         Raises:
             HardwareError: the run cannot go on; the episode is aborted, in `results`, and on disk.
+            BadInputError: the run's own learner refused what it was given, which no further episode would mend.
         """
+        if self.rig.supervisor is not None:
+            self.rig.supervisor.check_added()
         self.rig.clear()
         if self._done and not self.loop.armed:
+            if self.results[-1].rows <= 1:  # it latched in its first tick: arming alone will not help
+                self.rig.free()
             self._ask_to_arm()
         if not self.loop.wait_armed(self._ask_to_arm):
             return None

@@ -29,6 +29,7 @@ class RunOptions:
         explore: add exploration noise (training only).
         resume: go on with the run in `out`.
         faults: to be injected.
+        drives_through: the simulated person drives on to the end where the policy made nothing of the last handback.
         recorded: of a recorded arm, which of the recording's episodes are played, one for each of the run's own; all
             when empty.
     """
@@ -44,3 +45,4 @@ class RunOptions:
     resume: bool = False
     recorded: tuple[int, ...] = ()
     faults: tuple[Fault, ...] = ()
+    drives_through: bool = False

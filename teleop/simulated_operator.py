@@ -3,6 +3,10 @@
 It sees the scene as a person would and nothing of the learner: no episode number, no residual, no weights. So
 fewer interventions can only come from a better policy. It lets the policy go on until that is plainly going
 wrong, needs time to react, sees and steers a little off, and hands back once the matter is put right.
+
+One who drives through has a memory: where what they put right came undone soon after they handed back, they drive to
+the end of the episode the next time, and then let the policy try again. Beside a policy that cannot go on from anywhere
+yet, a person who always hands back would never see the task done, and neither would the learner.
 """
 
 from __future__ import annotations
@@ -38,18 +42,28 @@ class OperatorTraits:
         sight_m: spread of the error in judging where things are, new at each takeover [m].
         hand: spread of the unsteadiness of the stick, share of full deflection.
         stall_s: how long they wait for a robot that comes no nearer to its goal [s].
+        drives_through: whether they drive to the end of the episode after a handback of which nothing came.
+        relapse_s: so soon after a handback, what goes wrong tells that nothing came of it [s].
     """
 
     reaction_s: tuple[float, float] = (0.3, 0.5)
     sight_m: float = 0.001
     hand: float = 0.015
     stall_s: float = 1.0
+    drives_through: bool = False
+    relapse_s: float = 1.5
 
 
 class _Mood(enum.Enum):
     WATCHING = 1
     REACTING = 2
     DRIVING = 3
+
+
+@dataclass(frozen=True)
+class _Handback:
+    at_s: float
+    stage_before: int  # when they had taken over
 
 
 class SimulatedOperator:
@@ -83,6 +97,9 @@ class SimulatedOperator:
         self._stands_back = True
         self._last_z_m: float | None = None
         self._mood = _Mood.WATCHING
+        self._doubts = False  # the last handback came to nothing
+        self._drives_on = False  # to the end of this episode
+        self._handback: _Handback | None = None  # the last one, while it may still come to nothing
         self._calm()
 
     def __enter__(self) -> Self:
@@ -96,6 +113,7 @@ class SimulatedOperator:
     def lay_table(self) -> None:
         """They have laid the table anew and watch."""
         self._stands_back = False
+        self._drives_on, self._handback = False, None
         self._calm()
 
     def stand_back(self) -> None:
@@ -119,13 +137,18 @@ class SimulatedOperator:
             self._task.status(state), HumanEvent.NONE
         )
         wrong = self._goes_wrong(truth, state, now_s)
+        self._remember(truth, now_s, wrong=wrong or label is HumanEvent.FAILURE)
         if self._mood is _Mood.WATCHING and wrong:
             self._mood, self._takes_over_s = _Mood.REACTING, now_s + self._rng.uniform(*self._traits.reaction_s)
         if self._mood is _Mood.REACTING and now_s >= self._takes_over_s:
             self._mood = _Mood.DRIVING if wrong else _Mood.WATCHING
             self._stage_at_start = self._sight.stage(truth)
             self._off_m = self._rng.normal(0.0, self._traits.sight_m, 2)
-        if self._mood is _Mood.DRIVING and self._sight.settled(truth, state, self._stage_at_start):
+            if self._mood is _Mood.DRIVING:
+                self._drives_on, self._doubts = self._doubts, False
+        settled = self._mood is _Mood.DRIVING and self._sight.settled(truth, state, self._stage_at_start)
+        if settled and not self._drives_on:
+            self._handback = _Handback(now_s, self._stage_at_start)
             self._calm()
         if self._mood is not _Mood.DRIVING:
             return HumanCommand(events=label, polled_s=now_s)
@@ -137,6 +160,15 @@ class SimulatedOperator:
         twist = np.zeros(6)
         twist[:3] = motion.delta_m / self._scale_m + self._rng.normal(0.0, self._traits.hand, 3)
         return HumanCommand(twist=np.clip(twist, -1.0, 1.0), gripper=motion.gripper, engaged=True)
+
+    def _remember(self, truth: Any, now_s: float, *, wrong: bool) -> None:
+        """Look what came of the last handback."""
+        if self._handback is None or not self._traits.drives_through:
+            return
+        if now_s - self._handback.at_s > self._traits.relapse_s:
+            self._handback = None
+        elif wrong or self._sight.stage(truth) == self._handback.stage_before:
+            self._handback, self._doubts = None, True
 
     def _goes_wrong(self, truth: Any, state: ArmState, now_s: float) -> bool:
         z_m = float(state.T_base_tcp[2, 3])

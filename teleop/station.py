@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,7 +12,6 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
-    TypeAdapter,
     ValidationError,
     model_serializer,
     model_validator,
@@ -31,11 +29,9 @@ from robot.realtime import RealtimeConfig
 from robot.safety_limits import SafetyLimits
 from robot.strict import Strict
 from teleop.device_config import GamepadConfig, KeyboardConfig
+from teleop.station_words import explain, override, taken_for_number
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-_TAGS = (  # of unions, which pydantic puts into the place of an error
-    "simulated", "pattern", "realsense", "uvc", "playback", "recorded", "gymnasium", "franka",
-)  # fmt: skip
 
 
 class LoopConfig(Strict):
@@ -273,6 +269,12 @@ class Station(Strict):
         foreign = sorted(self.calibration.files.keys() - set(names))
         if foreign:
             raise ValueError(f"calibration.files names camera {foreign[0]!r}, the station has {names}")
+        twice = sorted(self.calibration.files.keys() & (self.fused_view.geometry if self.fused_view else {}).keys())
+        if twice:
+            raise ValueError(
+                f"calibration.files.{twice[0]} and fused_view.geometry.{twice[0]} both say where camera {twice[0]!r} "
+                "is; leave one of them out"
+            )
         if isinstance(self.arm, GymnasiumArmConfig):
             self._of_environment()
         elif not self.camera:
@@ -371,13 +373,21 @@ def load_station(path: Path, overrides: Sequence[tuple[str, str]] = ()) -> Loade
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise BadInputError(f"station {path}: is not TOML ({error}); correct that line") from None
+    except RecursionError:
+        raise BadInputError(f"station {path}: is nested too deeply; take the brackets away") from None
     for key, value in overrides:
-        _override(data, key, value)
+        override(data, key, value)
     try:
         station = Station.model_validate(data)
     except ValidationError as error:
-        raise BadInputError(f"station {path}: {_explain(error, data)}") from None
-    return LoadedStation(station=station, path=path.resolve())
+        raise BadInputError(f"station {path}: {explain(error, Station)}") from None
+    loaded = LoadedStation(station=station, path=path.resolve())
+    flag = taken_for_number(data, station.model_dump())
+    if flag is not None:
+        raise BadInputError(f"station {path}: {flag}: got true or false (allowed a number); correct it")
+    if rb"\u0000" in loaded.text:
+        raise BadInputError(f"station {path}: a value holds the character NUL, which no name of a file may; correct it")
+    return loaded
 
 
 def station_from_json(text: bytes, where: str) -> Station:
@@ -385,75 +395,4 @@ def station_from_json(text: bytes, where: str) -> Station:
     try:
         return Station.model_validate_json(text)
     except ValidationError as error:
-        raise BadInputError(f"{where}: {_explain(error, {})}") from None
-
-
-def _override(data: dict[str, Any], dotted: str, text: str) -> None:
-    """Set `dotted` in `data`; list items by index or, for cameras, by name."""
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = dotted.split(".")
-    here: Any = data
-    for part in parents:
-        if isinstance(here, list):
-            here = _item(here, part, dotted)
-        else:
-            here = here.setdefault(part, {})
-        if not isinstance(here, (dict, list)):
-            raise BadInputError(f"--{dotted}: {part!r} is a value, not a section of the station; check the key")
-    if isinstance(here, list):
-        raise BadInputError(f"--{dotted}: names a list item, not a key; say --{'.'.join(parents)}.<name>.<key>")
-    here[last] = value
-
-
-def _item(items: list[Any], part: str, dotted: str) -> Any:
-    if part.isdigit() and int(part) < len(items):
-        return items[int(part)]
-    for item in items:
-        if isinstance(item, dict) and item.get("name") == part:
-            return item
-    names = [item.get("name") for item in items if isinstance(item, dict)]
-    raise BadInputError(f"--{dotted}: no item {part!r} (allowed {names} or an index)")
-
-
-def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
-    """The first problem as one line: where, what, got, allowed, cure."""
-    # a misspelt key is also a missing one, and the misspelling is what helps
-    first = min(error.errors(include_url=False), key=lambda entry: entry["type"] != "extra_forbidden")
-    # the tag of a union stands in `loc` though no file has it
-    where = ".".join(str(part) for part in first["loc"] if part not in _TAGS)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        known = _keys_beside(first["loc"])
-        near = get_close_matches(key, known, n=1, cutoff=0.5)
-        stem = next((name for name in known if name.split("_")[:2] == key.split("_")[:2]), None)
-        guess = stem or (near[0] if near else None)
-        cure = f"did you mean {guess!r}? Units stand in the key's name" if guess else f"allowed {sorted(known)}"
-        return f"unknown key {where!r}; {cure}{more}"
-    got = f", got {first['input']!r}" if first["type"] != "missing" and not isinstance(first["input"], dict) else ""
-    return f"{where or 'station'}: {first['msg'].removeprefix('Value error, ')}{got}{more}"
-
-
-def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
-    """Names that the section at `loc[:-1]` knows."""
-    schema = TypeAdapter(Station).json_schema()
-    node: dict[str, Any] = schema
-    for part in loc[:-1]:
-        node = _resolve(node, schema)
-        if "discriminator" in node and isinstance(part, str):
-            node = {"$ref": node["discriminator"]["mapping"][part]}
-        elif isinstance(part, int):
-            node = node.get("items", node)
-        else:
-            node = node.get("properties", {}).get(part, node)
-    return list(_resolve(node, schema).get("properties", {}))
-
-
-def _resolve(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    while "$ref" in node or (len(node.get("anyOf", [])) == 2 and "$ref" in node["anyOf"][0]):
-        reference = node.get("$ref") or node["anyOf"][0]["$ref"]
-        node = schema["$defs"][reference.split("/")[-1]]
-    return node
+        raise BadInputError(f"{where}: {explain(error, Station)}") from None

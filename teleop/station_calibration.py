@@ -1,55 +1,50 @@
-"""A station's calibration files, where they say that its cameras are, and how that differs from a policy's training."""
+"""What a station's calibration files say of its cameras, and how that differs from a policy's training."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from perception.calibration_file import CalibrationFile, CameraPose, read_calibration
-from perception.config import LiveCameraConfig, SimulatedCameraConfig
-from perception.simulated_camera import nominal_pose
+from perception.camera_model import CameraModel
+from perception.config import CameraConfig, LiveCameraConfig, SimulatedCameraConfig
+from perception.simulated_camera import intrinsics_px, nominal_pose
 from policy.manifest import CameraCalibration
 from robot.errors import BadInputError
 from robot.geometry import rotation_angle
 from teleop.station import LoadedStation
 
 
-def station_calibrations(loaded: LoadedStation) -> dict[str, CalibrationFile]:
-    """Return the calibration file of each camera that the station names one for.
+@dataclass(frozen=True, kw_only=True)
+class MeasuredCamera:
+    """What the calibration files of one camera say together.
+
+    Attributes:
+        files: as the station names them.
+        pose: where it is, None where none of them says it.
+        lens: for its full-size pictures, None where none of them has it.
+    """
+
+    files: tuple[CalibrationFile, ...]
+    pose: CameraPose | None
+    lens: CameraModel | None
+
+
+def station_calibrations(loaded: LoadedStation) -> dict[str, MeasuredCamera]:
+    """Return what is measured of each camera that the station names calibration files for.
 
     Raises:
-        BadInputError: a file is missing, damaged, of another camera, or of another size of pictures.
+        BadInputError: a file is missing, damaged, of another camera or of another size of pictures, or two files say
+            the same of a camera.
     """
     cameras = {camera.name: camera for camera in loaded.station.camera}
-    found: dict[str, CalibrationFile] = {}
-    for name, file in loaded.station.calibration.files.items():
-        path = loaded.calibration_path(file)
-        where = f"station {loaded.path}: calibration.files.{name}"
-        try:
-            calibration = read_calibration(path)
-        except BadInputError as error:
-            raise BadInputError(f"{where}: {error}") from None
-        pose = calibration.pose(name)
-        if calibration.poses and pose is None:
-            raise BadInputError(f"{where}: {path} has cameras {sorted(calibration.poses)}, not {name!r}; correct it")
-        camera = cameras[name]
-        lens = pose.lens if pose is not None else None
-        if (
-            lens is not None
-            and isinstance(camera, LiveCameraConfig)
-            and (lens.width, lens.height) != (camera.width, camera.height)
-        ):
-            raise BadInputError(
-                f"{where}: {path} was made from pictures of {lens.width}x{lens.height}, the camera gives "
-                f"{camera.width}x{camera.height}; calibrate at that size"
-            )
-        found[name] = calibration
-    return found
+    return {name: _measured(loaded, cameras[name], files) for name, files in loaded.station.calibration.files.items()}
 
 
-def camera_poses(loaded: LoadedStation, calibrations: Mapping[str, CalibrationFile]) -> dict[str, CameraPose]:
+def camera_poses(loaded: LoadedStation, calibrations: Mapping[str, MeasuredCamera]) -> dict[str, CameraPose]:
     """Return where each camera is by the station's own word: its calibration file, or the station itself.
 
     Cameras of which neither says it are left out; a bump of a simulated one is what nobody knows.
@@ -58,7 +53,7 @@ def camera_poses(loaded: LoadedStation, calibrations: Mapping[str, CalibrationFi
     found: dict[str, CameraPose] = {}
     for camera in station.camera:
         name = camera.name
-        measured = calibrations[name].pose(name) if name in calibrations else None
+        measured = calibrations[name].pose if name in calibrations else None
         geometry = station.fused_view.geometry.get(name) if station.fused_view else None
         if measured is not None:
             found[name] = measured
@@ -67,6 +62,26 @@ def camera_poses(loaded: LoadedStation, calibrations: Mapping[str, CalibrationFi
             found[name] = CameraPose(mount=geometry.mount, T_mount_camera=T)
         elif isinstance(camera, SimulatedCameraConfig):
             found[name] = CameraPose(mount=camera.mount, T_mount_camera=nominal_pose(camera))
+    return found
+
+
+def camera_lenses(loaded: LoadedStation, calibrations: Mapping[str, MeasuredCamera]) -> dict[str, CameraModel]:
+    """Return the lens of each camera, for its full-size pictures, from where `camera_poses` has its place."""
+    station = loaded.station
+    found: dict[str, CameraModel] = {}
+    for camera in station.camera:
+        name = camera.name
+        measured = calibrations[name].lens if name in calibrations else None
+        geometry = station.fused_view.geometry.get(name) if station.fused_view else None
+        if measured is not None:
+            found[name] = measured
+        elif geometry is not None and isinstance(camera, LiveCameraConfig):
+            found[name] = geometry.model(camera.height, camera.width)
+        elif isinstance(camera, SimulatedCameraConfig):
+            fx, fy, cx, cy = intrinsics_px(camera)
+            found[name] = CameraModel(
+                kind="pinhole", width=camera.width, height=camera.height, fx=fx, fy=fy, cx=cx, cy=cy
+            )
     return found
 
 
@@ -93,3 +108,37 @@ def moved_since_training(
                 f"{config.same_deg:g} degrees); put it back, or train with pictures from where it is"
             )
     return lines
+
+
+def _measured(loaded: LoadedStation, camera: CameraConfig, names: tuple[str, ...]) -> MeasuredCamera:
+    where = f"station {loaded.path}: calibration.files.{camera.name}"
+    pose: CameraPose | None = None
+    lens: CameraModel | None = None
+    files: list[CalibrationFile] = []
+    for name in names:
+        path = loaded.calibration_path(name)
+        try:
+            file = read_calibration(path)
+        except BadInputError as error:
+            raise BadInputError(f"{where}: {error}") from None
+        if any(file.kind == other.kind for other in files):
+            raise BadInputError(f"{where}: {' and '.join(names)} are two of kind {file.kind!r}; leave one of them out")
+        own_pose, own_lens = file.pose(camera.name), file.lens(camera.name)
+        known = sorted({*file.poses, *file.lenses})
+        if known and own_pose is None and own_lens is None:
+            raise BadInputError(f"{where}: {path} has cameras {known}, not {camera.name!r}; correct it")
+        for what, one, other in (("where it is", pose, own_pose), ("its lens", lens, own_lens)):
+            if one is not None and other is not None:
+                raise BadInputError(f"{where}: {' and '.join(names)} both say {what}; leave one of them out")
+        pose, lens = own_pose or pose, own_lens or lens
+        files.append(file)
+        if (
+            own_lens is not None
+            and isinstance(camera, LiveCameraConfig)
+            and (own_lens.width, own_lens.height) != (camera.width, camera.height)
+        ):
+            raise BadInputError(
+                f"{where}: {path} was made from pictures of {own_lens.width}x{own_lens.height}, the camera gives "
+                f"{camera.width}x{camera.height}; calibrate at that size"
+            )
+    return MeasuredCamera(files=tuple(files), pose=pose, lens=lens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,16 +35,26 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
     manifest, _ = read_manifest(loaded.bundle_path)
     learning, residual, where = station.learner, station.residual, f"station {loaded.path}: learner"
     gripper = Expected.of(manifest, residual).gripper
-    algorithm = told(learning.method, scale=residual.scale, gate=residual.gate, gripper=gripper, where=where)
+    binary = manifest.action.dims.index("gripper") if manifest.action.gripper == "binary" else None
+    algorithm = told(
+        learning.method, scale=residual.scale, gate=residual.gate, gripper=gripper, where=where, binary=binary
+    )
     algorithm |= learning.algorithm
     read_method(learning.method, algorithm, where)
     return algorithm
 
 
 def learner_settings(
-    loaded: LoadedStation, *, state_dir: Path, run_id: str, seed: int, lock_step: bool, endpoint: str | None
+    loaded: LoadedStation,
+    *,
+    state_dir: Path,
+    run_id: str,
+    seed: int,
+    lock_step: bool,
+    endpoint: str | None,
+    demonstrations: Sequence[Path] = (),
 ) -> LearnerSettings:
-    """What a learner for this station is told.
+    """What a learner for this station is told, with folders of demonstrations to start from.
 
     Raises:
         BadInputError: the station has no residual, a wrong setting of the algorithm, or a bad bundle.
@@ -72,6 +83,7 @@ def learner_settings(
         min_transitions=learning.min_transitions,
         method=learning.method,
         algorithm=algorithm,
+        demonstrations=tuple(demonstrations),
     )
 
 

@@ -138,6 +138,8 @@ class Supervisor:
     def check(self) -> None:
         """Look whether all that must live does; a few microseconds, for every tick.
 
+        What was added later is not looked at: the arm is led without it, see `check_added`.
+
         Raises:
             BadInputError: a process refused what the person gave it, and said why.
             HardwareError: the supervisor is gone, or a process that may not be started again.
@@ -145,13 +147,19 @@ class Supervisor:
         if self._process is None or self._process.poll() is not None:
             raise HardwareError("the supervisor is gone, and with it cameras and servo; look at the arm, start again")
         ended = self.board.places["ended"].tolist()  # no view: an error would keep it, and the board could not close
-        for place, child in self._places().items():
+        for place, child in enumerate(self._children, RUN_PLACE + 1):
             word = ended[place]
             match word & 0xFFFF:
                 case Ended.REFUSED:
-                    raise BadInputError(f"{child.name}: could not be opened; it said why above")
+                    raise _refusal(child)
                 case Ended.GIVEN_UP:
                     raise HardwareError(f"{child.name} {_status(word)}; look at the arm, then start the run anew")
+
+    def check_added(self) -> None:
+        """Look between two episodes whether what was added later works. Raises BadInputError for what refused."""
+        for place, child in self._late.items():
+            if int(self.board.places["ended"][place]) & 0xFFFF == Ended.REFUSED:
+                raise _refusal(child)
 
     def news(self) -> list[str]:
         """Return what was started anew since the last call, a line each."""
@@ -172,6 +180,10 @@ class Supervisor:
     def _places(self) -> dict[int, ChildPlan]:
         """What is supervised, by place on the board."""
         return {RUN_PLACE + 1 + i: child for i, child in enumerate(self._children)} | self._late
+
+
+def _refusal(child: ChildPlan) -> BadInputError:
+    return BadInputError(f"{child.name}: could not be opened; it said why above")
 
 
 def _status(word: int) -> str:

@@ -34,7 +34,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
         self._backoff_s = _BACKOFF_S[0]
-        self._prioritised = False
+        self._prioritised = self._worked = False
         self._next_start_s: float | None = 0.0  # None: never again
 
     @property
@@ -119,10 +119,11 @@ class Child:
     def _gone(self, status: int, why: Ended, now_s: float) -> None:
         """Note its end and when it may be started again.
 
-        A refusal of its input at its first start would only repeat itself; later what it needs may be back.
+        A refusal of its input by one that never worked would only repeat itself; later what it needs may be back.
         """
         places, plan = self._board.places, self.plan
-        refused = status == 2 and places["starts"][self._place] == 1 and not places["ready"][self._place]
+        self._worked = self._worked or bool(places["ready"][self._place])
+        refused = status == 2 and not self._worked
         again = plan.restart and not refused and self._next_start_s is not None
         if again:
             end = why

@@ -80,7 +80,9 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
     row["tick/q_rad"][...], row["tick/dq_rad_s"][...] = state.q_rad, state.dq_rad_s
     row["tick/T_base_tcp"][...], row["tick/tcp_velocity"][...] = state.T_base_tcp, state.tcp_velocity
     row["tick/gripper_width_m"][()] = state.gripper_width_m
-    row["tick/force_n"][()] = math.nan if state.force_n is None else state.force_n
+    row["tick/force_n"][()] = _force(state.force_n)
+    if spec.wrench:
+        _fill_or_nan(row["tick/wrench"], state.wrench)
     row["tick/arm_fault"][()] = state.fault is not None
     for name, _ in spec.readings:
         row[f"tick/reading_{name}"][...] = state.readings[name]
@@ -100,6 +102,13 @@ def _fill_inputs(row: Views, spec: EpisodeSpec, inputs: TickInputs) -> None:
         _fill_or_nan(row["obs/point_cloud"], None if cloud is None else cloud.points)
         row["tick/cloud_count"][()] = -1 if cloud is None else cloud.count
         _fill_or_nan(row["tick/cloud_s"], None if cloud is None else [cloud.captured_s, cloud.newest_s, cloud.made_s])
+
+
+def _force(force_n: float | None) -> float:
+    """Return what a row says of a force; NaN is the word for none, so one that is no number is beyond all limits."""
+    if force_n is None:
+        return math.nan
+    return math.inf if math.isnan(force_n) else force_n
 
 
 def _fill_or_nan(field: NDArray[Any], values: NDArray[Any] | list[float] | None) -> None:
@@ -182,6 +191,7 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         gripper_width_m=float(row["tick/gripper_width_m"]),
         force_n=None if math.isnan(force_n) else force_n,
         fault="logged" if row["tick/arm_fault"] else None,
+        wrench=_wrench(row) if spec.wrench else None,
         readings={name: row[f"tick/reading_{name}"] for name, _ in spec.readings},
     )
     proprio = [row[f"obs/{key}"] for key, _ in spec.proprio]
@@ -219,6 +229,11 @@ def read_inputs(row: Row, spec: EpisodeSpec) -> TickInputs:
         policy_failed=bool(row["tick/policy_failed"]),
         reply=_read_reply(row) if spec.asynchronous else None,
     )
+
+
+def _wrench(row: Row) -> NDArray[np.float64] | None:
+    wrench: NDArray[np.float64] = row["tick/wrench"]
+    return None if np.isnan(wrench).all() else wrench
 
 
 def _read_cloud(row: Row) -> StampedCloud | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ def train_online(
     progress: Progress,
     max_steps: int | None = None,
     resume: bool = False,
+    demonstrations: Sequence[Path] = (),
+    drives_through: bool = False,
 ) -> TrainingResult:
     """Run `episodes` episodes with a person and a learner of its own, in `out`.
 
@@ -78,6 +80,8 @@ def train_online(
         progress: called after each episode with its number, its result and news.
         max_steps: ends before an episode that would begin beyond so many control ticks.
         resume: go on with the run in `out`, its learner included.
+        demonstrations: folders of episodes that show the task, for the learner to start from.
+        drives_through: of the simulated person, see `RunOptions`.
 
     Raises:
         BadInputError: something a person can mend.
@@ -91,11 +95,19 @@ def train_online(
         seed=seed,
         lock_step=clock.virtual,
         endpoint="tcp://127.0.0.1:*",
+        demonstrations=demonstrations,
     )
     with LearnerChild(settings) as learner:
         endpoint = learner.endpoint()
         options = RunOptions(
-            out=out, operator=operator, seed=seed, split=Split.TRAINING, learner=endpoint, explore=True, resume=True
+            out=out,
+            operator=operator,
+            seed=seed,
+            split=Split.TRAINING,
+            learner=endpoint,
+            explore=True,
+            resume=True,
+            drives_through=drives_through,
         )
         with Run(loaded, clock, options) as run:
             started_s = time.perf_counter()

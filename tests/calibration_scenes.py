@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calibration.board import Board, BoardView
-from calibration.camera_model import CameraModel
 from calibration.rehearsal import handheld, middle_of, seen_from
+from perception.camera_model import CameraModel
 from robot.geometry import pose, rotvec_to_matrix
 
 Array = NDArray[np.float64]

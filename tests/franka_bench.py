@@ -22,7 +22,7 @@ from robot.franka_config import FrankaArmConfig, FrankaCollisionConfig
 from robot.geometry import matrix_to_rotvec
 from robot.process_board import ProcessBoard
 from robot.safety import SafetyFilter
-from robot.servo import Cause
+from robot.servo import Cause, ServoMode
 from robot.servo_arm import ServoArm
 from robot.servo_config import ServoConfig
 from robot.servo_orders import new_order_ring
@@ -99,10 +99,10 @@ class StandIn:
             stdout=subprocess.PIPE,
             text=True,
         )
+        hurry(self.process.pid)  # from the beginning: it reads meshes for seconds
         assert self.process.stdout is not None
         said = self.process.stdout.readline().strip()
         assert said == "ready", f"no stand-in for the arm: {said or 'it said nothing, see above'}"
-        hurry(self.process.pid)
 
     def show(self, word: str) -> None:
         """Have it show something, see `franka_stand_in`."""
@@ -157,21 +157,39 @@ class FrankaServo:
                 pass_fds=[*files, self.board.file],
                 stderr=said,
             )
+        hurry(self.process.pid, PRIORITY - 1)  # as the supervisor does
 
     def ready(self) -> None:
-        """Wait until it does its work, and give it the priority that the supervisor would."""
+        """Wait until it does its work."""
 
         def works() -> bool:
             assert self.process.poll() is None, self.said.read_text()
-            return bool(self.board.places["ready"][0]) and self.arm.status is not None
+            return bool(self.board.places["ready"][0])
 
         until(works, "the servo is ready")
-        hurry(self.process.pid, PRIORITY - 1)
+        assert self.arm.status is not None, "it said so before there was a state to be read"
 
     def arm_it(self) -> None:
-        """What the person's arm verb does, and a filter at the measured pose."""
-        self.arm.clear_fault()
-        until(lambda: self.arm.status is not None and self.arm.status.cause is Cause.IDLE, "the arm is armed")
+        """What the person's arm verb does, and a filter at the measured pose.
+
+        It is given again where it came to nothing, as a person would: one that lay about for 0.2 s is void, and while
+        the arm recovers its states may come so late that the servo stops anew.
+        """
+        assert self.arm.status is not None
+        before, given_s = self.arm.status.clears, -PATIENCE_S
+
+        def armed() -> bool:
+            nonlocal given_s
+            status, now_s = self.arm.status, time.monotonic()
+            assert status is not None
+            if status.clears > before and status.mode is not ServoMode.FAULT and status.cause is not Cause.CONTROLLER:
+                return True
+            if now_s - given_s > 1.0:
+                self.arm.clear_fault()
+                given_s = now_s
+            return False
+
+        until(armed, f"the arm is armed ({self.arm.status})")
         state = self.arm.state()
         self.safety = SafetyFilter(LIMITS, FR3Kinematics(), PERIOD_S, state.T_base_tcp[:3, :3])
         self.memory = self.safety.rearm(self.safety.start(state), state)

@@ -1,4 +1,4 @@
-"""franky-sim as a process that also shows what it never does by itself: reflexes, a stop button, guiding, forces.
+"""The simulator as a process that also shows what it never does by itself: reflexes, a stop button, guiding, forces.
 
 It speaks libfranka's own protocol. Words come on standard input, a line each; `ready` goes to standard output.
 """
@@ -19,10 +19,9 @@ from franky_sim.franka_robot_protocol import (
     RobotCommand,
     RobotMode,
 )
-from franky_sim.franka_robot_server import FrankaRobotServer
-from franky_sim.mujoco_simulator import MujocoSimulator
 
 from robot import fr3
+from robot.simulation.franka_server import FrankaArmServer, MujocoSimulator
 
 _MODES = {
     "reflex": RobotMode.kReflex,
@@ -36,13 +35,13 @@ _STATUSES = {"reflex": MoveStatus.kReflexAborted, "stop": MoveStatus.kEmergencyA
 _JOINT_VELOCITY_VIOLATION = 3
 
 
-class Server(FrankaRobotServer):
+class Server(FrankaArmServer):
     """Answers as an arm with a fault would."""
 
     def __init__(self, robot: Any, address: str) -> None:
-        super().__init__(robot, [address])
+        super().__init__(robot, address)
         self.mode: RobotMode | None = None
-        self.force_n = 0.0
+        self.force_n: float | None = None  # None: what it feels
         self.recoveries = 0
 
     def show(self, word: str) -> None:
@@ -59,7 +58,9 @@ class Server(FrankaRobotServer):
     @property
     def robot_state(self) -> Any:
         """The state with the fault on it."""
-        state = super().robot_state.replace(O_F_ext_hat_K=(self.force_n, 0.0, 0.0, 0.0, 0.0, 2.0 * self.force_n))
+        state = super().robot_state
+        if self.force_n is not None:
+            state = state.replace(O_F_ext_hat_K=(self.force_n, 0.0, 0.0, 0.0, 0.0, 2.0 * self.force_n))
         if self.mode is None:
             return state
         errors = [False] * 41
@@ -101,7 +102,7 @@ def main() -> int:
                     if word in _MODES:
                         server.show(word)
                     else:
-                        server.force_n = float(word)
+                        server.force_n = None if word == "feel" else float(word)
             server.process_commands()
             simulator.step()
             server.send_state()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from calibration.camera_model import CameraModel
 from calibration.rehearsal import looking, seen_from
 from calibration.rig_sightings import BoardMount, RigCamera, RigSightings, Sighting
+from perception.camera_model import CameraModel
 from robot.geometry import inverse_pose, pose, rotvec_to_matrix
 from tests.calibration_scenes import BOARD, MIDDLE, NARROW, Array
 

@@ -12,19 +12,19 @@ from robot.supervised import Supervised
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["live", "refuse", "die", "once"])
+    parser.add_argument("what", choices=["live", "refuse", "die", "once", "dies-once"])
     parser.add_argument("--file", type=int)
     parser.add_argument("--mark", type=Path)
     Supervised.add_arguments(parser)
     args = parser.parse_args()
-    if args.what == "refuse" or (args.what == "once" and args.mark.exists()):
+    if args.what == "refuse" or (args.mark is not None and args.mark.exists()):
         print("stand-in: no such thing; choose another", file=sys.stderr)
         return 2
     supervised = Supervised(args.board, args.place, args.parent, orphaned=signal.SIGKILL)
-    if args.what == "die":
-        return 5
     if args.mark is not None:
         args.mark.touch()
+    if args.what in ("die", "dies-once"):
+        return 5
     supervised.ready()
     while not supervised.stopping:
         supervised.beat()

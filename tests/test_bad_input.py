@@ -19,6 +19,7 @@ import pytest
 from policy.episode_reader import read_episode
 from policy.episode_recovery import recording_lock
 from policy.learner_episode import EpisodeArrays
+from policy.link_keys import make_keys
 from policy.residual import Dims
 from policy.weights import pack
 from robot.clock import VirtualClock
@@ -118,6 +119,25 @@ def test_bundle_with_another_camera_or_size(
     fixed = ["--camera.wrist.image", "{height = 84, width = 84}"]
     assert said in scripts.refused(script, STATION, "--policy.bundle", bundle, *fixed, *more)
     assert not out.exists()  # so that the same command works once the bundle fits
+
+
+@pytest.mark.parametrize(
+    ("kind", "dims"),
+    [
+        ("joint_delta", tuple("abcdefg")),
+        ("joint_position", tuple("abcdefg")),
+        ("tcp_pose", ("x", "y", "z", "roll", "pitch", "yaw")),
+        ("actuation", tuple("abcdefg")),
+    ],
+)
+def test_bundle_whose_actions_nobody_can_drive_or_lead_home(
+    scripts: Scripts, tmp_path: Path, kind: str, dims: tuple[str, ...]
+) -> None:
+    bundle = make_tiny_bundle(tmp_path / "other", cameras=CAMERAS, kind=kind, dims=dims)
+    words = ["--policy.bundle", bundle, "--residual.scale", str([0.0] * len(dims)), "--out", tmp_path / "run"]
+    line = scripts.refused("run_robot", STATION, *words)
+    assert f"has actions of kind '{kind}'; only 'tcp_delta' can be driven by a person and led home" in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -248,23 +268,74 @@ def test_training_refuses_a_folder_of_other_files_before_it_begins(
 
 
 @pytest.mark.parametrize(
-    ("script", "option", "folder"), [("run_robot", "--learner", "--out"), ("run_learner", "--endpoint", "--state")]
+    ("script", "option", "folder"),
+    [
+        ("run_robot", "--learner", "--out"),
+        ("run_learner", "--endpoint", "--state"),
+        ("run_learner", "--learner.endpoint", "--state"),
+    ],
 )
 def test_endpoint_that_is_none_leaves_no_folder(
     scripts: Scripts, bundle: Path, tmp_path: Path, script: str, option: str, folder: str
 ) -> None:
-    words = ["--policy.bundle", bundle, option, "5701", folder, tmp_path / "new"]
+    words = ["--policy.bundle", bundle, option, "rig:5701", folder, tmp_path / "new"]
     assert "allowed tcp://ADDRESS:PORT" in scripts.refused(script, STATION, *words)
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:*", "tcp://127.0.0.1:0", "tcp://bad host:5"])
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://127.0.0.1:*",
+        "tcp://127.0.0.1:0",
+        "tcp://bad host:5",
+        "tcp://-rig:5701",
+        "tcp://_rig:5701",
+        "tcp://.rig:5701",
+        "tcp://rög:5701",
+        "tcp://[::1:5701",
+        "ipc://@",
+    ],
+)
 def test_an_endpoint_that_a_robot_cannot_connect_to_leaves_no_folder(
     scripts: Scripts, bundle: Path, tmp_path: Path, endpoint: str
 ) -> None:
+    make_keys(tmp_path / "keys", ["rig"])  # without them every host but this one is refused
     words = ["--policy.bundle", bundle, "--learner", endpoint, "--out", tmp_path / "new"]
+    words += ["--keys", tmp_path / "keys" / "rig"]
     assert f"learner endpoint: got {endpoint!r} (allowed " in scripts.refused("run_robot", STATION, *words)
     assert not (tmp_path / "new").exists()
+
+
+def test_episodes_that_are_none_leave_no_state_of_a_learner(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "x.h5").write_bytes(b"no episode")
+    there = tmp_path / "there"
+    there.mkdir()
+    for state, left in ((tmp_path / "new" / "learner", None), (there, there)):
+        words = ["--policy.bundle", bundle, "--episodes", tmp_path / "old", "--state", state]
+        assert "not an HDF5 file" in scripts.refused("run_learner", STATION, *words)
+        assert state.exists() == (left is not None)
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_no_crash_left_is_not_recovered(scripts: Scripts, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("x")
+    assert "is nothing that a crash left" in scripts.refused("replay_episode", "recover", path)
+    assert path.read_text() == "x"
+
+
+@pytest.mark.parametrize("out", ["file/arm.json", "folder"])
+def test_a_calibration_that_could_not_be_written_is_refused_before_the_work(
+    scripts: Scripts, tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    line = scripts.refused("calibrate_rig", "latency", "arm", "a.csv", "b.csv", "--out", tmp_path / out)
+    assert f"--out {tmp_path / out}: cannot be written (" in line
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("script", ["run_robot", "evaluate_policy"])

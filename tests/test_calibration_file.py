@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,8 @@ import pytest
 
 from perception.calibration_file import content_hash, read_calibration
 from robot.errors import BadInputError
-from tests.calibration_files import write_rig
+from tests.calibration_files import write_hand_eye, write_lens, write_rig
+from tests.calibration_scenes import WIDE
 
 T = np.array([[0.0, -1.0, 0.0, 0.4], [1.0, 0.0, 0.0, -0.1], [0.0, 0.0, 1.0, 0.5], [0.0, 0.0, 0.0, 1.0]])
 
@@ -28,24 +29,31 @@ def test_what_the_calibration_writes_is_what_a_station_reads(tmp_path: Path) -> 
     assert wrist is not None
     assert (front.mount, wrist.mount) == ("base", "tcp")
     assert front.T_mount_camera.tolist() == T.tolist()
-    assert front.lens is not None
-    assert (front.lens.width, front.lens.fy) == (84, 91.0)
+    lens = found.lens("front")
+    assert lens is not None
+    assert (lens.width, lens.fy) == (84, 91.0)
     assert found.pose("side") is None
+    assert found.lens("side") is None
     assert found.age_days(found.created + timedelta(days=3)) == 3.0
 
 
 def test_a_hand_eye_of_one_unnamed_camera_is_that_of_any(tmp_path: Path) -> None:
-    document = {
-        "schema_version": 1, "kind": "hand-eye", "created_utc": datetime.now(UTC).isoformat(), "inputs": {},
-        "setup": "eye-in-hand", "T_hand_camera": T.tolist(),
-    }  # fmt: skip
     path = tmp_path / "hand.json"
-    path.write_text(json.dumps(document | {"content_sha256": content_hash(document)}))
-    pose = read_calibration(path).pose("wrist")
+    write_hand_eye(path, T)
+    found = read_calibration(path)
+    pose = found.pose("wrist")
     assert pose is not None
-    assert (pose.mount, pose.lens) == ("tcp", None)
+    assert (pose.mount, pose.T_mount_camera.tolist()) == ("tcp", T.tolist())
+    assert found.lens("wrist") is None
     reseal(path, camera="wrist")
     assert read_calibration(path).pose("front") is None
+
+
+def test_a_lens_alone_is_that_of_any_camera_and_says_nothing_of_places(tmp_path: Path) -> None:
+    write_lens(tmp_path / "lens.json", WIDE)
+    found = read_calibration(tmp_path / "lens.json")
+    assert (found.kind, found.pose("front")) == ("intrinsics", None)
+    assert found.lens("front") == WIDE
 
 
 def test_an_edited_file_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from calibration.camera_model import CameraModel
+from perception.camera_model import CameraModel
 from tests.calibration_scenes import NARROW, WIDE
 
 RATIONAL = CameraModel(

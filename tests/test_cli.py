@@ -117,7 +117,7 @@ def test_help_shows_the_examples_as_they_were_written(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as caught:
         make().read(["--help"])
     assert caught.value.code == 0
-    assert "examples:\n  run.py a.toml\n  run.py a.toml --loop.rate_hz 20 " in capsys.readouterr().out
+    assert "examples:\n  run.py a.toml\n  run.py a.toml --episode.timeout_s 12 " in capsys.readouterr().out
 
 
 def test_a_json_path_that_cannot_be_written_is_found_before_anything_runs(tmp_path: Path) -> None:
@@ -127,6 +127,11 @@ def test_a_json_path_that_cannot_be_written_is_found_before_anything_runs(tmp_pa
     )
     below = str(tmp_path / "file" / "out.json")
     assert refusal("--json", below, station=False).startswith(f"--json {below}: cannot be written (")
+
+
+def test_a_path_that_is_tried_leaves_no_folder(tmp_path: Path) -> None:
+    cli.check_writable(tmp_path / "new" / "deep" / "out.json", "--json")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_is_whole_and_knows_numpy_paths_and_absence(tmp_path: Path) -> None:

@@ -137,6 +137,31 @@ def test_an_environment_that_raises_is_a_hardware_error_until_it_is_reset() -> N
         assert not made.done
 
 
+class Odd(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Answers a step with something else than Gymnasium's interface says."""
+
+    def __init__(self, env: Any, place: int, answer: Any) -> None:
+        super().__init__(env)
+        self.place, self.answer = place, answer
+
+    def step(self, action: Any) -> Any:
+        answers = list(super().step(action))
+        answers[self.place] = self.answer
+        return tuple(answers)
+
+
+@pytest.mark.parametrize(
+    ("place", "answer"),
+    [(0, [[1.0], [1.0, 2.0]]), (1, np.array([1.0, 2.0])), (1, None), (2, np.array([True, False])), (4, None)],
+)
+def test_an_answer_that_is_none_of_gymnasiums_is_a_hardware_error(place: int, answer: Any) -> None:
+    with environment() as made:
+        made._made = Odd(made._made, place, answer)
+        with pytest.raises(HardwareError, match=r"step failed \(.+\); reset it"):
+            made.step(np.zeros(7))
+        assert made.done
+
+
 def test_a_key_of_a_dictionary_is_found_by_its_name() -> None:
     with environment(PANDA, rate_hz=25.0) as made:
         made.reset(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from robot.command import Command, CommandKind, SafeCommand
 from robot.environment.actuation_filter import ActuationFilter
 from robot.environment.environment import Environment
 from robot.environment.environment_arm import EnvironmentArm
+from robot.errors import BadInputError, HardwareError
 from robot.safety import SafetyFilter
 from tests.contracts import FollowingArmContract
 from tests.environment_bench import PANDA, PUSHER, arm_config
@@ -166,6 +168,20 @@ def test_a_share_of_one_is_the_greatest_actuation_and_a_hold_is_none(pusher: Ste
         clock.sleep_until(clock.now_s() + 0.05)
         assert not arm.state().q_rad.any()
         assert not pusher.actions[1].any()
+
+
+def test_an_observation_that_loses_what_the_station_names_is_a_fault_and_no_bad_input(pusher: Steps) -> None:
+    clock = VirtualClock(10.0)
+    with EnvironmentArm(pusher, arm_config(PUSHER), clock, period_s=0.05) as arm:
+        arm.reset(1)
+        actuated(arm, clock, [0.1] * 7)
+        pusher.pick = Mock(side_effect=BadInputError("its observation has no 'observation'"))  # type: ignore[method-assign]
+        try:
+            with pytest.raises(HardwareError, match="its observation has no 'observation'"):
+                arm.state()
+        finally:
+            del pusher.pick
+        assert "has no" in (arm.state().fault or "")
 
 
 def test_a_step_that_fails_is_a_fault_that_stays_until_it_is_cleared(pusher: Steps) -> None:

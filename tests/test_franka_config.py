@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from perception.camera import Camera
+from policy.bundle import load_bundle
 from robot import fr3
+from robot.arm import Arm
 from robot.franka_config import FrankaToolConfig
 from robot.geometry import pose, rotvec_to_matrix
+from teleop.rig_misfits import rig_misfits
 from teleop.station import load_station
 from tests.franka_bench import ROOT, franka
 
@@ -32,6 +40,22 @@ def test_what_safety_rests_on_has_no_default(field: str) -> None:
 def test_an_address_is_a_host_and_nothing_else(address: str) -> None:
     with pytest.raises(ValidationError, match="address"):
         franka(address)
+
+
+@pytest.mark.parametrize("address", ["172.16.0.2", "arm.local", "127.arm"])
+@pytest.mark.parametrize("start", [True, False])
+def test_a_station_with_a_simulator_names_no_arm(address: str, start: bool) -> None:
+    simulator = {"task": {"kind": "place", "tolerance_m": 0.01}, "start": start}
+    with pytest.raises(ValidationError, match=r"which is on this machine .* for an arm remove simulator"):
+        franka(address, simulator=simulator)
+    for here in ("127.0.0.1", "127.3.0.9", "localhost"):
+        assert franka(here, simulator=simulator).simulator is not None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_tool_that_is_turned_by_no_number_is_refused(number: float) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        FrankaToolConfig(rotation_vector_deg=(0.0, number, 0.0))
 
 
 def test_the_tool_that_is_left_out_is_the_hand() -> None:
@@ -61,3 +85,29 @@ def test_kinematics_with_another_tool_agree_with_those_of_the_hand_moved_on() ->
     # named or not, the hand has the same bits
     named = fr3.FR3Kinematics(T_flange_tcp=FrankaToolConfig().T_flange_tcp)
     assert named.forward(q_rad).tobytes() == hand.forward(q_rad).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["pattern", "playback"])
+def test_no_policy_moves_an_arm_by_pictures_that_do_not_show_it(kind: str, tmp_path: Path) -> None:
+    shown = load_station(STATION)
+    text, bundle = STATION.read_text(), load_bundle(shown.bundle_path, "cpu")
+    arm = [line for line in text.partition("[[camera]]")[0].splitlines() if not line.startswith("simulator")]
+    rest = text[text.index("[synchroniser]") :].replace("../../policy", str(ROOT / "policy"))
+    footage = f'file = "{tmp_path / "table.h5"}"\nview = "front"\n' if kind == "playback" else ""
+    cameras = "".join(
+        f'[[camera]]\nkind = "{kind}"\nname = "{camera.name}"\nheight = 84\nwidth = 84\nrate_hz = 20.0\n{footage}'
+        for camera in bundle.manifest.cameras
+    )
+    path = tmp_path / "real.toml"
+    path.write_text("\n".join(arm) + "\n" + cameras + rest)
+    loaded = load_station(path)
+    arms, views = (
+        SimpleNamespace(joint_count=7),
+        [SimpleNamespace(name=camera.name, size=(84, 84)) for camera in bundle.manifest.cameras],
+    )
+    lines = rig_misfits(loaded, bundle, cast(Arm, arms), cast(list[Camera], views))
+    assert lines == [
+        f"station {path}: camera '{camera.name}' is of kind '{kind}' and does not see the arm that the policy would "
+        "move by it; name a real camera"
+        for camera in bundle.manifest.cameras
+    ]

@@ -51,7 +51,7 @@ def test_of_wishes_that_came_during_a_motion_only_the_last_one_counts() -> None:
     assert link.done == [("grasp", 0.02)]
 
 
-def test_a_failure_stays_until_it_is_cleared_and_then_the_wish_is_tried_again() -> None:
+def test_a_failure_stays_until_it_is_cleared_and_then_the_hand_stays_where_it_is_until_the_next_wish() -> None:
     link = FakeHand()
     hand = FrankaHand(link)
     link.fails = "franka 10.0.0.2: hand does not move (not homed)"
@@ -60,7 +60,11 @@ def test_a_failure_stays_until_it_is_cleared_and_then_the_wish_is_tried_again() 
         hand.work_once()
     hand.fault = link.fails
     link.fails = None
+    hand.want(0.0)
     assert not hand.work_once()
     hand.clear()
+    assert hand.wanted_m == 0.04  # nobody has looked at it since: an older wish is none any more
+    assert not hand.work_once()
+    hand.want(0.08)
     assert hand.work_once()
     assert link.done == [("move", 0.08), ("move", 0.08)]

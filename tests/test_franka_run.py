@@ -72,7 +72,7 @@ def test_a_run_is_armed_taken_over_armed_again_and_recorded_to_the_moment_in_whi
 ) -> None:
     address, process = simulator
     command = [sys.executable, str(ROOT / "launch" / "run_robot.py"), str(STATION), "--episodes", "60"]
-    command += ["--out", str(tmp_path / "run"), "--json", str(tmp_path / "run.json"), "--inject", "arm-fault@0.5"]
+    command += ["--out", str(tmp_path / "run"), "--json", str(tmp_path / "run.json"), "--inject", "arm-reflex@0.5"]
     command += ["--policy.bundle", json.dumps(str(still(tmp_path / "still"))), "--episode.timeout_s", "4"]
     command += ["--arm.address", json.dumps(address), "--arm.simulator.start", "false"]
     # this machine may be busy with other tests, see `franka_bench`
@@ -103,6 +103,9 @@ def test_a_run_is_armed_taken_over_armed_again_and_recorded_to_the_moment_in_whi
     assert outcomes[1].outcome in (Outcome.TIMEOUT, Outcome.SUCCESS, Outcome.FAILURE)  # armed again, it went on
     sources = episodes[1].array("tick/source")
     assert {Source.RESET, Source.POLICY, Source.HUMAN} <= set(sources.tolist())
+    wrench = [episode.array("tick/wrench") for episode in episodes]
+    assert np.isnan(np.concatenate(wrench)).all()  # this simulator has none, which is not the same as no force
+    assert np.isnan(np.concatenate([episode.array("tick/force_n") for episode in episodes])).all()
     home = episodes[1].array("tick/T_base_tcp")[sources != Source.RESET][0, :3, 3]
     np.testing.assert_allclose(home, (0.45, 0.0, 0.18), atol=0.01)
     assert outcomes[2].outcome is Outcome.ABORT

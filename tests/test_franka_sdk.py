@@ -9,14 +9,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from robot import fr3, franka_stream
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HardwareError
 from robot.franka_config import FrankaArmConfig, FrankaLoadConfig, FrankaToolConfig
-from robot.franka_sdk import connect_franka
+from robot.franka_sdk import FrankyLink, connect_franka
 from robot.franka_stream import FrankaStream
 from tests.franka_bench import franka, free_address, stand_in
 
@@ -76,6 +77,22 @@ def test_an_arm_behind_a_kernel_without_real_time_is_refused() -> None:
             f"franka {arm.address}: libfranka: Running kernel does not have realtime capabilities; boot a PREEMPT_RT "
             "kernel, see docs/hardware.md (arm.realtime_kernel = false is for a simulator only)"
         )
+
+
+def test_any_other_error_of_the_library_is_one_line_and_a_set_point_that_it_refuses_is_the_arms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import franky
+
+    def refuse(*words: object, **more: object) -> None:
+        raise RuntimeError("libfranka: strange\nthings")
+
+    monkeypatch.setattr(franky, "Robot", refuse)
+    assert refusal(franka("10.0.0.2")) == "franka 10.0.0.2: libfranka: strange things; look at Desk, cable and network"
+    link = FrankyLink(franka("10.0.0.2"), franky, None, None)
+    link._tracker = SimpleNamespace(set_target=refuse)
+    with pytest.raises(HardwareError, match=r"franka 10.0.0.2: takes no set-point \(libfranka: strange things\)"):
+        link.follow((0.0,) * 7, (0.0,) * 7)
 
 
 def test_without_the_library_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

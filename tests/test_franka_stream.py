@@ -9,6 +9,7 @@ import pytest
 
 from robot.errors import HardwareError
 from robot.fr3 import HOME_Q_RAD, FR3Kinematics
+from robot.franka_config import FrankaArmConfig
 from robot.franka_stream import FrankaStream
 from robot.joint_stream import Reading, SetPoint
 from tests.franka_bench import franka
@@ -92,6 +93,7 @@ def test_after_the_arm_verb_it_tracks_and_is_given_every_set_point() -> None:
             "franka 10.0.0.2 is locked or busy; unlock the brakes and activate FCI in Desk, then arm again",
         ),
         ("AutomaticErrorRecovery", (), "franka 10.0.0.2 is recovering; wait, then arm again"),
+        ("Rest", (), "franka 10.0.0.2 is in mode 'Rest', which is unknown here; look at Desk, then arm again"),
     ],
 )
 def test_a_mode_that_is_no_work_is_a_fault_that_stays_until_the_arm_verb(
@@ -193,12 +195,66 @@ def test_the_state_has_the_arms_own_joints_pose_and_wrench_and_the_velocity_of_i
         arm.q_rad[0] = 0.0
 
 
+def test_without_an_estimate_there_is_no_force_and_no_wrench_instead_of_none_of_it() -> None:
+    bench = Bench()
+    bench.link.sample = replace(bench.link.sample, wrench=None)
+    arm = bench.round(0).arm
+    assert arm.force_n is None
+    assert arm.wrench is None
+
+
 def test_the_hands_fault_is_the_arms() -> None:
     bench = Bench()
     bench.armed()
     bench.stream._hand.fault = "franka 10.0.0.2: hand does not move (no power); look at the hand, then arm again"
     assert bench.round(1).arm.fault == bench.stream._hand.fault
     assert bench.round(2).arm.fault is None
+
+
+def test_a_gripper_wish_that_had_not_begun_when_the_arm_stopped_does_not_begin_once_it_is_armed_again() -> None:
+    bench = Bench()
+    bench.armed()
+    bench.round(1, width_m=0.0)  # the policy closes; the fingers are still busy
+    bench.link.show("Reflex", "joint_reflex")
+    reading = bench.round(1, width_m=0.0)
+    assert reading.gripper_set_m == 0.04  # where they are
+    assert not bench.stream._hand.work_once()
+    reading = bench.round(2, width_m=reading.gripper_set_m)  # what the servo says before the loop says anything
+    assert reading.following
+    assert not bench.stream._hand.work_once()
+    assert bench.link.hand.done == []
+    bench.round(2, width_m=0.0)
+    assert bench.stream._hand.work_once()
+
+
+def test_what_the_hand_closed_on_is_held_over_a_reflex() -> None:
+    bench = Bench()
+    bench.armed()
+    bench.round(1, width_m=0.0)
+    assert bench.stream._hand.work_once()
+    bench.link.hand.width = 0.03  # of a block
+    bench.link.show("Reflex", "joint_reflex")
+    assert bench.round(1, width_m=0.0).gripper_set_m == 0.0
+    assert bench.round(2, width_m=0.0).following
+    assert not bench.stream._hand.work_once()
+    assert bench.link.hand.done == [("grasp", 0.0)]
+
+
+def test_a_thread_that_ends_for_whatever_cause_is_a_lost_connection() -> None:
+    bench = Bench()
+    bench.armed()
+    bench.link.read = lambda: 1 / 0  # type: ignore[assignment, method-assign, return-value]
+    bench.stream._attend_on()
+    with pytest.raises(HardwareError, match=r"^division by zero; the arm stops by itself"):
+        bench.stream.read()
+
+
+def test_whatever_the_vendors_library_raises_while_it_connects_is_heard() -> None:
+    def connect(config: FrankaArmConfig) -> FakeLink:
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        FrankaStream(franka("10.0.0.2"), connect).open(lambda: True)
 
 
 def test_a_lost_connection_ends_the_stream() -> None:

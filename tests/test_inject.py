@@ -77,6 +77,14 @@ def test_faults_of_the_base_policy_go_where_it_runs() -> None:
     assert (there.place, there.number, there.amount) == (7, ChunkFault.SLOW, 0.7)
 
 
+def test_where_the_tables_arm_is_a_shadow_the_arm_that_is_switched_off_is_the_other_one() -> None:
+    names = ["simulated table", "franka simulator", "servo"]
+    found = process_injections([read_fault("arm-off"), read_fault("arm-reflex")], names, CAMERAS)
+    assert [(injection.place, injection.deed) for injection in found] == [(2, Deed.KILL), (1, Deed.FAULT)]
+    with pytest.raises(BadInputError, match=r"this run has no simulated arm of its own"):
+        process_injections([read_fault("arm-off")], ["simulated table", "servo"], CAMERAS)
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [("camera-kill:top", "no camera 'top' .allowed front, wrist"), ("operator-kill", "no operator of its own")],

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from calibration.board import BoardView
-from calibration.camera_model import CameraModel
 from calibration.intrinsics import Intrinsics, calibrate, fit_kind, seed_lenses
 from calibration.intrinsics_result import refusals
 from calibration.rehearsal import seen_from
+from perception.camera_model import CameraModel
 from robot.errors import BadInputError
 from tests.calibration_scenes import BOARD, NARROW, WIDE, facing, handheld_views
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -152,6 +153,41 @@ def test_where_all_fail_the_base_drives_alone(bench: Bench) -> None:
     bench.weights.distrust()  # whatever else is wrong then
     bench.weights.refresh()
     assert bench.weights.version == 0
+
+
+def full_disk(path: Path, data: bytes, *, durable: bool = True) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_weights_that_cannot_be_kept_are_refused_and_the_run_goes_on_with_those_in_force(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.give(1)
+    bench.until(lambda: bench.weights.version == 1)
+    head, sha256 = bench.weights.head, bench.weights.sha256
+    with monkeypatch.context() as full:
+        full.setattr("policy.run_folder._write", full_disk)
+        bench.give(2)
+        bench.until(lambda: bench.weights.refused == 1)
+    assert "weights 2 refused: " in bench.weights.notice
+    assert "No space left on device" in bench.weights.notice
+    assert (bench.weights.version, bench.weights.head, bench.weights.sha256) == (1, head, sha256)
+    bench.give(3)
+    bench.until(lambda: bench.weights.version == 3)
+
+
+def test_weights_that_fail_at_work_give_way_though_the_disk_is_full(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.give(1, fragile_tensors())
+    bench.until(lambda: bench.weights.version == 1)
+    bench.weights.distrust()
+    with monkeypatch.context() as full:
+        full.setattr("policy.run_folder._write", full_disk)
+        bench.weights.refresh()
+    assert bench.weights.version == 0
+    assert "weights 1 gave no numbers; weights 0 in force again" in bench.weights.notice
+    assert "No space left on device" in bench.weights.notice
 
 
 def test_a_message_that_came_as_another_version_is_refused(bench: Bench) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +23,7 @@ from policy.learner_status import LearnerStatus
 from policy.learner_store import EpisodeStore
 from policy.robot_link import RESEND_AFTER_S, RobotLink
 from robot.errors import BadInputError
+from robot.process_board import ProcessBoard
 from tests.learner_episodes import made_up
 from tests.learner_stand_in import make_stand_in
 from tests.test_learner_episode import committed
@@ -258,3 +263,42 @@ def test_a_wrong_field_of_the_algorithm_is_named(tmp_path: Path, field_name: str
     with pytest.raises(BadInputError, match=told) as error:
         make_learner_of(settings(tmp_path).model_copy(update={"algorithm": algorithm}))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("taken", "status"), [(False, 2), (True, 1)])
+def test_under_a_supervisor_what_no_retry_can_cure_is_refused_and_what_one_can_is_not(
+    tmp_path: Path, taken: bool, status: int
+) -> None:
+    chosen, board = settings(tmp_path / "state"), ProcessBoard.new(2)
+    if not taken:
+        (tmp_path / "state" / "lock").mkdir()  # in the way of its own file
+    path = tmp_path / "settings.json"
+    path.write_text(chosen.model_dump_json())
+    words = [sys.executable, "-m", "policy.learner_process", "--settings", str(path), "--board", str(board.file)]
+    words += ["--place", "1", "--parent", str(os.getpid())]
+    with ExitStack() as stack:
+        stack.callback(board.close)
+        if taken:  # by the learner of a run that was killed and gone on with at once
+            fcntl.flock(stack.enter_context((tmp_path / "state" / "lock").open("w")), fcntl.LOCK_EX)
+        done = subprocess.run(words, pass_fds=[board.file], capture_output=True, text=True, check=False)
+        assert (done.returncode, int(board.places["ready"][1])) == (status, 0)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert ("another learner works here" in done.stderr) == taken
+
+
+def test_a_learner_tells_its_supervisor_that_it_works_once_it_has_taken_all_that_it_was_given(tmp_path: Path) -> None:
+    board = ProcessBoard.new(2)
+    path = tmp_path / "settings.json"
+    path.write_text(settings(tmp_path / "state", endpoint="tcp://127.0.0.1:*").model_dump_json())
+    words = [sys.executable, "-m", "tests.learner_stand_in_process", "--settings", str(path)]
+    words += ["--board", str(board.file), "--place", "1", "--parent", str(os.getpid())]
+    with subprocess.Popen(words, pass_fds=[board.file]) as learner:
+        ends_s = time.monotonic() + WAIT_S
+        while not board.places["ready"][1]:
+            assert learner.poll() is None
+            assert time.monotonic() < ends_s
+            time.sleep(0.01)
+        assert (tmp_path / "state" / "lock").exists()
+        learner.terminate()
+    board.close()
+    assert learner.returncode == 0

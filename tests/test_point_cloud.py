@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+
+import cv2
 import mujoco
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
+from perception.camera_model import CameraModel
 from perception.cloud_config import CameraGeometry, FusedViewConfig
 from perception.point_cloud import Cloud, PointCloudFuser, View
 from perception.raycast import RayCaster
+from robot.errors import HardwareError
+from robot.geometry import rotvec_to_matrix
 
 Array = NDArray[np.float64]
 HEIGHT, WIDTH, FOCAL_PX = 120, 160, 130.0
@@ -126,6 +133,120 @@ def test_a_camera_that_was_moved_shows(views: dict[str, View]) -> None:
     wrong = View(rgb=views["left"].rgb, depth_m=views["left"].depth_m, T_base_camera=moved)
     points = distinct(fuse({"left": wrong}))[:, :3]
     assert np.quantile(np.min(off_surfaces_m(points), axis=0), 0.99) > 2e-3
+
+
+LENSES = [
+    CameraModel(
+        kind="brown", width=WIDTH, height=HEIGHT, fx=130.0, fy=131.0, cx=80.0, cy=58.0,
+        distortion=(-0.3, 0.1, 0.002, -0.001, 0.0),
+    ),
+    CameraModel(
+        kind="rational", width=WIDTH, height=HEIGHT, fx=130.0, fy=131.0, cx=80.0, cy=58.0,
+        distortion=(0.5, 0.1, 0.001, -0.002, 0.01, 0.9, 0.3, 0.02),
+    ),
+    CameraModel(
+        kind="fisheye", width=WIDTH, height=HEIGHT, fx=80.0, fy=81.0, cx=80.0, cy=58.0,
+        distortion=(0.02, -0.01, 0.003, 0.0),
+    ),
+]  # fmt: skip
+
+
+def seen_through(lens: CameraModel) -> tuple[View, Array]:
+    """The table through a lens by OpenCV's own inverse of it, and the points that its pixels see, (N, 3)."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH]
+    pixels = np.stack([u.ravel(), v.ravel()], axis=1).astype(np.float64).reshape(-1, 1, 2)
+    end = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 500, 1e-12)
+    undistort = cv2.fisheye.undistortPoints if lens.kind == "fisheye" else cv2.undistortPoints
+    rays = np.asarray(undistort(pixels, lens.matrix, np.array(lens.distortion), criteria=end)).reshape(-1, 2)
+    T_base_camera = POSES["front"]
+    along = np.c_[rays, np.ones(len(rays))] @ T_base_camera[:3, :3].T
+    depth_m = np.where(along[:, 2] < -1e-3, -T_base_camera[2, 3] / np.minimum(along[:, 2], -1e-3), 0.0)
+    view = View(
+        rgb=np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        depth_m=depth_m.reshape(HEIGHT, WIDTH).astype(np.float32),
+        T_base_camera=T_base_camera,
+    )
+    return view, T_base_camera[:3, 3] + depth_m[:, None] * along
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: lens.kind)
+def test_what_a_distorted_lens_saw_lies_where_it_is(lens: CameraModel) -> None:
+    view, truth = seen_through(lens)
+    T = tuple(view.T_base_camera.ravel().tolist())
+    pinhole = CameraGeometry(mount="base", T_mount_camera=T, fx=lens.fx, fy=lens.fy, cx=lens.cx, cy=lens.cy)
+    calibrated = pinhole.model_copy(update={"lens": lens.kind, "distortion": lens.distortion})
+    off_m = {}
+    for name, geometry in (("pinhole", pinhole), ("calibrated", calibrated)):
+        cloud = PointCloudFuser(CONFIG, {"front": geometry}).fuse({"front": view})
+        assert cloud.count > 1000
+        off_m[name] = KDTree(truth).query(distinct(cloud)[:, :3])[0]
+    assert off_m["calibrated"].max() < 1e-5
+    assert np.quantile(off_m["pinhole"], 0.9) > 3e-3, "without its distortion it is millimetres off"
+
+
+def test_where_each_pixel_looks_is_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CameraModel] = []
+    worked_out = CameraModel.picture_rays
+    monkeypatch.setattr(CameraModel, "picture_rays", lambda self: asked.append(self) or worked_out(self))
+    lens = LENSES[0]
+    view, _ = seen_through(lens)
+    geometry = CameraGeometry(
+        mount="tcp", T_mount_camera=tuple(np.eye(4).ravel().tolist()), fx=lens.fx, fy=lens.fy, cx=lens.cx, cy=lens.cy,
+        lens=lens.kind, distortion=lens.distortion,
+    )  # fmt: skip
+    fuser = PointCloudFuser(CONFIG, {"wrist": geometry})
+    fuser.prepare({"wrist": (HEIGHT, WIDTH)})
+    for turn_rad in (0.0, 0.01, 0.02):
+        moved = View(rgb=view.rgb, depth_m=view.depth_m, T_base_camera=view.T_base_camera @ turned(turn_rad))
+        assert fuser.fuse({"wrist": moved}).count > 1000
+    assert asked == [lens]
+
+
+def turned(angle_rad: float) -> Array:
+    T = np.eye(4)
+    T[:3, :3] = rotvec_to_matrix(np.array([0.0, 0.0, angle_rad]))
+    return T
+
+
+def test_a_distorted_lens_without_opencv_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    lens = LENSES[0]
+    bent = GEOMETRY["front"].model_copy(update={"lens": lens.kind, "distortion": lens.distortion})
+    with pytest.raises(
+        HardwareError, match=r"camera 'front' in the fused view: its lens \(brown\) needs OpenCV, which"
+    ):
+        PointCloudFuser(CONFIG, {"front": bent}).prepare({"front": (HEIGHT, WIDTH)})
+    PointCloudFuser(CONFIG, GEOMETRY).prepare({"front": (HEIGHT, WIDTH)})
+
+
+def test_pixels_where_a_lens_sees_nothing_give_no_points() -> None:
+    # its picture is 90 degrees wide at 1.57 * 40 px from the middle; what is beyond is black on such a camera
+    wide = CameraGeometry(
+        mount="base", T_mount_camera=tuple(POSES["front"].ravel().tolist()), fx=40.0, fy=40.0, cx=CX, cy=CY,
+        lens="fisheye", distortion=(0.0, 0.0, 0.0, 0.0),
+    )  # fmt: skip
+    view = View(
+        rgb=np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        depth_m=np.full((HEIGHT, WIDTH), 0.7, np.float32),
+        T_base_camera=POSES["front"],
+    )
+    assert np.isnan(wide.model(HEIGHT, WIDTH).picture_rays()).any()
+    cloud = PointCloudFuser(CONFIG, {"front": wide}).fuse({"front": view})
+    assert cloud.count > 500
+    assert np.isfinite(cloud.points).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lens": "brown"}, r"distortion has 0 numbers; brown takes 5 \(k1, k2, p1, p2, k3\)"),
+        ({"distortion": (0.1,)}, "distortion has 1 numbers; pinhole takes none"),
+        ({"lens": "thin"}, "Input should be 'pinhole'"),
+    ],
+)
+def test_a_lens_that_cannot_be_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CameraGeometry.model_validate(GEOMETRY["front"].model_dump() | changes)
 
 
 def test_there_is_one_point_in_a_cube_and_none_outside_of_the_workspace(views: dict[str, View]) -> None:

@@ -15,6 +15,7 @@ from perception.frame import FrameStamp
 from perception.simulated_camera import SimulatedCamera
 from policy.bundle import load_bundle
 from policy.learner_link import LearnerLink
+from policy.link_keys import make_keys
 from robot.arm_state import ArmState
 from robot.clock import VirtualClock
 from robot.config import RecordedArmConfig
@@ -26,6 +27,7 @@ from teleop.preflight import PreflightOptions
 from teleop.preflight_check import Check, Result
 from teleop.preflight_streams import CameraStream
 from teleop.station import LoadedStation, load_station
+from tests.environment_bench import panda_station
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_reward import make_tiny_reward
 from tests.virtual_pad import VirtualPad
@@ -187,6 +189,35 @@ def test_a_port_in_use_fails(bundle: Path) -> None:
     with LearnerLink("tcp://127.0.0.1:*") as link:
         failed = failures(check(station(bundle, ("learner.endpoint", link.endpoint))))
     assert failed["learner port"].endswith("stop what listens there or choose another port")
+
+
+def test_a_learner_of_other_machines_is_tried_with_its_keys_and_a_robot_with_its_own(
+    bundle: Path, tmp_path: Path
+) -> None:
+    make_keys(tmp_path / "keys", ["rig"])
+
+    def told(part: str, endpoint: str) -> Check:
+        keys = ("learner.keys", json.dumps(str(tmp_path / "keys" / part)))
+        loaded = station(bundle, ("learner.endpoint", json.dumps(endpoint)), keys)
+        return next(entry for entry in check(loaded) if entry.part == "learner port")
+
+    assert told("learner", "tcp://*:*").result is Result.PASSED
+    assert told("rig", "tcp://10.0.0.7:5701").result is Result.NOTE
+    assert "allowed for a robot" in told("rig", "tcp://*:5701").found
+    assert told("nobody", "tcp://10.0.0.7:5701").result is Result.FAILED
+
+
+def test_the_view_of_an_environment_is_watched_like_a_camera(tmp_path: Path) -> None:
+    view = '[{ kind = "gymnasium", name = "view", height = 32, width = 40 }]'
+    size = ("arm.options", "{ max_episode_steps = 4, render_width = 48, render_height = 40 }")
+    loaded = panda_station(tmp_path, size, ("camera", view), ("learner.endpoint", "tcp://127.0.0.1:*"))
+    proprio = {"tcp_position_m": 3}
+    make_tiny_bundle(
+        tmp_path / "bundle", cameras={"view": (32, 40)}, proprio=proprio, dims=("x", "y", "z"), rate_hz=25.0
+    )
+    found = check(loaded, tmp_path)
+    assert failures(found) == {}
+    assert "camera 'view'" in [entry.part for entry in found if entry.result is Result.PASSED]
 
 
 def test_a_recorded_station_is_watched_like_a_live_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import matplotlib.image as plt_image
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +11,8 @@ from onnx import numpy_helper
 
 from policy.bundle import load_bundle
 from robot.errors import BadInputError
-from teleop.preflight_blind import CameraFault, blind_test, broken
+from teleop.blind_picture import draw_blind
+from teleop.preflight_blind import BlindReport, CameraFault, Moved, blind_test, broken
 from tests.replay_run import STATION, make_run
 from tests.scripts import Scripts
 from tests.tiny_bundle import make_tiny_bundle, tiny_graphs, tiny_manifest, write_tiny_bundle
@@ -93,8 +95,75 @@ def test_the_script_blinds_and_exits_with_1_for_an_ignored_camera(
     bundle, out = without_wrist(tmp_path / "b"), tmp_path / "blind.json"
     done = scripts(
         "check_station", STATION, "--policy.bundle", bundle, "--blind", recorded / "run",
-        "--ticks", "20", "--json", out,
+        "--ticks", "20", "--json", out, "--picture", tmp_path / "pictures" / "blind.svg",
     )  # fmt: skip
     assert done.code == 1, done
+    words = (tmp_path / "pictures" / "blind.svg").read_text()
+    assert "ignores wrist" in words
+    assert "camera 'wrist': ignored, whatever becomes of its pictures" in words
+    assert "camera 'front': ignored" not in words
     document = json.loads(out.read_text())
     assert (document["ignored"], document["passed"], len(document["moved"])) == (["wrist"], False, 8)
+
+
+def report(*, wrist: float, ticks: int = 40) -> BlindReport:
+    """A front camera whose faults move the action by 0.1 to 3 spreads, and a wrist's whose move it by `wrist`."""
+    far = np.geomspace(0.1, 3.0, ticks)
+    return BlindReport(
+        bundle="tiny",
+        bundle_sha256="0" * 64,
+        episodes=2,
+        ticks=ticks,
+        spread={"x": 0.2},
+        moved=tuple(
+            Moved(camera=camera, fault=fault, distances=distances)
+            for camera, distances in (("front", far), ("wrist", np.full(ticks, wrist)))
+            for fault in CameraFault
+        ),
+    )
+
+
+def colours(path: Path) -> list[tuple[int, ...]]:
+    """Of the upper and the lower half of a picture, the most frequent colour that is no grey."""
+    pixels = (plt_image.imread(path)[..., :3] * 255).round().astype(int)
+    half = len(pixels) // 2
+    found = []
+    for part in (pixels[:half], pixels[half:]):
+        bright = part[np.ptp(part, axis=2) > 100].reshape(-1, 3)
+        values, counts = np.unique(bright, axis=0, return_counts=True)
+        found.append(tuple(values[np.argmax(counts)].tolist()))
+    return found
+
+
+def test_the_ignored_camera_is_red_and_the_other_is_not(tmp_path: Path) -> None:
+    draw_blind(report(wrist=0.02), tmp_path / "blind.png")
+    (red, _, blue), (r, _, b) = colours(tmp_path / "blind.png")
+    assert blue > red
+    assert r > b
+    draw_blind(report(wrist=0.5), tmp_path / "seen.png")
+    (red, _, blue), (r, _, b) = colours(tmp_path / "seen.png")
+    assert blue > red
+    assert b > r
+
+
+def test_a_policy_that_does_not_move_at_all_can_be_drawn_and_twice_alike(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        draw_blind(report(wrist=0.0), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--blind", "runs/none", "--picture", "blind.pdf"], "--picture blind.pdf: must end in .png or .svg"),
+        (["--picture", "blind.png"], "--picture: is of the blind test; add --blind PATH"),
+    ],
+)
+def test_a_picture_that_cannot_be_is_refused_before_the_test(scripts: Scripts, words: list[str], text: str) -> None:
+    assert text in scripts.refused("check_station", STATION, *words)
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match=r"--picture .*: cannot be written"):
+        draw_blind(report(wrist=0.5), tmp_path / "file" / "blind.png")

@@ -12,6 +12,7 @@ from policy.bundle_writer import write_bundle
 from teleop.preflight_check import Result
 from teleop.preflight_trust import calibrations, golden, rights
 from tests.calibration_files import write_rig
+from tests.test_calibration_file import reseal
 from tests.test_station_calibration import pointing, size
 from tests.tiny_bundle import make_tiny_bundle, tiny_graphs, tiny_manifest
 from tests.tiny_station import tiny_station
@@ -35,6 +36,31 @@ def test_an_old_calibration_is_told_and_a_young_one_passes(bundle: Path, tmp_pat
     assert "31.0 days old (limit 30); look again" in old.found
     future = next(calibrations(loaded, None, now - timedelta(days=2)))
     assert "yet to come" in future.found
+
+
+def test_a_calibration_that_was_forced_is_told(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rig.json"
+    write_rig(path, {"front": ("base", np.eye(4))}, size=size(bundle))
+    reseal(path, forced=True)
+    told = next(calibrations(pointing(bundle, path), None))
+    assert told.result is Result.NOTE
+    assert "kept by --force though a check failed" in told.found
+
+
+def test_where_the_fused_view_has_its_cameras_from_is_told(bundle: Path, tmp_path: Path) -> None:
+    write_rig(tmp_path / "rig.json", {"front": ("base", np.eye(4))}, size=size(bundle))
+    volume = [
+        ("fused_view.workspace_min_m", "[0.2, -0.4, 0.0]"),
+        ("fused_view.workspace_max_m", "[0.8, 0.4, 0.5]"),
+    ]
+    loaded = pointing(bundle, tmp_path / "rig.json", *volume)
+    told = {check.part: check for check in calibrations(loaded, None)}
+    assert told["fused view"].result is Result.PASSED
+    assert told["fused view"].found == "front (base, pinhole) by rig.json; wrist (tcp, pinhole) by the station"
+    wrong = pointing(bundle, tmp_path / "rig.json", *volume, ("fused_view.cameras", "['top']"))
+    told = {check.part: check for check in calibrations(wrong, None)}
+    assert "names camera 'top'" in told["fused view"].found
+    assert told["fused view"].result is Result.FAILED
 
 
 def test_a_station_without_files_is_compared_by_its_own_poses(bundle: Path) -> None:

@@ -179,6 +179,40 @@ def test_tensors_that_do_not_make_a_head_are_named(name: str, tensor: Float | No
     assert str(caught.value).startswith(text)
 
 
+def with_spread(least: float = -3.0, greatest: float = 0.5) -> dict[str, Float]:
+    """An actor whose last outputs are the logarithm of its spread, some of them beyond the bounds."""
+    tensors, rng = tiny_tensors(), np.random.default_rng(5)
+    width = tensors["actor.out.weight"].shape[1]
+    tensors["actor.out.weight"] = rng.normal(size=(2 * DIMS.action, width)).astype(np.float32)
+    tensors["actor.out.bias"] = rng.normal(size=2 * DIMS.action).astype(np.float32)
+    tensors["spread.bounds"] = np.array([least, greatest], np.float32)
+    return tensors
+
+
+def test_an_actor_with_a_spread_of_its_own_is_moved_by_that_much_before_the_bound() -> None:
+    tensors = with_spread()
+    head, beyond = ResidualHead(DIMS, tensors), 0
+    for seed in range(8):
+        noise = np.random.default_rng(seed).normal(size=DIMS.action).astype(np.float32)
+        out = reference(tensors, "actor", *inputs(seed))
+        mean, log_spread = out[: DIMS.action], out[DIMS.action :]
+        beyond += int(((log_spread < -3.0) | (log_spread > 0.5)).sum())
+        expected = tensors["scale"] * np.tanh(mean + np.exp(log_spread.clip(-3.0, 0.5)) * noise)
+        np.testing.assert_allclose(head.corrected(*inputs(seed), noise)[0], expected, atol=5e-6)
+        still = head.corrected(*inputs(seed), np.zeros(DIMS.action, np.float32))[0]
+        np.testing.assert_allclose(still, tensors["scale"] * np.tanh(mean), atol=5e-6)
+        assert np.array_equal(still, head.residual(*inputs(seed)))
+    assert beyond > 3
+
+
+def test_an_actor_with_a_spread_has_no_gripper_head() -> None:
+    tensors = with_spread()
+    tensors["scale"][-1] = 0.0
+    tensors["gripper.dimension"] = np.eye(DIMS.action, dtype=np.float32)[-1]
+    with pytest.raises(ValueError, match=r"'spread\.bounds' and 'gripper\.dimension' are of two kinds of actor"):
+        ResidualHead(DIMS, tensors)
+
+
 def test_gate_heads_must_be_built_alike() -> None:
     tensors = tiny_tensors()
     for name in [name for name in tensors if name.startswith("gate.1.1.norm")]:

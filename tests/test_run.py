@@ -12,13 +12,16 @@ from policy.run_folder import RunFolder
 from policy.weights import WeightsRefused, pack
 from robot.clock import VirtualClock
 from robot.errors import BadInputError
+from robot.fr3 import FR3Kinematics
 from robot.simulation.layout import Split
 from robot.simulation.place_expert import PlaceStyle
 from robot.simulation.place_layout import draw_place_layout
 from robot.simulation.simulated_arm import SimulatedArm
 from teleop.arbiter import Source
+from teleop.rig import Rig
 from teleop.run import Run
 from teleop.run_options import OperatorKind, RunOptions
+from teleop.simulated_operator import OperatorTraits, SimulatedOperator
 from teleop.station import LoadedStation
 from tests.tick_bench import DIMS, SCALE
 from tests.tiny_bundle import make_tiny_bundle
@@ -75,6 +78,21 @@ def test_expert_succeeds_on_every_layout_through_the_loop(station: LoadedStation
         assert steps_m[near] == pytest.approx(PlaceStyle().gain * off_m, rel=0.02)
 
 
+def test_a_rig_that_cannot_be_opened_to_its_end_leaves_nothing_open(
+    station: LoadedStation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[object] = []
+
+    def refuse(*parts: object) -> None:
+        raise BadInputError("no synchroniser")
+
+    monkeypatch.setattr("teleop.rig.Synchroniser", refuse)
+    monkeypatch.setattr(SimulatedArm, "__exit__", lambda *exception: left.append(exception[1]))
+    with pytest.raises(BadInputError, match="no synchroniser"), Rig(station, VirtualClock(), seed=0):
+        pass
+    assert left == [BadInputError]
+
+
 def test_a_run_is_gone_on_with_and_no_episode_is_written_over(brief: LoadedStation, tmp_path: Path) -> None:
     options = RunOptions(out=tmp_path / "run", operator="none", seed=1)
     with Run(brief, VirtualClock(), options) as run:
@@ -121,6 +139,35 @@ def test_stand_in_arms_again_after_a_fault_and_the_run_goes_on(
             assert result.outcome is not None
             outcomes.append(result.outcome.outcome)
     assert outcomes == [Outcome.TIMEOUT, Outcome.ABORT, Outcome.TIMEOUT, Outcome.TIMEOUT]
+
+
+def test_an_arm_that_presses_on_the_table_is_led_away(brief: LoadedStation, tmp_path: Path) -> None:
+    with Run(brief, VirtualClock(), RunOptions(out=tmp_path / "run", operator="none", seed=1)) as run:
+        run.episode()
+        rig = run.rig
+        assert rig.simulation is not None
+        T_base_tcp = rig.arm.state().T_base_tcp.copy()
+        q_rad = rig.arm.state().q_rad
+        while rig.arm.state().force_n <= 2.0 * brief.station.safety.max_force_n:
+            T_base_tcp[2, 3] -= 0.005
+            assert T_base_tcp[2, 3] > -0.2
+            solved = FR3Kinematics().solve(T_base_tcp, q_rad)
+            assert solved is not None
+            q_rad, due_s = solved, rig.clock.now_s() + 0.05
+            rig.simulation.world.set_target(q_rad, 0.08, due_s)
+            rig.clock.sleep_until(due_s)
+        outcomes = [result.outcome.outcome for _ in range(3) if (result := run.episode()) and result.outcome]
+    assert outcomes == [Outcome.ABORT, Outcome.TIMEOUT, Outcome.TIMEOUT]
+
+
+@pytest.mark.parametrize("drives_through", [False, True])
+def test_the_simulated_person_drives_through_where_the_run_says_so(
+    brief: LoadedStation, tmp_path: Path, drives_through: bool
+) -> None:
+    options = RunOptions(out=tmp_path / "run", operator="simulated", drives_through=drives_through)
+    with Run(brief, VirtualClock(), options) as run:
+        assert isinstance(run._human, SimulatedOperator)
+        assert run._human._traits == OperatorTraits(drives_through=drives_through)
 
 
 def test_weights_are_given_by_message_and_checked(station: LoadedStation, bundle: Path, tmp_path: Path) -> None:

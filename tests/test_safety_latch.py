@@ -8,7 +8,9 @@ import pytest
 
 from robot.command import Command, CommandKind, Hold, Reason, SafeCommand
 from robot.errors import HardwareError
+from robot.fr3 import FR3Kinematics
 from robot.geometry import pose
+from robot.safety import SafetyFilter
 from tests.filter_bench import (
     LIMITS,
     PERIOD_S,
@@ -126,6 +128,9 @@ def test_filter_refuses_to_start_from_a_wrong_tool_or_an_unusable_state() -> Non
     other_tool = T_HOME @ pose(np.eye(3), np.array([0.0, 0.0, 0.05]))
     with pytest.raises(HardwareError, match=r"50\.0 mm and 0\.0 degrees .* set the same tool"):
         bench.filter.start(arm_state(other_tool))
+    nowhere = FR3Kinematics(T_flange_tcp=pose(np.eye(3), np.array([0.0, math.nan, 0.1])))
+    with pytest.raises(HardwareError, match=r"nan mm .* set the same tool"):
+        SafetyFilter(LIMITS, nowhere, PERIOD_S, T_HOME[:3, :3]).start(arm_state())
     with pytest.raises(HardwareError, match="not finite"):
         bench.filter.start(arm_state(np.full((4, 4), math.nan)))
     with pytest.raises(HardwareError, match="7 finite joints"):

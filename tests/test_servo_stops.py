@@ -50,6 +50,18 @@ def test_an_arm_state_that_is_too_old_stops_it_until_the_fault_is_cleared() -> N
     stand.check()
 
 
+def test_an_arm_that_does_not_follow_keeps_its_own_gripper_width_and_is_not_given_an_older_one_later() -> None:
+    stand = Stand()
+    stand.cruise()
+    assert stand.points[-1].gripper_width_m == 0.03
+    stand.changes = {"following": False, "gripper_set_m": 0.05}  # it stopped by itself; somebody opened its hand
+    stand.step()
+    stand.servo.clear_fault()
+    stand.changes = {"clears": 1, "gripper_set_m": 0.05}
+    stand.run(0.1)
+    assert stand.points[-1].gripper_width_m == 0.05
+
+
 def test_a_fault_whose_reason_is_still_there_is_there_again_at_once() -> None:
     stand = Stand()
     stand.state_age_s = 1.0

@@ -11,7 +11,7 @@ from perception.policy_image import policy_image
 from perception.simulated_camera import (
     SimulatedCamera,
     bump_pose,
-    image_intrinsics_px,
+    in_image_px,
     intrinsics_px,
     nominal_pose,
 )
@@ -182,9 +182,9 @@ def test_a_point_is_seen_in_the_policys_image_where_its_intrinsics_say(
     image = policy_image(rgb, small.image_size, small.crop)[..., 0].astype(float)
     rows, columns = np.indices(image.shape)
     seen = np.array([(columns * image).sum(), (rows * image).sum()]) / image.sum()
-    expected = np.array(image_intrinsics_px(small)[:2]) * ray + image_intrinsics_px(small)[2:]
-    np.testing.assert_allclose(seen, expected, atol=0.3)
-    assert image_intrinsics_px(FRONT) == intrinsics_px(FRONT)
+    in_image = in_image_px(small, intrinsics_px(small))
+    np.testing.assert_allclose(seen, np.array(in_image[:2]) * ray + in_image[2:], atol=0.3)
+    assert in_image_px(FRONT, intrinsics_px(FRONT)) == intrinsics_px(FRONT)
 
 
 def test_pictures_cannot_be_changed_by_who_reads_them() -> None:

@@ -19,15 +19,15 @@ from teleop.scripted_expert import ScriptedExpert
 from teleop.simulated_operator import OperatorTraits, SimulatedOperator
 from teleop.unattended import Unattended
 from tests.contracts import HumanInputContract
-from tests.scene_bench import PERIOD_S, SCALE_M, Scene
+from tests.scene_bench import LAYOUT, PERIOD_S, SCALE_M, Scene
 
 TRAITS, WORRIES = OperatorTraits(), PlaceWorries()
 DOWN = np.array([0.0, 0.0, -0.005])
 
 
-def beside(scene: Scene, seed: int = 0) -> SimulatedOperator:
+def beside(scene: Scene, seed: int = 0, traits: OperatorTraits | None = None) -> SimulatedOperator:
     """An operator who has armed the robot and laid the table."""
-    operator = SimulatedOperator(scene.world, scene.task, scale_m=SCALE_M, period_s=PERIOD_S, seed=seed)
+    operator = SimulatedOperator(scene.world, scene.task, scale_m=SCALE_M, period_s=PERIOD_S, seed=seed, traits=traits)
     assert operator.poll(scene.now_s).events == HumanEvent.ARM
     operator.lay_table()
     return operator
@@ -113,6 +113,75 @@ def test_operator_who_sees_it_come_right_in_time_does_not_take_over() -> None:
     for _ in range(30):  # it stops and rises again
         scene.move(-0.5 * DOWN)
         assert not operator.poll(scene.now_s).engaged
+
+
+def let_go_of(scene: Scene, operator: SimulatedOperator) -> list[bool]:
+    """One layout beside a policy that opens its hand and does nothing else; when the person drove, by tick."""
+    operator.stand_back()
+    scene.go(0.45, 0.0, 0.18)
+    scene.lay(LAYOUT)
+    operator.lay_table()
+    engaged = []
+    for _ in range(240):
+        command = operator.poll(scene.now_s)
+        if command.events:
+            break
+        engaged.append(command.engaged)
+        if command.engaged:
+            scene.drive(command)
+        else:
+            scene.move(np.zeros(3), 1.0)
+    return engaged
+
+
+def takeovers(engaged: list[bool]) -> int:
+    return int(np.sum(np.diff([0, *engaged]) == 1))
+
+
+def test_operator_who_drives_through_shows_the_whole_task_once_nothing_came_of_a_handback() -> None:
+    scene = Scene()
+    operator = beside(scene, traits=OperatorTraits(drives_through=True))
+    first = let_go_of(scene, operator)
+    assert scene.status is TaskStatus.SUCCESS
+    assert takeovers(first) == 2  # handed back the block, saw it let go of, and drove the rest
+    assert first[-1]
+
+
+def test_operator_who_drove_through_then_lets_the_policy_try_again() -> None:
+    """The block may drop within the last takeover's episode or the next one: what counts is the last handback."""
+    scene = Scene()
+    operator = beside(scene, traits=OperatorTraits(drives_through=True))
+    counts = [takeovers(let_go_of(scene, operator)) for _ in range(3)]
+    assert counts == [2, 2, 2]
+
+
+def test_operator_who_does_not_drive_through_hands_the_block_back_each_time() -> None:
+    scene = Scene()
+    operator = beside(scene)
+    assert takeovers(let_go_of(scene, operator)) > 2
+    assert scene.status is not TaskStatus.SUCCESS
+
+
+def test_driving_through_changes_nothing_beside_a_policy_that_goes_on() -> None:
+    def run(*, drives_through: bool) -> list[HumanCommand]:
+        scene = Scene()
+        scene.go(0.475, -0.1, 0.13)
+        operator, found = beside(scene, 4, traits=OperatorTraits(drives_through=drives_through)), []
+        for _ in range(400):
+            found.append(operator.poll(scene.now_s))
+            if found[-1].events:
+                break
+            motion = scene.expert()
+            if found[-1].engaged:
+                scene.drive(found[-1])
+            elif not any(command.engaged for command in found):
+                scene.move(DOWN)
+            else:
+                scene.move(motion.delta_m, motion.gripper)
+        assert found[-1].events == HumanEvent.SUCCESS
+        return found
+
+    assert same(run(drives_through=True), run(drives_through=False))
 
 
 def test_operator_takes_over_from_a_robot_that_does_nothing() -> None:

@@ -71,6 +71,13 @@ def test_overrides_reach_sections_lists_and_named_cameras() -> None:
         ("synchroniser.max_skew_s", "0", "synchroniser.max_skew_s: Input should be greater than 0, got 0"),
         ("residual.scale", "[0.1, 1.5]", "residual.scale.1: Input should be less than or equal to 1, got 1.5"),
         ("safety.workspace_min_m", "[1.0, -0.3, 0.0]", "workspace_min_m must be below workspace_max_m"),
+        ("arm.task.tolerance_m", "5.0", "arm.task.tolerance_m: Input should be less than or equal to 0.05, got 5.0"),
+        ("camera.².height", "84", "--camera.².height: no item '²' (allowed ['front', 'wrist'] or an index)"),
+        ("policy.bundle", '"a\\u0000b"', "a value holds the character NUL"),
+        ("safety.max_speed_m_s", "true", "safety.max_speed_m_s: got true or false (allowed a number)"),
+        ("arm.home_m", "[0.4, false, 0.3]", "arm.home_m.1: got true or false (allowed a number)"),
+        ("camera.wrist.drop_rate", "false", "camera.1.drop_rate: got true or false (allowed a number)"),
+        ("loop.rate_hz", "[" * 5000, "loop.rate_hz: Input should be a valid number"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(key: str, value: str, said: str) -> None:
@@ -101,6 +108,12 @@ def test_station_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert "cannot be read (Is a directory)" in refused(path=tmp_path)
     broken.write_text("")
     assert "name: Field required" in refused(path=broken)
+
+
+def test_a_station_that_is_nothing_but_brackets_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text("x = " + "[" * 5000 + "]" * 5000)
+    assert "is nested too deeply" in refused(path=path)
 
 
 def test_a_mark_that_some_editors_put_in_front_is_no_matter(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from perception.camera_model import CameraModel
 from perception.config import SimulatedCameraConfig
 from perception.simulated_camera import nominal_pose
 from policy.episode_reader import latest_revisions
@@ -17,8 +18,8 @@ from teleop.nominal_calibration import nominal_calibration
 from teleop.run import Run
 from teleop.run_options import RunOptions
 from teleop.station import LoadedStation
-from teleop.station_calibration import camera_poses, moved_since_training, station_calibrations
-from tests.calibration_files import Array, write_rig
+from teleop.station_calibration import camera_lenses, camera_poses, moved_since_training, station_calibrations
+from tests.calibration_files import Array, write_hand_eye, write_lens, write_rig
 from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_station import tiny_station
 
@@ -87,6 +88,45 @@ def test_a_calibration_of_others_is_refused(bundle: Path, tmp_path: Path) -> Non
         station_calibrations(pointing(bundle, tmp_path / "large.json"))
     with pytest.raises(BadInputError, match=r"calibration\.files names camera 'top'"):
         tiny_station(bundle, ("calibration.files.top", '"rig.json"'))
+
+
+def test_a_place_and_a_lens_of_two_files_are_taken_together(bundle: Path, tmp_path: Path) -> None:
+    height, width = size(bundle)
+    lens = CameraModel(
+        kind="fisheye", width=width, height=height, fx=20.0, fy=21.0, cx=19.0, cy=16.0, distortion=(0.1, 0.0, 0.0, 0.0)
+    )
+    T = nominal(bundle, "wrist") @ pose(np.eye(3), np.array([0.0, 0.01, 0.0]))
+    hand, alone = write_hand_eye(tmp_path / "hand.json", T), write_lens(tmp_path / "lens.json", lens)
+    both = f"['{tmp_path / 'hand.json'}', '{tmp_path / 'lens.json'}']"
+    loaded = tiny_station(bundle, ("calibration.files.wrist", both), ("episode.timeout_s", "0.5"))
+    found = station_calibrations(loaded)
+    assert camera_lenses(loaded, found)["wrist"] == lens
+    wrist = camera_poses(loaded, found)["wrist"]
+    assert (wrist.mount, wrist.T_mount_camera.tolist()) == ("tcp", T.tolist())
+    kept = nominal_calibration(loaded)["wrist"]
+    assert (kept.mount, kept.fx) == ("tcp", 20.0)
+    with Run(loaded, VirtualClock(), RunOptions(out=tmp_path / "run", operator="none")) as run:
+        run.episode()
+        run.finish()
+        (episode,) = latest_revisions(run.folder.episodes)
+        assert episode.header.calibrations == {"wrist.hand-eye": hand, "wrist.intrinsics": alone}
+        assert run.folder.station(alone) == (tmp_path / "lens.json").read_bytes()
+
+
+def test_two_files_that_say_the_same_are_refused_by_name(bundle: Path, tmp_path: Path) -> None:
+    write_rig(tmp_path / "rig.json", {"wrist": ("hand", np.eye(4))}, size=size(bundle))
+    height, width = size(bundle)
+    lens = CameraModel(kind="pinhole", width=width, height=height, fx=20.0, fy=20.0, cx=19.5, cy=15.5)
+    write_hand_eye(tmp_path / "hand.json", np.eye(4))
+    write_lens(tmp_path / "lens.json", lens)
+    for names, message in [
+        (("rig", "hand"), r"rig.json and .*hand.json both say where it is; leave one of them out"),
+        (("lens", "rig"), r"lens.json and .*rig.json both say its lens; leave one of them out"),
+        (("lens", "lens"), r"are two of kind 'intrinsics'; leave one of them out"),
+    ]:
+        files = [str(tmp_path / f"{name}.json") for name in names]
+        with pytest.raises(BadInputError, match=message):
+            station_calibrations(tiny_station(bundle, ("calibration.files.wrist", str(files))))
 
 
 def test_each_episode_names_the_calibration_and_the_run_keeps_it(bundle: Path, tmp_path: Path) -> None:

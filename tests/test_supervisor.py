@@ -201,3 +201,24 @@ def test_a_process_that_is_refused_only_at_a_later_start_is_tried_again(tmp_path
         os.kill(pid_of(supervisor, "policy"), signal.SIGKILL)
         until(lambda: int(supervisor.board.places["starts"][1]) >= 3)
         supervisor.check()  # the run goes on without it
+
+
+def test_a_process_that_comes_later_and_refuses_ends_no_tick_and_is_not_tried_again() -> None:
+    with Supervisor([child("camera")], ["learner"]) as supervisor:
+        supervisor.wait_ready()
+        supervisor.add(child("learner", "refuse"))
+        place = supervisor.place("learner")
+        until(lambda: int(supervisor.board.places["ended"][place]) != 0)
+        supervisor.check()  # as at every tick
+        with pytest.raises(BadInputError, match="learner: could not be opened; it said why above"):
+            supervisor.check_added()
+        assert int(supervisor.board.places["starts"][place]) == 1
+        assert supervisor.news() == []
+
+
+def test_a_process_that_dies_first_and_refuses_then_is_not_tried_for_ever(tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    with Supervisor([child("policy", "dies-once", "--mark", str(once))]) as supervisor:
+        with pytest.raises(BadInputError, match="policy: could not be opened"):
+            supervisor.wait_ready()
+        assert int(supervisor.board.places["starts"][1]) == 2

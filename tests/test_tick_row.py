@@ -1,3 +1,6 @@
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +91,35 @@ def test_what_is_absent_is_nan_or_minus_one_and_never_zero(bench: Bench, spec: E
     assert row["tick/chunk_tick"] == -1
     assert read_inputs(row, spec).observation.images == {}
     assert np.isfinite(row["actions"]).all()
+
+
+def with_arm(inputs: TickInputs, **changes: object) -> TickInputs:
+    look = inputs.observation
+    return replace(inputs, observation=replace(look, state=replace(look.state, **changes)))  # type: ignore[arg-type]
+
+
+def test_a_wrench_is_logged_where_the_arm_gives_one_and_absent_where_it_cannot_tell(
+    bench: Bench, spec: EpisodeSpec
+) -> None:
+    inputs, outputs, _, after = ticks(bench)[2]
+    assert "tick/wrench" not in spec.fields()  # of the simulated arm
+    spec = spec.model_copy(update={"wrench": True})
+    wrench = np.array([1.0, -2.0, 30.0, 0.1, 0.0, 0.0])
+    row = written(spec, with_arm(inputs, wrench=wrench, force_n=30.1), outputs, after)
+    logged = read_inputs(row, spec).observation.state
+    assert logged.wrench is not None
+    np.testing.assert_array_equal(logged.wrench, wrench)
+    assert logged.force_n == 30.1
+    row = written(spec, with_arm(inputs, wrench=None, force_n=None), outputs, after)
+    assert np.isnan(row["tick/wrench"]).all()
+    logged = read_inputs(row, spec).observation.state
+    assert (logged.wrench, logged.force_n) == (None, None)
+
+
+def test_a_force_that_is_no_number_stops_the_replay_too(bench: Bench, spec: EpisodeSpec) -> None:
+    inputs, outputs, _, after = ticks(bench)[2]
+    row = written(spec, with_arm(inputs, force_n=math.nan), outputs, after)
+    assert read_inputs(row, spec).observation.state.force_n == math.inf
 
 
 def test_on_a_hold_the_action_is_the_braking_that_was_executed(bench: Bench, spec: EpisodeSpec) -> None:

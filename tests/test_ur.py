@@ -184,6 +184,41 @@ def test_an_error_of_the_library_in_the_thread_is_the_arms_fault() -> None:
         assert arm.state().fault == "ur-rtde: connection is gone"
 
 
+def test_one_run_at_a_time_has_the_robot() -> None:
+    clock, robot = VirtualClock(0.0), URStandIn()
+    with stand_in(clock, robot), pytest.raises(BadInputError, match=r"arm 'ur-192.0.2.1': held by process"):
+        stand_in(clock, URStandIn()).__enter__()
+    with stand_in(clock, robot):
+        pass
+
+
+def test_a_connection_that_is_lost_when_the_person_arms_is_the_arms_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, robot = VirtualClock(0.0), URStandIn()
+    with stand_in(clock, robot) as arm:
+        monkeypatch.setattr(robot, "isProgramRunning", lost)
+        with pytest.raises(HardwareError, match="arm 'ur': RTDE: not connected; look at the robot"):
+            arm.clear_fault()
+
+
+def test_leaving_stops_what_can_be_stopped_though_a_connection_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, robot = VirtualClock(0.0), URStandIn()
+    with stand_in(clock, robot):
+        monkeypatch.setattr(robot, "servoStop", lost)
+    assert robot.calls == [("stopScript",), ("disconnect",), ("disconnect",)]
+
+
+def test_a_robot_that_is_lost_while_it_is_opened_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, robot = VirtualClock(0.0), URStandIn()
+    monkeypatch.setattr(robot, "setWatchdog", lost)
+    with pytest.raises(BadInputError, match=r"192.0.2.1 was lost \(RTDE: not connected\)"):
+        stand_in(clock, robot).__enter__()
+    assert ("disconnect",) in robot.calls
+
+
+def lost(*arguments: object) -> bool:
+    raise RuntimeError("RTDE: not connected")
+
+
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "rtde_control", None)
     with pytest.raises(BadInputError, match="run pip install ur-rtde"), URArm(CONFIG, VirtualClock()):

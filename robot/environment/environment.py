@@ -77,10 +77,10 @@ class Environment:
         """Begin a new episode; the same seed gives the same one. Raises HardwareError."""
         self._forget()
         try:
-            observation, self.info = self._made.reset(seed=seed)
+            observation, info = self._made.reset(seed=seed)
+            self._observation, self.info = _by_name(observation), dict(info)
         except Exception as error:  # whatever a stranger's code raises
             raise HardwareError(f"{self._where}: reset failed ({_words(error)}); look into its package") from error
-        self._observation = _by_name(observation)
 
     def step(self, action: Array) -> None:
         """Go on by one step with an action (A,) inside of the bounds. Raises HardwareError."""
@@ -89,11 +89,11 @@ class Environment:
             observation, reward, terminated, truncated, info = self._made.step(
                 action.astype(self._made.action_space.dtype)
             )
+            self._observation, self.info = _by_name(observation), dict(info)
+            self.reward, self.terminated, self.truncated = float(reward), bool(terminated), bool(truncated)
         except Exception as error:  # whatever a stranger's code raises
             self.truncated = True  # nobody knows what is left of it: reset it first
             raise HardwareError(f"{self._where}: step failed ({_words(error)}); reset it") from error
-        self._observation, self.info = _by_name(observation), info
-        self.reward, self.terminated, self.truncated = float(reward), bool(terminated), bool(truncated)
         self.changes += 1
 
     def pick(self, place: str) -> Array:

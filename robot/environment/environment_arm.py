@@ -13,7 +13,7 @@ from robot.clock import Clock
 from robot.command import SafeCommand
 from robot.environment.config import GymnasiumArmConfig, TcpDeltaActions
 from robot.environment.environment import Environment
-from robot.errors import HardwareError
+from robot.errors import BadInputError, HardwareError
 from robot.geometry import quat_wxyz_to_matrix, twist_between
 
 Array = NDArray[np.float64]
@@ -137,9 +137,9 @@ class EnvironmentArm:
         try:
             self.environment.step(np.clip(action, self._low, self._high))
             self._read(moved=True)
-        except HardwareError as error:
-            self._fault = str(error)
-            raise
+        except (HardwareError, BadInputError) as error:  # the latter of a key that was there when it was opened
+            self._fault, self._target = str(error), None
+            raise HardwareError(self._fault) from None
         if self._driven:
             self._actuation_speed = (actuation - self._actuation) / self._period_s
             self._actuation = actuation

@@ -20,11 +20,11 @@ class ShadowController:
         width_m: of the gripper at the start [m].
     """
 
-    following, clears = True, 0
+    following = True
 
     def __init__(self, q: Joints, width_m: float) -> None:
         self.motion = JointMotion(q=q, dq=_STILL, ddq=_STILL)
-        self.width_m = width_m
+        self.width_m, self.clears = width_m, 0
         self.fault: str | None = None
 
     def step(self, now_s: float, point: SetPoint | None) -> JointMotion:
@@ -32,17 +32,20 @@ class ShadowController:
         if point is not None:
             self.motion = JointMotion(q=point.q_rad, dq=_STILL, ddq=_STILL)
             self.width_m = point.gripper_width_m
+            if point.clears != self.clears:
+                self.clears, self.fault = point.clears, None
         return self.motion
 
     def fail(self, fault: str) -> None:
-        """Refuse: the faults of the other arm are its own. Raises NotImplementedError."""
-        raise NotImplementedError("a shadow has no faults of its own")
+        """Show a fault until it is cleared, and go on where the other arm is, which stops for it."""
+        self.fault = fault
 
 
 class ShadowedStream:
     """A stream whose arm also moves the one of a simulated table.
 
-    Fingers that close on something on the table stop at it there only: the gripper's width is the greater of the two.
+    Fingers that close on something on the table stop at it there only: the gripper's width is the greater of the two. A
+    fault of the table's arm is the arm's as well, until the arm heeds the person's verb.
 
     Args:
         stream: of the arm.
@@ -69,13 +72,16 @@ class ShadowedStream:
                     dq_rad_s=_STILL,
                     ddq_rad_s2=_STILL,
                     gripper_width_m=arm.gripper_width_m,
-                    clears=0,
+                    clears=reading.clears,
                 )
             )
         table = self._table.read()
         if table is None:
             return reading
-        return replace(reading, arm=replace(arm, gripper_width_m=max(arm.gripper_width_m, table.arm.gripper_width_m)))
+        # what it showed before the arm heeded the verb was cleared by that
+        fault = arm.fault or (table.arm.fault if table.clears == reading.clears else None)
+        width_m = max(arm.gripper_width_m, table.arm.gripper_width_m)
+        return replace(reading, arm=replace(arm, gripper_width_m=width_m, fault=fault))
 
     def write(self, point: SetPoint) -> None:
         """Stream the arm's next set-point."""

@@ -1,19 +1,20 @@
-"""How a lens maps directions to pixels: pinhole with Brown's distortion or its rational extension, or fisheye.
+"""How a lens maps directions to pixels: pinhole, with Brown's distortion or its rational extension, or fisheye.
 
 The formulas are OpenCV's (calib3d and fisheye modules of its reference), so that the numbers can be used there as they
-are. Pixel (0, 0) is the middle of the first pixel. Camera axes: x right, y down, z forward.
+are; all but `rays` of a pinhole camera needs OpenCV. Pixel (0, 0) is the middle of the first pixel. Camera axes: x
+right, y down, z forward.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from perception.config import Finite
+from perception.opencv import load_opencv
 from robot.strict import Strict
 
 Array = NDArray[np.float64]
@@ -26,8 +27,18 @@ DISTORTION: dict[Kind, tuple[str, ...]] = {
 }
 _ZERO = np.zeros(3)
 _NEWTON_STEPS = 8
+_ROUNDS = 20  # of OpenCV's own iteration
 _EXACT_PX = 1e-3
 _CLOSE_PX = 1e-7
+_BLOCK = 65536  # pixels at a time: OpenCV's derivatives of a whole large picture take hundreds of MB
+
+
+def check_distortion(kind: Kind, distortion: tuple[float, ...]) -> None:
+    """Raise ValueError where a kind of lens takes another number of coefficients."""
+    names = DISTORTION[kind]
+    if len(distortion) != len(names):
+        takes = f"{len(names)} ({', '.join(names)})" if names else "none"
+        raise ValueError(f"distortion has {len(distortion)} numbers; {kind} takes {takes}")
 
 
 class CameraModel(Strict):
@@ -52,11 +63,7 @@ class CameraModel(Strict):
 
     @model_validator(mode="after")
     def _distortion_fits(self) -> Self:
-        names = DISTORTION[self.kind]
-        if len(self.distortion) != len(names):
-            raise ValueError(
-                f"distortion has {len(self.distortion)} numbers; {self.kind} takes {len(names)} ({', '.join(names)})"
-            )
+        check_distortion(self.kind, self.distortion)
         return self
 
     @property
@@ -105,6 +112,7 @@ class CameraModel(Strict):
         count, own = len(points), len(self.names)
         if count == 0:
             return np.zeros((0, 2)), np.zeros((0, 2, 3)), np.zeros((0, 2, own))
+        cv2 = load_opencv()
         if self.kind == "fisheye":
             # columns: f 2, c 2, k 4, rotation 3, translation 3, skew
             found, jacobian = cv2.fisheye.projectPoints(points, _ZERO, _ZERO, self.matrix, np.array(self.distortion))
@@ -127,23 +135,21 @@ class CameraModel(Strict):
         few rounds of a fixed-point iteration, which wide lenses need more of; Newton's method ends it here.
         """
         pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
-        middle, focal = np.array([self.cx, self.cy]), np.array([self.fx, self.fy])
-        rays = (pixels - middle) / focal
-        if self.kind == "fisheye":
-            radius = np.linalg.norm(rays, axis=1, keepdims=True)
-            rays = rays * np.tan(np.minimum(radius, 1.55)) / np.maximum(radius, 1e-12)
-        elif self.distortion:
-            first = self.project(_homogeneous(rays))
-            rays = rays - np.clip((first - pixels) / focal, -0.5, 0.5)
+        if not self.distortion:
+            straight: Array = (pixels - [self.cx, self.cy]) / [self.fx, self.fy]
+            return straight
+        if not len(pixels):
+            return pixels
+        rays = self._close_rays(pixels)
         # bounded: a step that overshoots beyond the model's range would not come back
         for _ in range(_NEWTON_STEPS):
             found, by_point, _ = self.project_with_jacobian(_homogeneous(rays))
-            J = by_point[:, :, :2]
-            determinant = J[:, 0, 0] * J[:, 1, 1] - J[:, 0, 1] * J[:, 1, 0]
-            safe = np.where(np.abs(determinant) > 1e-9, determinant, np.nan)
             off = pixels - found
             if np.nanmax(np.abs(off), initial=0.0) < _CLOSE_PX:
                 break
+            J = by_point[:, :, :2]
+            determinant = J[:, 0, 0] * J[:, 1, 1] - J[:, 0, 1] * J[:, 1, 0]
+            safe = np.where(np.abs(determinant) > 1e-9, determinant, np.nan)
             step = np.stack(
                 [
                     (J[:, 1, 1] * off[:, 0] - J[:, 0, 1] * off[:, 1]) / safe,
@@ -154,10 +160,42 @@ class CameraModel(Strict):
             bound = 0.5 * (1.0 + np.linalg.norm(rays, axis=1, keepdims=True))
             length = np.linalg.norm(step, axis=1, keepdims=True)
             rays = rays + step * np.minimum(1.0, bound / np.maximum(length, 1e-12))
-        finite = np.isfinite(rays).all(axis=1)
-        off = self.project(_homogeneous(np.where(finite[:, None], rays, 0.0))) - pixels
-        good = finite & (np.abs(off).max(axis=1, initial=0.0) < _EXACT_PX)
+        else:
+            off = self.project(_homogeneous(rays)) - pixels
+        good: NDArray[np.bool_] = np.abs(off).max(axis=1, initial=0.0) < _EXACT_PX  # False for NaN
         return np.where(good[:, None], rays, np.nan)
+
+    def _close_rays(self, pixels: Array) -> Array:
+        """Return rays (N, 2) near those of `pixels` (N, 2): OpenCV's, or of a plainer lens where those go astray."""
+        cv2, matrix, distortion = load_opencv(), self.matrix, np.array(self.distortion)
+        straight = (pixels - [self.cx, self.cy]) / [self.fx, self.fy]
+        radius = np.linalg.norm(straight, axis=1, keepdims=True)
+        end = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _ROUNDS, 1e-12)
+        flat = pixels.reshape(-1, 1, 2)
+        if self.kind == "fisheye":
+            plain = straight * np.tan(np.minimum(radius, 1.55)) / np.maximum(radius, 1e-12)
+            theirs = np.asarray(cv2.fisheye.undistortPoints(flat, matrix, distortion, criteria=end)).reshape(-1, 2)
+            sound = theirs > -1e5  # it marks what it does not find by -1e6
+        else:
+            theirs = np.asarray(cv2.undistortPoints(flat, matrix, distortion, criteria=end)).reshape(-1, 2)
+            sound = np.abs(theirs - straight) < 0.5 * (1.0 + radius)  # its iteration may run away
+            if sound.all():
+                return theirs
+            first = self.project(_homogeneous(straight))
+            plain = straight - np.clip((first - pixels) / [self.fx, self.fy], -0.5, 0.5)
+        return np.where(sound.all(axis=1, keepdims=True), theirs, plain)
+
+    def picture_rays(self) -> Array:
+        """Return the ray of every pixel, row by row (3, height * width): x / z, y / z and 1, or NaN where none is.
+
+        Of a distorted lens it takes a second and more for a large picture, so it is for once, not for each picture.
+        """
+        v, u = np.divmod(np.arange(self.width * self.height), self.width)
+        pixels = np.stack([u, v], axis=1)
+        rays = np.ones((3, len(pixels)))
+        for start in range(0, len(pixels), _BLOCK):
+            rays[:2, start : start + _BLOCK] = self.rays(pixels[start : start + _BLOCK]).T
+        return rays
 
 
 def _homogeneous(rays: Array) -> Array:

@@ -1,0 +1,79 @@
+"""The benchmark's recipes get the demonstrations that they are said to get."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.bench_sample_efficiency import METHODS, Method, Shown, demonstrations
+from policy.episode_reader import Episode, latest_revisions
+from policy.learner_episode import HUMAN
+from robot.clock import VirtualClock
+from teleop.station import LoadedStation
+from teleop.training import TrainingResult, train_online
+from tests.tiny_bundle import make_tiny_bundle
+from tests.tiny_station import tiny_station
+
+WITH_BASE = Method(says="a recipe that starts from demonstrations", operator="none", shown=True)
+COUNT = 2
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory) -> LoadedStation:
+    return tiny_station(
+        make_tiny_bundle(tmp_path_factory.mktemp("shown") / "bundle"),
+        ("episode.timeout_s", "6.0"),
+        ("learner.method", "resfit"),
+        ("learner.algorithm", "{hidden = [8, 8], critics = 2}"),
+        ("learner.updates_per_episode", "2"),
+        ("learner.batch_size", "16"),
+        ("learner.min_transitions", "8"),
+    )
+
+
+@pytest.fixture(scope="module")
+def shown(station: LoadedStation, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    return demonstrations(station, WITH_BASE, tmp_path_factory.mktemp("cells"), COUNT)
+
+
+@pytest.fixture(scope="module")
+def trained(station: LoadedStation, shown: Shown, tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
+    return train_online(
+        station, VirtualClock(), out=tmp_path_factory.mktemp("trained") / "run", episodes=1, seed=0, operator="none",
+        progress=lambda number, result, news: None, demonstrations=[shown.folder],
+    )  # fmt: skip
+
+
+def acted(episode: Episode) -> np.ndarray:
+    columns = episode.arrays(["tick/source", "tick/reset"])
+    return columns["tick/source"][~np.isfinite(columns["tick/reset"]).any(axis=1)]
+
+
+def test_the_expert_shows_the_task_with_the_base_in_shadow(shown: Shown) -> None:
+    episodes = latest_revisions(shown.folder)
+    assert len(episodes) == shown.count == shown.succeeded == COUNT
+    assert shown.ticks == sum(episode.length for episode in episodes)
+    for episode in episodes:
+        assert (acted(episode) == HUMAN).all()
+        base = episode.arrays(["tick/base", "tick/reset"])
+        assert np.isfinite(base["tick/base"][~np.isfinite(base["tick/reset"]).any(axis=1)]).all()
+
+
+def test_what_was_shown_is_not_recorded_again_and_more_is_added(station: LoadedStation, shown: Shown) -> None:
+    where = shown.folder.parent.parent
+    before = {path.name: path.stat().st_mtime_ns for path in shown.folder.iterdir()}
+    assert demonstrations(station, WITH_BASE, where, COUNT) == shown
+    assert {path.name: path.stat().st_mtime_ns for path in shown.folder.iterdir()} == before
+
+
+def test_the_learner_starts_from_them_and_learns_after_its_first_episode(trained: TrainingResult, shown: Shown) -> None:
+    assert trained.learner["episodes"] == COUNT + 1
+    assert trained.learner["guided"] > 0.8 * shown.ticks / 2
+    assert trained.learner["updates"] == 2
+    assert trained.version == 1
+
+
+def test_what_handrail_is_compared_with_starts_from_demonstrations_and_handrail_does_not() -> None:
+    assert {name for name, method in METHODS.items() if method.shown} >= {"resfit", "resfit_fast", "hilserl"}
+    assert not METHODS["handrail"].shown
+    assert not METHODS["handrail"].drives_through
