@@ -39,6 +39,7 @@ def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -
 
 
 WITH_STATION = ("capture",)
+INTO_FOLDERS = ("capture", "pictures")  # their --out is a folder, which they look at themselves
 COMMANDS: dict[str, Command] = {
     "board": command_board,
     "capture": CaptureCommand(WatchedRig),
@@ -71,7 +72,7 @@ def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     command.add_arguments(parser)
     options = parser.read(words)
     for option in ("out", "picture"):
-        if getattr(options, option, None) is not None:
+        if getattr(options, option, None) is not None and name not in INTO_FOLDERS:
             cli.check_writable(getattr(options, option), f"--{option}")  # before minutes of work, and not after them
     outcome = command.run(options)
     if not outcome.passed:
