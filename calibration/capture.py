@@ -82,6 +82,12 @@ class Capture:
         board: what is shown.
         sizes: (height, width) of each camera's pictures [px].
         has_arm: whether looks say where the arm is.
+
+    Attributes:
+        cameras: what each sees at present.
+        guides: what is kept of each, and what it lacks.
+        waits_for: what is wanted before the next shot is taken by itself.
+        hint: what is likely wrong where no camera sees the board.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def read_log(paths: Sequence[Path], part: Part, columns: Sequence[str] | None) -
 
 
 WITH_STATION = ("capture",)
-INTO_FOLDER = ("capture", "pictures")
+INTO_FOLDERS = ("capture", "pictures")  # their --out is a folder, which they look at themselves
 COMMANDS: dict[str, Command] = {
     "board": command_board,
     "capture": CaptureCommand(WatchedRig),
@@ -71,8 +71,8 @@ def calibrate(name: str, command: Command, words: Sequence[str]) -> int:
     parser.prog = f"calibrate_rig.py {name}"
     command.add_arguments(parser)
     options = parser.read(words)
-    for option in ("picture",) if name in INTO_FOLDER else ("out", "picture"):
-        if getattr(options, option, None) is not None:
+    for option in ("out", "picture"):
+        if getattr(options, option, None) is not None and name not in INTO_FOLDERS:
             cli.check_writable(getattr(options, option), f"--{option}")  # before minutes of work, and not after them
     outcome = command.run(options)
     if not outcome.passed:
