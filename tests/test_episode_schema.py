@@ -24,6 +24,7 @@ ODD = EpisodeSpec(
     cloud_points=43,
     readings=(("goal", 47),),
     task_reward=True,
+    wrench=True,
 )
 SIZES = {
     "A": 5,
