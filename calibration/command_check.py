@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from calibration.command import Outcome
 from calibration.drift import DRIFT_DEG, DRIFT_MM, CameraDrift, check_rig
+from calibration.drift_picture import draw_drift
 from calibration.extrinsics_result import ExtrinsicsResult
 from calibration.picture_views import PictureView
 from calibration.pose_file import read_pose_file
@@ -40,6 +41,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--limit-mm", type=float, default=DRIFT_MM, metavar="X", help=f"default {DRIFT_MM:g}")
     parser.add_argument("--limit-deg", type=float, default=DRIFT_DEG, metavar="X", help=f"default {DRIFT_DEG:g}")
     parser.add_argument("--session", type=Path, metavar="FOLDER", help="what was gathered (default: FOLDER/session)")
+    parser.add_argument(
+        "--picture", type=Path, metavar="PNG", help="of every sighting (default: drift.png in the session)"
+    )
 
 
 def run(options: Namespace) -> Outcome:
@@ -57,6 +61,7 @@ def run(options: Namespace) -> Outcome:
     if not there:
         raise BadInputError(f"{options.shots}: has no folder of a camera; there are {', '.join(result.cameras)}")
     lenses = [NamedLens(name=n, mount=result.cameras[n].mount, model=result.cameras[n].lens) for n in there]
+    session = options.session or options.shots / "session"
     arm = read_pose_file(options.arm_poses) if options.arm_poses else None
     with tqdm(unit="picture", disable=None) as bar:
 
@@ -64,7 +69,6 @@ def run(options: Namespace) -> Outcome:
             bar.set_description_str(name, refresh=False)
             bar.update()
 
-        session = options.session or options.shots / "session"
         rig, _ = gather(options.shots, result.board, options.board_on, lenses, arm, session, progress)
     drifts = check_rig(
         rig,
@@ -78,6 +82,11 @@ def run(options: Namespace) -> Outcome:
     print(f"{options.calibration}: {age.days} days old, {result.content_sha256[:12]}")
     for line in report(drifts):
         print(line)
+    picture = options.picture or session / "drift.png"
+    draw_drift(
+        picture, drifts, (options.limit_mm, options.limit_deg), f"{options.calibration.name}, {age.days} days old"
+    )
+    print(f"picture {picture}")
     absent = [name for name in result.cameras if name not in there]
     if absent:
         print(f"not looked at: {', '.join(absent)}")
@@ -99,5 +108,6 @@ def report(drifts: list[CameraDrift]) -> list[str]:
             if one.translation_mm is None
             else f"{one.translation_mm:.2f} mm, {one.rotation_deg:.3f} degrees (medians of {one.shots} sightings)"
         )
-        lines.append(f"{one.name:<10} {moved}; lens {one.lens_px:.2f} px, then {one.lens_then_px:.2f} px")
+        lens = "" if one.lens_px is None else f"; lens {one.lens_px:.2f} px, then {one.lens_then_px:.2f} px"
+        lines.append(f"{one.name:<10} {moved}{lens}")
     return lines

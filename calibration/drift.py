@@ -20,6 +20,23 @@ LEAST_SHOTS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
+class SightingDrift:
+    """How far one sighting is from what another camera, or the calibration, says of it.
+
+    Attributes:
+        shot: its name.
+        against: the other camera; None where it is held against the board's place.
+        translation_mm: between the two places of the board's middle.
+        rotation_deg: between its two orientations.
+    """
+
+    shot: str
+    against: str | None
+    translation_mm: float
+    rotation_deg: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraDrift:
     """How far one camera's sightings are from what the calibration says.
 
@@ -28,8 +45,10 @@ class CameraDrift:
         shots: how many of its sightings could be compared.
         translation_mm, rotation_deg: medians, against the camera that agrees best or against the board's stored place;
             None where nothing could be compared.
-        lens_px: root mean square of the corners about the board's best pose in each picture, median over pictures [px].
+        lens_px: root mean square of the corners about the board's best pose in each picture, median over pictures [px];
+            None without one.
         lens_then_px: the same when it was calibrated.
+        seen: all of its sightings that could be compared, against every other camera.
         warnings: one line each, empty where nothing moved.
     """
 
@@ -37,8 +56,9 @@ class CameraDrift:
     shots: int
     translation_mm: float | None
     rotation_deg: float | None
-    lens_px: float
+    lens_px: float | None
     lens_then_px: float
+    seen: tuple[SightingDrift, ...]
     warnings: tuple[str, ...]
 
 
@@ -82,7 +102,7 @@ def check_rig(
             for one, pose in zip(rig.sightings, poses, strict=True)
             if one.camera == number and pose is not None
         ]
-        lens = float(np.median(alone)) if alone else float("nan")
+        lens = float(np.median(alone)) if alone else None
         warnings: list[str] = []
         if mm is not None and degrees is not None and (mm > drift_mm or degrees > drift_deg):
             warnings.append(
@@ -91,7 +111,12 @@ def check_rig(
                 "or its focus, zoom or mode was changed: calibrate anew"
             )
         limit = max(lens_then_px[number] + LENS_MARGIN_PX, LENS_RATIO * lens_then_px[number])
-        if not lens <= limit:
+        if lens is None:
+            warnings.append(
+                f"camera '{camera.name}': none of its pictures can be used; show it the board, and give the "
+                "arm's poses of all shots (--arm-poses)"
+            )
+        elif lens > limit:
             warnings.append(
                 f"camera '{camera.name}': the lens explains the board to {lens:.2f} px only (limit {limit:.2f} px); "
                 "was its focus, zoom or mode changed? calibrate its intrinsics anew"
@@ -104,6 +129,7 @@ def check_rig(
                 rotation_deg=degrees,
                 lens_px=lens,
                 lens_then_px=lens_then_px[number],
+                seen=tuple(_seen(rig, one) for one in own),
                 warnings=tuple(warnings),
             )
         )
@@ -123,6 +149,15 @@ def _medians(said: Sequence[Disagreement], other: int | None) -> tuple[float, fl
         1e3 * float(np.median([one.distance_m for one in of_it])),
         float(np.degrees(np.median([one.angle_rad for one in of_it]))),
         len(of_it),
+    )
+
+
+def _seen(rig: RigSightings, one: Disagreement) -> SightingDrift:
+    return SightingDrift(
+        shot=rig.shots[rig.sightings[one.sighting].shot],
+        against=None if one.other is None else rig.cameras[one.other].name,
+        translation_mm=1e3 * one.distance_m,
+        rotation_deg=float(np.degrees(one.angle_rad)),
     )
 
 

@@ -221,6 +221,8 @@ def test_a_rig_that_nobody_touched_passes(scripts: Scripts, rig: Path, tmp_path:
     cameras = json.loads((tmp_path / "check.json").read_text())["cameras"]
     assert set(cameras) == {"front", "side"}
     assert cameras["side"]["translation_mm"] < 3.0
+    assert cameras["side"]["seen"][0].keys() == {"shot", "against", "translation_mm", "rotation_deg"}
+    assert np.asarray(cv2.imread(str(rig / "same" / "session" / "drift.png"))).std() > 1.0
 
 
 def test_a_bumped_camera_is_named_with_how_far_it_moved(scripts: Scripts, rig: Path) -> None:

@@ -57,6 +57,27 @@ def test_a_lens_that_changed_shows_and_is_named() -> None:
     assert [line.split(":")[0] for line in said] == ["camera 'side'"]
 
 
+def test_what_each_sighting_says_is_kept_and_its_median_is_the_figure() -> None:
+    moved = [FREE.T_mount_camera[0] @ BUMP, *FREE.T_mount_camera[1:]]
+    for drift in check_rig(FREE.rig, moved, None, [0.4] * 4):
+        by_camera = {
+            other: [one for one in drift.seen if one.against == other] for other in {o.against for o in drift.seen}
+        }
+        medians = [float(np.median([one.translation_mm for one in seen])) for seen in by_camera.values()]
+        assert drift.translation_mm == pytest.approx(min(medians))
+        assert drift.name not in by_camera
+        assert {one.shot for one in drift.seen} <= set(FREE.rig.shots)
+
+
+def test_a_camera_without_a_usable_picture_is_told_what_it_lacks() -> None:
+    rest = tuple(one for one in FREE.rig.sightings if one.camera != 3)
+    *_, wrist = check_rig(replace(FREE.rig, sightings=rest), list(FREE.T_mount_camera), None, [0.4] * 4)
+    assert wrist.lens_px is None
+    assert wrist.seen == ()
+    (line,) = wrist.warnings
+    assert "none of its pictures can be used; show it the board, and give the arm's poses" in line
+
+
 def test_too_little_to_compare_is_refused() -> None:
     alone = replace(FREE.rig, sightings=tuple(one for one in FREE.rig.sightings if one.camera == 0))
     with pytest.raises(CalibrationRefusedError, match="no camera has 3 sightings that could be compared"):
