@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,7 @@ class ServoArm:
         self._layout = ServoRecord(self.joint_count)
         self._record = bytearray(self._layout.size)
         self._seen = 0  # records given by `history`
+        self._told_s = -math.inf  # time of the last state that it gave [s]
         self._newest: tuple[int, ServoStep] | None = None
         self._cleared: tuple[int, float] | None = None  # count of clears that is awaited, and until when
 
@@ -73,8 +75,9 @@ class ServoArm:
         for number in range(max(self._seen, count - self._ring.slots + 1, 0), count):
             if self._ring.read(number, self._record):
                 arm = self._layout.unpack(self._record).arm
-                if not states or arm.measured_s > states[-1].measured_s:
+                if arm.measured_s > self._told_s:  # the servo steps more often than some arms tell their state
                     states.append(arm)
+                    self._told_s = arm.measured_s
         self._seen = count
         return states
 

@@ -117,6 +117,23 @@ def test_history_gives_every_state_once_in_the_order_of_time() -> None:
     assert times[-1] - times[0] == pytest.approx(0.25, abs=0.012)
 
 
+def test_history_gives_no_state_twice_where_the_arm_tells_it_less_often_than_the_servo_steps() -> None:
+    arm = following()
+    bench, ring = arm.bench, arm.bench.rings.servo
+
+    def pass_by(seconds: float) -> list[ArmState]:
+        bench.clock.sleep_until(bench.clock.now_s() + seconds)
+        bench.catch_up()
+        return arm.history()
+
+    before, steps, bench.hardware_runs = pass_by(0.02), ring.count, False
+    assert before
+    assert pass_by(0.02) == []
+    assert ring.count > steps + 3  # the servo has stepped on, with the state that was given
+    bench.hardware_runs = True
+    assert pass_by(0.02)[0].measured_s > before[-1].measured_s
+
+
 def test_a_state_that_is_too_old_is_an_error() -> None:
     arm = following()
     arm.bench.hardware_runs = False
