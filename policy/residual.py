@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 
+_MOST_LOG_SPREAD = 20.0  # its exponential is far from what float32 cannot hold
 LAYER_NORM_EPS = 1e-5
 _ALIGNMENT_BYTES = 64
 _EPS, _ZERO, _ONE = np.float32(LAYER_NORM_EPS), np.float32(0.0), np.float32(1.0)
@@ -83,7 +84,7 @@ class ResidualHead:
         self._clip = np.float32(clip[0])
         self.gripper = _gripper_dimension(left, dims, self._scale)
         width = dims.observation + dims.action
-        self._spread = _take(left, "spread.bounds", (2,)).tolist() if "spread.bounds" in left else None
+        self._spread = _spread_bounds(left)
         if self._spread is not None and self.gripper is not None:
             raise ValueError("'spread.bounds' and 'gripper.dimension' are of two kinds of actor; leave one out")
         outputs = dims.action * (1 if self._spread is None else 2)
@@ -235,6 +236,19 @@ def zero_tensors(dims: Dims, scale: Float) -> dict[str, Float]:
         "actor.out.weight": np.zeros((dims.action, dims.observation + dims.action), np.float32),
         "actor.out.bias": np.zeros(dims.action, np.float32),
     }
+
+
+def _spread_bounds(left: dict[str, Float]) -> tuple[float, float] | None:
+    """Bounds of the logarithm of the actor's own spread; None of an actor without one."""
+    if "spread.bounds" not in left:
+        return None
+    least, greatest = _take(left, "spread.bounds", (2,)).tolist()
+    if not -_MOST_LOG_SPREAD <= least <= greatest <= _MOST_LOG_SPREAD:
+        raise ValueError(
+            f"'spread.bounds' is {least:g} to {greatest:g} (allowed from {-_MOST_LOG_SPREAD:g} to "
+            f"{_MOST_LOG_SPREAD:g}, in this order)"
+        )
+    return least, greatest
 
 
 def _gripper_dimension(left: dict[str, Float], dims: Dims, scale: Float) -> int | None:

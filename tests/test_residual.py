@@ -213,6 +213,12 @@ def test_an_actor_with_a_spread_has_no_gripper_head() -> None:
         ResidualHead(DIMS, tensors)
 
 
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (-100.0, 0.0), (0.0, 90.0), (np.nan, 0.0), (-3.0, np.inf)])
+def test_bounds_of_a_spread_that_are_none_are_refused(bounds: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"'spread\.bounds' is .* \(allowed from -20 to 20, in this order\)"):
+        ResidualHead(DIMS, with_spread(*bounds))
+
+
 def test_gate_heads_must_be_built_alike() -> None:
     tensors = tiny_tensors()
     for name in [name for name in tensors if name.startswith("gate.1.1.norm")]:
