@@ -1,6 +1,6 @@
 """Draws what bench_sample_efficiency.py measured as PNG files.
 
-.venv/bin/python benchmarks/plot_sample_efficiency.py benchmarks/results/sample_efficiency.json --out docs/images
+.venv/bin/python benchmarks/plot_sample_efficiency.py benchmarks/results/sample_efficiency.json --out docs/pictures
 """
 
 from __future__ import annotations
