@@ -95,7 +95,9 @@ def test_frames_that_a_stopped_recorder_missed_are_told_and_leave_the_episode_wh
     with camera() as front, RecorderProcess(tmp_path, lock_step=False, streams=[front.source]) as recorder:
         assert recorder.wait_ready(WAIT_S)
         recorder.begin(header(0))
-        os.kill(process_id(recorder), signal.SIGSTOP)
+        pid = process_id(recorder)
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")  # it is not at once
         front.publish(time.monotonic() - 0.3, SLOTS + 7)
         assert all(recorder.put(row) for row in make_rows(3))
         recorder.end(SUCCESS)
