@@ -18,6 +18,8 @@ from tests.contracts import FollowingArmContract
 from tests.filter_bench import LIMITS
 from tests.ur_stand_in import STEP_S, CyclingClock, URStandIn
 
+pytestmark = pytest.mark.xdist_group("ur")  # one owner of the arm at a time
+
 CONFIG = URArmConfig(kind="ur", address="192.0.2.1", watchdog_s=0.2, max_state_age_s=0.1)
 WIDE = LIMITS.model_copy(update={"workspace_min_m": (-2.0, -2.0, -2.0), "workspace_max_m": (2.0, 2.0, 2.0)})
 
