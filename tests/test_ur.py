@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,9 +19,15 @@ from tests.contracts import FollowingArmContract
 from tests.filter_bench import LIMITS
 from tests.ur_stand_in import STEP_S, CyclingClock, URStandIn
 
-pytestmark = pytest.mark.xdist_group("ur")  # one owner of the arm at a time
-
 CONFIG = URArmConfig(kind="ur", address="192.0.2.1", watchdog_s=0.2, max_state_age_s=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of two workers are of one arm, and an arm has one owner."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
 WIDE = LIMITS.model_copy(update={"workspace_min_m": (-2.0, -2.0, -2.0), "workspace_max_m": (2.0, 2.0, 2.0)})
 
 
