@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +17,7 @@ from perception.calibration_file import HASH_KEY as _HASH
 from perception.calibration_file import content_hash, read_document, wrong_key
 from robot.errors import BadInputError
 from robot.strict import Strict
+from robot.whole_file import write_whole
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -61,16 +61,10 @@ def write_result(path: Path, result: CalibrationResult) -> str:
         BadInputError: it cannot be written.
     """
     data = (json.dumps(document(result), indent=2, allow_nan=False) + "\n").encode()
-    making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with making.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        making.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        making.unlink(missing_ok=True)
         raise BadInputError(
             f"calibration {path}: cannot be written ({error.strerror}); check rights and space"
         ) from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from calibration.board import Board
 from calibration.pose_file import COLUMNS, read_pose_file
 from robot.errors import BadInputError
 from robot.geometry import pose
+from robot.whole_file import sync, write_whole
 
 Array = NDArray[np.float64]
 Image8 = NDArray[np.uint8]
@@ -96,7 +96,8 @@ class ShotsFolder:
                 for name, rgb in pictures.items():
                     final = self.path / name / f"{number:03d}.png"
                     making.append((final.with_name(f".{final.name}"), final))
-                    _write(making[-1][0], png(rgb))
+                    making[-1][0].write_bytes(png(rgb))
+                    sync(making[-1][0])
                 if T_base_hand is not None:
                     poses = [*self._poses, (float(number), T_base_hand)]
                     write_whole(self.path / ARM, pose_file_text(poses))
@@ -155,13 +156,6 @@ def pose_file_text(poses: Sequence[tuple[float, Array]]) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all. Raises OSError."""
-    making = path.with_name(f".{path.name}")
-    _write(making, data)
-    making.replace(path)
-
-
 @contextmanager
 def written(path: Path) -> Iterator[None]:
     """Say what kept a folder from being written. Raises BadInputError in place of OSError."""
@@ -174,13 +168,6 @@ def written(path: Path) -> Iterator[None]:
         elif error.errno in (errno.EEXIST, errno.ENOTDIR):
             cure = "name a folder"
         raise BadInputError(f"{path}: cannot be written ({error.strerror}); {cure}") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _about(path: Path) -> dict[str, Any]:

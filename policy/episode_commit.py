@@ -27,7 +27,6 @@ from policy.episode_file import (
     read_header,
     read_labels,
     read_rows,
-    sync,
     text_sha256,
     write_label,
 )
@@ -37,6 +36,7 @@ from policy.episode_schema import DIGEST_FIELD, SCHEMA_VERSION, EpisodeSpec, row
 from policy.episode_streams import copy_streams
 from policy.manifest import Sha256
 from robot.errors import BadInputError
+from robot.whole_file import sync
 
 _IMAGE_CHUNK_ROWS = 8
 _GZIP_IMAGE_BYTES = 262144

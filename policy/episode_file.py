@@ -170,12 +170,3 @@ def read_header(path: Path, holder: h5py.Group) -> EpisodeHeader:
     if "header" not in holder.attrs:
         raise BadInputError(f"{path}: has no header (attribute 'header'); the file is damaged, restore it")
     return EpisodeHeader.from_json(holder.attrs["header"], where=str(path))
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

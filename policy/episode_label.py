@@ -8,10 +8,11 @@ from pathlib import Path
 import h5py
 
 from policy.episode_commit import Committed, describe
-from policy.episode_file import COMMITTING, check_space, sync, write_label
+from policy.episode_file import COMMITTING, check_space, write_label
 from policy.episode_header import LabelSource, Outcome
 from policy.episode_reader import read_episode
 from robot.errors import BadInputError
+from robot.whole_file import sync
 
 
 def label_episode(path: Path, outcome: Outcome, source: LabelSource) -> Committed:

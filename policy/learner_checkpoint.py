@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from policy.canonical_safetensors import canonical
-from policy.learner_store import write_whole
 from robot.errors import BadInputError
+from robot.whole_file import write_whole
 
 SCHEMA_VERSION = 2
 

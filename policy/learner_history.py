@@ -11,8 +11,8 @@ import re
 import shutil
 from pathlib import Path
 
-from policy.learner_store import write_whole
 from robot.errors import BadInputError
+from robot.whole_file import write_whole
 
 KEPT_WEIGHTS = 200
 KEPT_STATES = 12

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from robot.whole_file import write_whole
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerStatus:
@@ -80,13 +82,8 @@ class StatusFile:
     def __call__(self, status: LearnerStatus) -> None:
         """Replace the file; after a crash of the machine, or where the disk is full, it may be an older one."""
         text = json.dumps(asdict(status))
-        temporary = self._path.with_name(self._path.name + ".writing")
-        try:
-            temporary.write_text(text)
-            temporary.replace(self._path)
-        except OSError:  # learning goes on without it; the next one may find room
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)  # what is half written takes room that others need
+        with suppress(OSError):  # learning goes on without it; the next one may find room
+            write_whole(self._path, text.encode(), durable=False)
         if not self._said:
             print(text, flush=True)  # and no more, for nobody may be reading the pipe
             self._said = True

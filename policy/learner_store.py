@@ -12,7 +12,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from policy.episode_file import sync
 from policy.learner_episode import EpisodeArrays, EpisodeKey
 from policy.learner_messages import (
     EpisodeMessage,
@@ -23,21 +22,9 @@ from policy.learner_messages import (
     unpack_robot,
 )
 from robot.errors import BadInputError
+from robot.whole_file import write_whole
 
 _NAME = re.compile(r"(\d{8})-(.+)-(\d{6,})-r(\d+)\.msgpack")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` at once: a crash at any moment leaves the old content or the new.
-
-    Raises:
-        OSError: the disk is full or failing; the old content is there, or the new.
-    """
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_bytes(data)
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
 
 
 def sound_message(episode: EpisodeArrays) -> bytes:

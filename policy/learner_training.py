@@ -26,12 +26,13 @@ from policy.learner_episode import EpisodeArrays, Floats
 from policy.learner_history import LearnerHistory
 from policy.learner_messages import MalformedMessageError
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
-from policy.learner_store import EpisodeStore, sound_message, write_whole
+from policy.learner_store import EpisodeStore, sound_message
 from policy.reachability import Reachability
 from policy.replay_buffer import Batch, ReplayBuffer
 from policy.transitions import transitions
 from policy.weights_header import WeightsRefused, read_header
 from robot.errors import BadInputError, HandrailError
+from robot.whole_file import write_whole
 
 _CURSORS = ("_taken", "_owed", "_offline", "_live_ticks", "_published_at", "_insists", "updates", "version")
 UPDATES_TOGETHER = 50  # between two looks at the link

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from policy.episode_file import sync
 from policy.episode_header import Record, RunId
 from policy.manifest_file import read_manifest
 from policy.provenance import Provenance
 from policy.reward_manifest import read_reward_manifest
 from robot.errors import BadInputError
+from robot.whole_file import sync, write_whole
 
 _KINDS = ("episodes", "bundles", "weights", "stations")
 _REWARDS = "rewards"  # there only in a run with a reward model
@@ -73,7 +73,7 @@ class RunFolder:
             if not os.access(path / "episodes", os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
             if not (path / "run.json").exists():
-                _write(path / "run.json", run.info.to_json().encode())
+                write_whole(path / "run.json", run.info.to_json().encode())
         except OSError as error:
             raise _no_room(path, error) from None
         return run
@@ -166,7 +166,7 @@ class RunFolder:
         path = self.path / "weights" / _IN_FORCE
         try:
             # no sync, since a tick waits for this: a power cut may leave the weights before, or an empty file
-            _write(path, sha256.encode(), durable=False)
+            write_whole(path, sha256.encode(), durable=False)
         except OSError as error:
             raise _cannot_store(path, error) from None
 
@@ -219,7 +219,7 @@ class RunFolder:
                 target.parent.mkdir(exist_ok=True)
                 making.mkdir()
                 for name, data in files.items():
-                    _write(making / name, data)
+                    write_whole(making / name, data)
                 making.rename(target)
                 sync(target.parent)
             except OSError as error:
@@ -244,7 +244,7 @@ class RunFolder:
         path = self.path / kind / f"{prefix}{sha256}"
         if not path.exists():
             try:
-                _write(path, data)
+                write_whole(path, data)
             except OSError as error:
                 raise _cannot_store(path, error) from None
         return sha256
@@ -278,19 +278,3 @@ def _cannot_store(path: Path, error: OSError) -> BadInputError:
 
 def _no_room(path: Path, error: OSError) -> BadInputError:
     return BadInputError(f"{path}: cannot hold a run ({error.strerror or error}); name a folder with rights and space")
-
-
-def _write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Write a file that is either whole under its name or not there; unless `durable`, a power cut may undo it."""
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with making.open("wb") as stream:
-            stream.write(data)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        making.rename(path)
-    finally:
-        making.unlink(missing_ok=True)
-    if durable:
-        sync(path.parent)

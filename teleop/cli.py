@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from robot.errors import BadInputError, HandrailError, HardwareError
+from robot.whole_file import write_whole
 from teleop.station import LoadedStation, load_station
 
 OK, FAILED_CHECK, BAD_INPUT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -151,16 +152,10 @@ def write_json(path: Path | None, document: Mapping[str, Any]) -> None:
     if path is None:
         return
     text = json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
-    making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with making.open("w") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        making.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
-        making.unlink(missing_ok=True)
         raise BadInputError(f"--json {path}: cannot be written ({error.strerror}); check rights and space") from None
 
 

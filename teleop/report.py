@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from policy.run_folder import RunFolder
 from robot.errors import BadInputError
+from robot.whole_file import write_whole
 from teleop.episode_digest import EpisodeDigest, typical_corrected
 from teleop.report_episode import corrected_episode
 from teleop.report_page import SOURCE_KEY, colour_key, figure, folded, page, section, table, text, tiles
@@ -59,14 +60,10 @@ def write_report(
         _provenance(summary, run),
         section("Log", folded(f"{len(log)} lines", f"<pre>{escape(chr(10).join(log))}</pre>")) if log else "",
     ]
-    making = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        making.write_text(page(f"Handrail: {run.run_id}", "".join(parts)), encoding="utf-8")
-        making.replace(path)
+        write_whole(path, page(f"Handrail: {run.run_id}", "".join(parts)).encode())
     except OSError as error:
         raise BadInputError(f"{path}: cannot be written ({error.strerror or error}); check rights and space") from None
-    finally:
-        making.unlink(missing_ok=True)
     return path
 
 

@@ -166,7 +166,7 @@ def test_weights_that_cannot_be_kept_are_refused_and_the_run_goes_on_with_those_
     bench.until(lambda: bench.weights.version == 1)
     head, sha256 = bench.weights.head, bench.weights.sha256
     with monkeypatch.context() as full:
-        full.setattr("policy.run_folder._write", full_disk)
+        full.setattr("policy.run_folder.write_whole", full_disk)
         bench.give(2)
         bench.until(lambda: bench.weights.refused == 1)
     assert "weights 2 refused: " in bench.weights.notice
@@ -183,7 +183,7 @@ def test_weights_that_fail_at_work_give_way_though_the_disk_is_full(
     bench.until(lambda: bench.weights.version == 1)
     bench.weights.distrust()
     with monkeypatch.context() as full:
-        full.setattr("policy.run_folder._write", full_disk)
+        full.setattr("policy.run_folder.write_whole", full_disk)
         bench.weights.refresh()
     assert bench.weights.version == 0
     assert "weights 1 gave no numbers; weights 0 in force again" in bench.weights.notice

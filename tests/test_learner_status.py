@@ -19,14 +19,14 @@ def scripts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 def test_a_disk_that_is_full_leaves_the_old_status_and_the_next_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str) -> int:
+    def full(path: Path, data: bytes) -> int:
         path.touch()
         raise OSError(28, "No space left on device")
 
     write = StatusFile(tmp_path / "status.json", announce=False)
     write(LearnerStatus(endpoint=None, pid=1, phase="loading"))
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         write(LearnerStatus(endpoint=None, pid=1, phase="learning"))
     assert [path.name for path in tmp_path.iterdir()] == ["status.json"]
     assert json.loads((tmp_path / "status.json").read_text())["phase"] == "loading"

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration import shots_folder
 from calibration.pose_file import read_pose_file
 from calibration.shots_folder import ShotsFolder
 from robot.errors import BadInputError
@@ -98,7 +97,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, monke
     def full(file: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shots_folder.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BadInputError, match=r"No space left on device\); make room and start again"):
         shots.save({"front": picture(1)}, T)
     monkeypatch.undo()
