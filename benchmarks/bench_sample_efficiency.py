@@ -5,9 +5,10 @@
     .venv/bin/python benchmarks/bench_sample_efficiency.py --out runs/efficiency --list
 
 A cell is one training run: task, method, seed, length. Each is trained in lock-step up to `--steps` ticks, resets
-included, and the weights that were in force at each of `--marks` are measured without a person: on selection layouts,
-at the last mark on held-out ones. A cell is a JSON file in `--out`; cells that are there are not made again, so an
-interrupted benchmark goes on, and more seeds can be added. `benchmarks/plot_sample_efficiency.py` draws what is there.
+included, and the weights that were in force at each of `--marks` and at the end are measured without a person: on
+selection layouts, from `--held-out-from` on and at the end on held-out ones. A cell is a JSON file in `--out`; cells
+that are there are not made again, so an interrupted benchmark goes on, and more seeds can be added.
+`benchmarks/plot_sample_efficiency.py` draws what is there.
 
 The published systems start from demonstrations, so the recipes after them are given `--demonstrations` of the scripted
 expert, recorded once per task with the cameras as they are in training, on other layouts. Their ticks are not among the
@@ -154,10 +155,13 @@ class _Steps:
 
     total: int = 0
     ends: list[int] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+    _started_s: float = field(default_factory=time.perf_counter)
 
     def __call__(self, number: int, result: EpisodeResult, news: str) -> None:
         self.total += result.ticks + result.reset_ticks
         self.ends.append(self.total)
+        self.wall_s.append(round(time.perf_counter() - self._started_s, 1))
 
 
 def cell(loaded: LoadedStation, method: Method, seed: int, out: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -177,30 +181,34 @@ def cell(loaded: LoadedStation, method: Method, seed: int, out: Path, options: a
         demonstrations=[shown.folder] if shown else [],
         drives_through=method.drives_through,
     )
+    interventions = [float(result.interventions) for result in trained.results]
     curve = []
     for mark in options.marks:
-        episodes = sum(end <= mark for end in steps.ends)
-        weights = weights_after(trained.run, episodes)
-        last = mark == options.marks[-1]
-        layouts = options.held_out if last else options.layouts
+        ended = sum(end <= mark for end in steps.ends)
+        begun = min(len(steps.ends), 1 + sum(end < mark for end in steps.ends))
+        held_out = mark >= min(options.held_out_from, options.marks[-1])
+        layouts = options.held_out if held_out else options.layouts
         measured = evaluate(
             loaded,
-            weights=weights,
+            weights=weights_after(trained.run, ended),
             episodes=layouts,
-            seed=HELD_OUT_SEED if last else SELECTION_SEED,
-            split=Split.HELD_OUT if last else Split.SELECTION,
+            seed=HELD_OUT_SEED if held_out else SELECTION_SEED,
+            split=Split.HELD_OUT if held_out else Split.SELECTION,
         )
-        curve.append({"steps": mark, "episodes": episodes, "split": "held_out" if last else "selection"})
-        curve[-1] |= measured.summary()
+        quarters = quarter_means(interventions[:begun]) or (math.nan, math.nan)
+        point = {
+            "steps": mark,
+            "split": "held_out" if held_out else "selection",
+            "training_episodes": begun,
+            "training_wall_s": steps.wall_s[begun - 1],
+            "interventions": [round(mean, 3) for mean in quarters],
+        }
+        curve.append(point | measured.summary())
         print(f"  {mark} steps: {measured.successes} of {layouts}", file=sys.stderr, flush=True)
-    interventions = [float(result.interventions) for result in trained.results]
-    first, last_quarter = quarter_means(interventions) or (math.nan, math.nan)
     document = {
         "curve": curve,
         "episodes": len(trained.results),
         "env_steps": trained.env_steps,
-        "interventions_first_quarter": round(first, 3),
-        "interventions_last_quarter": round(last_quarter, 3),
         "interventions": [int(count) for count in interventions],
         "episode_ends": steps.ends,
         "outcomes": [result.outcome.outcome.value if result.outcome else None for result in trained.results],
@@ -293,7 +301,11 @@ def collected(out: Path) -> list[dict[str, Any]]:
 
 
 def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """Success at each mark over the seeds, with Wilson's interval of all layouts together, per task and method."""
+    """What the seeds say at each mark, per task and method.
+
+    Success with Wilson's interval of all layouts together; interventions an episode in the first and the last quarter
+    of the episodes up to there; seconds from the start of the training.
+    """
     groups: dict[str, dict[str, Any]] = {}
     for task, method in sorted({(cell["task"], cell["method"]) for cell in cells}):
         mine = [cell for cell in cells if (cell["task"], cell["method"]) == (task, method)]
@@ -304,27 +316,14 @@ def summary(cells: list[dict[str, Any]]) -> dict[str, Any]:
             rates = [point["rate"] for point in points]
             marks[str(mark)] = {"mean": round(statistics.fmean(rates), 4), "least": min(rates), "seeds": len(rates)}
             marks[str(mark)]["wilson95"] = [round(bound, 4) for bound in wilson95(successes, episodes)]
+            quarters = zip(*(point["interventions"] for point in points), strict=True)
+            marks[str(mark)]["interventions"] = [round(statistics.fmean(quarter), 3) for quarter in quarters]
+            marks[str(mark)]["training_wall_s"] = [point["training_wall_s"] for point in points]
         groups.setdefault(task, {})[method] = {
             "says": METHODS[method].says,
             "success": marks,
-            "runs": {str(steps): _runs([one for one in mine if one["steps"] == steps]) for steps in _lengths(mine)},
         }
     return groups
-
-
-def _lengths(cells: list[dict[str, Any]]) -> list[int]:
-    return sorted({cell["steps"] for cell in cells})
-
-
-def _runs(cells: list[dict[str, Any]]) -> dict[str, Any]:
-    """What runs of one length were like: interventions an episode in the first and the last quarter, and time."""
-    quarters = [[cell[f"interventions_{name}_quarter"] for cell in cells] for name in ("first", "last")]
-    return {
-        "seeds": [cell["seed"] for cell in cells],
-        "interventions": [round(statistics.fmean(quarter), 3) for quarter in quarters],
-        "training_wall_s": [round(cell["training_wall_s"], 1) for cell in cells],
-        "load": [cell["load"] for cell in cells],
-    }
 
 
 def main() -> int:
@@ -372,7 +371,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10_000, help="of each training, resets included")
     parser.add_argument("--marks", type=int, nargs="+", default=[2_500, 5_000, 7_500], help="measured at these, too")
     parser.add_argument("--layouts", type=int, default=60, help="selection layouts of each mark")
-    parser.add_argument("--held-out", type=int, default=200, help="held-out layouts at the end")
+    parser.add_argument("--held-out-from", type=int, default=10_000, help="marks from here on are measured on those")
+    parser.add_argument("--held-out", type=int, default=200, help="held-out layouts of each such mark")
     parser.add_argument("--demonstrations", type=int, default=20, help="for the methods that start from them")
     parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of the station")
     parser.add_argument("--keep", action="store_true", help="keep the run folders")

@@ -63,21 +63,23 @@ def success(task: str, methods: dict[str, Any], out: Path) -> Path | None:
 
 
 def ablations(task: str, methods: dict[str, Any], out: Path) -> Path | None:
-    """Success at the last mark that each has, one bar per method."""
-    rows = []
-    for name, method in methods.items():
-        last = method["success"][max(method["success"], key=int)]
-        if name not in PUBLISHED or name == "handrail":
-            rows.append((method["says"], last["mean"], last["wilson95"], last["seeds"]))
-    if len(rows) < 2:
+    """Success at the last mark that all of them have, one bar per method."""
+    methods = {name: method for name, method in methods.items() if name not in PUBLISHED or name == "handrail"}
+    common = set.intersection(*(set(method["success"]) for method in methods.values())) if methods else set()
+    if len(methods) < 2 or not common:
         return None
+    steps = max(common, key=int)
+    rows = []
+    for method in methods.values():
+        last = method["success"][steps]
+        rows.append((method["says"], last["mean"], last["wilson95"], last["seeds"]))
     rows.sort(key=lambda row: row[1])
     figure, axes = plt.subplots(figsize=(7, 0.4 * len(rows) + 1), layout="constrained")
     means = 100 * np.array([row[1] for row in rows])
     spread = 100 * np.array([row[2] for row in rows]).T
     axes.barh(range(len(rows)), means, xerr=np.clip([means - spread[0], spread[1] - means], 0, None), capsize=3)
     axes.set_yticks(range(len(rows)), [f"{row[0]} (seeds: {row[3]})" for row in rows], fontsize=8)
-    axes.set(xlabel="success on held-out layouts [%], Wilson 95 %", xlim=(0, 101), title=task)
+    axes.set(xlabel="success on held-out layouts [%], Wilson 95 %", xlim=(0, 101), title=f"{task}, {steps} steps")
     return _saved(figure, out / f"ablations_{task}.png")
 
 
