@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from environment import cli
 
 from tqdm import tqdm
 
-from policy.learner_process import run_learner, stop_when_asked
+from policy.learner_process import StateTakenError, run_learner, stop_when_asked
 from policy.learner_settings import LearnerSettings
 from policy.learner_status import LearnerStatus, StatusFile
 from policy.link_keys import learner_keys
@@ -33,21 +35,24 @@ def main() -> int:
     settings = _settings(args.station, args, keys=keys is not None)
     if args.rollback is not None and not settings.state_dir.exists():
         raise BadInputError(f"--rollback {args.rollback}: {settings.state_dir} has no learner; name its --state")
-    stop, made = stop_when_asked(), _first_missing(settings.state_dir)
-    write = StatusFile(settings.state_dir / "status.json", announce=False)
+    stop = stop_when_asked()
+    made = [folder for folder in (settings.state_dir, *settings.state_dir.parents) if not folder.exists()]
+    write, phases = StatusFile(settings.state_dir / "status.json", announce=False), {"loading"}
     with _Progress(settings) as progress:
 
         def report(status: LearnerStatus) -> None:
             write(status)
             progress(status)
+            phases.add(status.phase)
 
         try:
             status = run_learner(settings, stop=stop, keys=keys, roll_back=args.rollback, report=report)
-        except BrokenPipeError:  # nobody reads what we say
+        except (BrokenPipeError, StateTakenError):  # nobody reads what we say; the state is not ours
             raise
         except BadInputError:
-            if made is not None:  # a start that is refused leaves no folder behind
-                shutil.rmtree(made, ignore_errors=True)
+            robots_sent = settings.endpoint is not None and any(settings.state_dir.glob("episodes/*"))
+            if phases == {"loading"} and not robots_sent:
+                _leave_nothing(made)
             raise
         except OSError as error:
             raise HandrailError(
@@ -61,9 +66,13 @@ def main() -> int:
     return cli.OK
 
 
-def _first_missing(folder: Path) -> Path | None:
-    """Return the outermost of a folder and those round it that is not there, None where all are."""
-    return next((one for one in [*reversed(folder.parents), folder] if not one.exists()), None)
+def _leave_nothing(made: Sequence[Path]) -> None:
+    """Remove what a refused start made: its state, and the folders round it, the innermost first, that are empty."""
+    if made:
+        shutil.rmtree(made[0], ignore_errors=True)
+    with suppress(OSError):  # somebody else put something there meanwhile
+        for folder in made[1:]:
+            folder.rmdir()
 
 
 class _Progress:

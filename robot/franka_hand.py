@@ -18,7 +18,8 @@ class FrankaHand:
 
     A motion is never broken off, so a new wish waits for the fingers to arrive, 0.8 s at most at 0.1 m/s. Until the
     first wish that differs from where it stands nothing is sent. What fails stays a fault until `clear`. A wish that
-    waits when the arm stops is dropped: by the time somebody arms again there may be a hand between the fingers.
+    waits when the arm comes to rest, for whatever cause, is dropped: when it moves again there may be a hand between
+    the fingers.
 
     Args:
         link: the open gripper.
@@ -51,7 +52,7 @@ class FrankaHand:
             self._wake.set()
 
     def drop(self) -> None:
-        """Want nothing but what is done already: the arm does not follow."""
+        """Want nothing but what is done already: the arm comes to rest or does not follow."""
         self._wanted_m = self._commanded_m
 
     def clear(self) -> None:

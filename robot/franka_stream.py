@@ -38,7 +38,8 @@ class _Look:
 
     sample: FrankaSample
     measured_s: float
-    fault: str | None
+    fault: str | None  # of the arm itself, which then follows nothing
+    hand_fault: str | None  # the arm goes on to follow, so that it can be braked
     clears: int
 
 
@@ -47,7 +48,7 @@ class FrankaStream:
 
     It stands disarmed, held by its own controller, until a person arms: only then does tracking start. A reflex, a
     stop button or the end of tracking for any other cause is a fault that stays until the arm verb, which alone has
-    the arm recover. The stream is not followed while there is a fault.
+    the arm recover. The stream is not followed while the arm has a fault; for one of its hand the servo brakes.
 
     A state's time is when it was first seen on this host: it left the arm at most its period of 1 ms, the network and
     one look (1 ms) before.
@@ -172,7 +173,10 @@ class FrankaStream:
         if look.clears == point.clears:
             self._link.follow(point.q_rad, point.dq_rad_s)
             self._q_set = point.q_rad
-            self._hand.want(point.gripper_width_m)
+            if point.resting:
+                self._hand.drop()
+            else:
+                self._hand.want(point.gripper_width_m)
 
     def attend(self) -> None:
         """One round of the thread: heed the arm verb, read a state, see what is wrong. Raises HardwareError."""
@@ -192,7 +196,8 @@ class FrankaStream:
         self._look = _Look(
             sample=sample,
             measured_s=before.measured_s if before is not None and old else self._now_s(),
-            fault=self._fault or self._hand.fault,
+            fault=self._fault,
+            hand_fault=self._hand.fault,
             clears=self._heeded,
         )
 
@@ -236,7 +241,7 @@ class FrankaStream:
             tcp_velocity=_frozen(self._kinematics.jacobian(sample.q_rad) @ sample.dq_rad_s),
             gripper_width_m=self._hand.width_m,
             force_n=None if wrench is None else float(np.linalg.norm(wrench[:3])),
-            fault=look.fault,
+            fault=look.fault or look.hand_fault,
             wrench=None if wrench is None else _frozen(wrench),
         )
         self._built = look, state

@@ -21,6 +21,8 @@ class SetPoint:
         ddq_rad_s2: accelerations [rad/s^2].
         gripper_width_m: width wanted now; the gripper has its own speed [m].
         clears: counts up when a person clears the arm's fault.
+        resting: no target is followed, the joints brake or stand. A gripper that could not begin to go to its width yet
+            does not begin any more.
     """
 
     time_s: float
@@ -29,6 +31,7 @@ class SetPoint:
     ddq_rad_s2: Joints
     gripper_width_m: float
     clears: int
+    resting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,6 +217,7 @@ class Servo:
             ddq_rad_s2=motion.ddq,
             gripper_width_m=self._width_m,
             clears=self._clears,
+            resting=self._until_s is None,
         )
 
     def _judge(self, now_s: float, reading: Reading) -> None:

@@ -52,6 +52,8 @@ class FakeLink:
         )
         self.asked: list[str] = []
         self.followed: list[Joints] = []
+        self.velocity: Joints = ()  # of the last set-point
+        self.moves = False  # or it stays where it is
         self.lost = self.stuck = False
 
     def read(self) -> FrankaSample:
@@ -66,6 +68,9 @@ class FakeLink:
 
     def follow(self, q_rad: Joints, dq_rad_s: Joints) -> None:
         self.followed.append(q_rad)
+        self.velocity = dq_rad_s
+        if self.moves:
+            self.sample = replace(self.sample, q_rad=np.array(q_rad), dq_rad_s=np.array(dq_rad_s))
 
     def ended(self) -> str:
         return "motion aborted"

@@ -307,18 +307,6 @@ def test_an_endpoint_that_a_robot_cannot_connect_to_leaves_no_folder(
     assert not (tmp_path / "new").exists()
 
 
-def test_episodes_that_are_none_leave_no_state_of_a_learner(scripts: Scripts, bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "x.h5").write_bytes(b"no episode")
-    there = tmp_path / "there"
-    there.mkdir()
-    for state, left in ((tmp_path / "new" / "learner", None), (there, there)):
-        words = ["--policy.bundle", bundle, "--episodes", tmp_path / "old", "--state", state]
-        assert "not an HDF5 file" in scripts.refused("run_learner", STATION, *words)
-        assert state.exists() == (left is not None)
-    assert not (tmp_path / "new").exists()
-
-
 def test_what_no_crash_left_is_not_recovered(scripts: Scripts, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("x")

@@ -11,7 +11,10 @@ from robot.errors import HardwareError
 from robot.fr3 import HOME_Q_RAD, FR3Kinematics
 from robot.franka_config import FrankaArmConfig
 from robot.franka_stream import FrankaStream
+from robot.joint_path import PathPlanner
 from robot.joint_stream import Reading, SetPoint
+from robot.servo import JointTarget, Servo, ServoLimits
+from robot.servo_config import motion_limits
 from tests.franka_bench import franka
 from tests.franka_link import FakeLink
 
@@ -27,16 +30,25 @@ class Bench:
         self.stream = FrankaStream(franka("10.0.0.2"), lambda config: self.link, lambda: self.now_s)
         self.stream.begin(self.link)
 
-    def round(self, clears: int, q_rad: tuple[float, ...] = HOME, width_m: float = 0.04) -> Reading:
+    def round(
+        self,
+        clears: int,
+        q_rad: tuple[float, ...] = HOME,
+        width_m: float = 0.04,
+        *,
+        dq_rad_s: tuple[float, ...] = STILL,
+        resting: bool = False,
+    ) -> Reading:
         """One step of the servo, one round of the thread, and what the servo reads then."""
         self.stream.write(
             SetPoint(
                 time_s=self.now_s,
                 q_rad=q_rad,
-                dq_rad_s=STILL,
+                dq_rad_s=dq_rad_s,
                 ddq_rad_s2=STILL,
                 gripper_width_m=width_m,
                 clears=clears,
+                resting=resting,
             )
         )
         self.now_s += 0.004
@@ -203,12 +215,58 @@ def test_without_an_estimate_there_is_no_force_and_no_wrench_instead_of_none_of_
     assert arm.wrench is None
 
 
-def test_the_hands_fault_is_the_arms() -> None:
+def test_the_hands_fault_is_the_arms_which_follows_on_so_that_it_can_be_braked() -> None:
     bench = Bench()
     bench.armed()
     bench.stream._hand.fault = "franka 10.0.0.2: hand does not move (no power); look at the hand, then arm again"
-    assert bench.round(1).arm.fault == bench.stream._hand.fault
+    reading = bench.round(1)
+    assert reading.arm.fault == bench.stream._hand.fault
+    assert reading.following
     assert bench.round(2).arm.fault is None
+
+
+def test_an_arm_in_motion_whose_hand_fails_is_braked_to_rest_and_latched() -> None:
+    """The controller tracks position and velocity of its last set-point: one that moves must not be the last."""
+    bench = Bench()
+    bench.link.moves = True
+    reading = bench.armed()
+    limits = ServoLimits(
+        loop_period_s=0.05, delay_s=0.025, watchdog_s=0.125, max_state_age_s=0.02, max_tracking_rad=0.3
+    )
+    servo = Servo(PathPlanner(motion_limits(franka("10.0.0.2").servo)), limits, reading, bench.now_s)
+    speeds = []
+    for step in range(500):
+        if step % 12 == 0:
+            q_rad = (HOME[0] + 0.019 * (step // 12), *HOME[1:])
+            due_s = bench.now_s + 0.05
+            target = JointTarget(q_rad=q_rad, gripper_width_m=0.04, due_s=due_s, sent_s=bench.now_s)
+            servo.target(target, bench.now_s)
+        point = servo.step(bench.now_s, reading)
+        reading = bench.round(1, point.q_rad, point.gripper_width_m, dq_rad_s=point.dq_rad_s, resting=point.resting)
+        speeds.append(bench.link.velocity[0])
+        if step == 299:
+            assert speeds[-1] > 0.3
+            bench.stream._hand.fault = "franka 10.0.0.2: hand does not move; look at the hand, then arm again"
+    assert servo.fault == bench.stream._hand.fault
+    assert servo.at_rest
+    assert speeds[-1] == 0.0
+    assert np.abs(np.diff(speeds)).max() < 0.05  # without a jump
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_gripper_wish_that_waits_when_the_arm_comes_to_rest_does_not_begin_and_one_that_began_goes_on(
+    begun: bool,
+) -> None:
+    bench = Bench()
+    bench.armed()
+    bench.round(1, width_m=0.0)
+    if begun:
+        assert bench.stream._hand.work_once()
+    bench.round(1, width_m=0.0, resting=True)
+    assert not bench.stream._hand.work_once()
+    assert bench.link.hand.done == ([("grasp", 0.0)] if begun else [])
+    bench.round(1, width_m=0.0)  # a target again
+    assert bench.stream._hand.work_once() is not begun
 
 
 def test_a_gripper_wish_that_had_not_begun_when_the_arm_stopped_does_not_begin_once_it_is_armed_again() -> None:
