@@ -181,14 +181,13 @@ class Capture:
         """Return what is still wanted before a shot is taken by itself; nothing when it is time."""
         if not seeing:
             return "a camera to see the board"
+        if self.has_arm and look.arm_problem is not None:
+            return f"the arm: {look.arm_problem}"
         moving = [name for name, now in seeing.items() if not now.still]
         if moving:
             return f"the board to stand still ({', '.join(moving)})"
-        if self.has_arm:
-            if look.arm_problem is not None:
-                return f"the arm: {look.arm_problem}"
-            if _oldest_s(seeing) - self._arm.since_s < STILL_S:
-                return "the arm to stand still"
+        if self.has_arm and _oldest_s(seeing) - self._arm.since_s < STILL_S:
+            return "the arm to stand still"
         sharp = {name: now for name, now in seeing.items() if not now.blurred}
         if not sharp:
             return "a sharp picture (look at focus and light; Enter takes it all the same)"

@@ -26,6 +26,7 @@ from robot.errors import BadInputError, HardwareError
 _COUNT = 30
 _MOST = 500
 _NEWS = 3
+_IDLE_S = 120.0  # without a new shot, where nobody is there who could end it
 
 
 class OpenRig(Protocol):
@@ -51,7 +52,7 @@ A shot is taken by itself when each camera that sees the board has seen it at re
 the picture is sharp and the view is not among the shots yet; the bell rings. Enter takes one at once, q ends; both need
 a terminal (`ssh -t`). What comes out, FOLDER/<camera>/<number>.png of full size, lossless, and FOLDER/arm.csv, is what
 `intrinsics`, `hand-eye --pictures`, `extrinsics` and `check` read. Starting again goes on. Exits with 1 without a
-shot."""
+shot, and without a terminal after two minutes without a new one."""
     EXAMPLES = (
         "calibrate_rig.py capture station.toml --out shots --board calibration/board.json",
         "calibrate_rig.py capture station.toml --out shots --board calibration/board.json --camera front --camera side "
@@ -103,6 +104,7 @@ def _watch(rig: LiveRig, capture: Capture, count: int) -> str | None:
         terminal.say(f"opening {', '.join(rig.sizes)}{' and the arm, to read only' if rig.has_arm else ''}")
         try:
             stack.enter_context(rig)
+            shot_s: float | None = None  # when the last one was taken, or the first look
             while capture.count < count:
                 keys = terminal.keys()
                 if "q" in keys or "Q" in keys:
@@ -114,7 +116,13 @@ def _watch(rig: LiveRig, capture: Capture, count: int) -> str | None:
                 if shot is not None:
                     terminal.say(shot.words, ring=True)
                 elif take:
-                    news.append("nothing was taken: no camera sees the board")
+                    news.append(f"nothing was taken: {capture.waits_for} is waited for")
+                shot_s = look.now_s if shot is not None or shot_s is None else shot_s
+                if not terminal.interactive and look.now_s - shot_s > _IDLE_S:
+                    return (
+                        f"capture ended: no new shot for {_IDLE_S:.0f} s (waits for {capture.waits_for}), and nobody "
+                        "can end it without a terminal; start it again to go on, with one (ssh -t) for Enter and q"
+                    )
                 terminal.draw(screen(capture, count=count, news=tuple(news)), f"waits for {capture.waits_for}")
         except HardwareError as error:
             return f"capture ended: {error}"

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from calibration.command import Outcome
-from calibration.drift import DRIFT_DEG, DRIFT_MM, CameraDrift, check_rig
+from calibration.drift import DRIFT_DEG, DRIFT_MM, LEAST_SHOTS, CameraDrift, check_rig
 from calibration.drift_picture import draw_drift
 from calibration.extrinsics_result import ExtrinsicsResult
 from calibration.picture_views import PictureView
@@ -57,6 +57,8 @@ def run(options: Namespace) -> Outcome:
     for name, value in (("limit-mm", options.limit_mm), ("limit-deg", options.limit_deg)):
         if not 0.0 < value <= 1000.0:
             raise BadInputError(f"--{name} {value:g}: allowed above 0, up to 1000")
+    if options.picture is not None and options.picture.suffix.lower() != ".png":
+        raise BadInputError(f"--picture {options.picture}: must end in .png")
     there = [name for name in result.cameras if (options.shots / name).is_dir()]
     if not there:
         raise BadInputError(f"{options.shots}: has no folder of a camera; there are {', '.join(result.cameras)}")
@@ -93,10 +95,17 @@ def run(options: Namespace) -> Outcome:
     warnings = [line for one in drifts for line in one.warnings]
     for line in warnings:
         print(f"DRIFT: {line}")
-    if not warnings:
+    unknown = [one for one in drifts if one.shots < LEAST_SHOTS and not one.warnings]
+    for one in unknown:
+        print(
+            f"NOT COMPARED: camera '{one.name}' in {one.shots} sightings only, {LEAST_SHOTS} are needed; show it the "
+            "board together with another camera, or leave out its folder"
+        )
+    passed = not warnings and not unknown
+    if passed:
         print("nothing has moved")
     cameras = {one.name: dataclasses.asdict(one) for one in drifts}
-    return Outcome(passed=not warnings, document={"calibration": result.content_sha256, "cameras": cameras})
+    return Outcome(passed=passed, document={"calibration": result.content_sha256, "cameras": cameras})
 
 
 def report(drifts: list[CameraDrift]) -> list[str]:

@@ -19,6 +19,7 @@ from robot.errors import BadInputError
 
 Array = NDArray[np.float64]
 _BLOCKS = 24
+_LEAST_STEP_S = 2.5e-3  # of the grid that lags are tried on; between two of its points a parabola tells
 _DRAWS = 400
 _LEAST_SAMPLES = 50
 LEAST_CORRELATION = 0.6
@@ -92,7 +93,7 @@ def find_common_delay(
     if len(set(channels)) != 1:
         raise BadInputError(f"commanded has {channels[0]} channels, observed {channels[1]}; give the same")
     step = max(float(np.median(np.concatenate([np.diff(pair[side].t_s) for pair in recordings]))) for side in (0, 1))
-    step /= 2.0
+    step = max(0.5 * step, _LEAST_STEP_S)
     spans = [_shared(commanded, observed, longest_s) for commanded, observed in recordings]
     shared_s, needed_s = sum(last - first for first, last in spans), max(_LEAST_SECONDS, 4.0 * longest_s)
     if shared_s < needed_s:
@@ -112,12 +113,16 @@ def find_common_delay(
         pairs = zip(recordings, times, strict=True)
         return np.concatenate([_at(commanded, t - lag, width, speed=speed) for (commanded, _), t in pairs])
 
-    asked = np.stack([asked_at(lag) for lag in lags.tolist()])
-    asks = asked.std(axis=1).min(axis=0)
+    spreads, blocks = [], []
+    for lag in lags.tolist():  # one after another: all of them at once may be more than the memory
+        asked = asked_at(lag)
+        spreads.append(asked.std(axis=0))
+        blocks.append(_block_sums(asked, seen))
+    asks = np.min(spreads, axis=0)
     live = (asks > _STILL * asks.max()) & (moved > _STILL * moved.max())
     if not live.any():
         raise CalibrationRefusedError("the commanded signal does not change; move, and record again")
-    sums = _block_sums(asked[:, :, live], seen[:, live])
+    sums = np.stack(blocks)[:, :, live]
     curve = _correlation(sums.sum(axis=1))
     at = int(np.argmax(curve))
     _check_curve(curve, lags, at, longest_s)
@@ -170,15 +175,15 @@ def _at(signal: Signal, t: Array, width_s: float, *, speed: bool) -> Array:
 
 
 def _block_sums(asked: Array, seen: Array) -> Array:
-    """Sums that correlation needs, (lags, blocks, channels, 6): count, x, y, xx, yy, xy."""
+    """Sums that correlation needs, (blocks, channels, 6): count, x, y, xx, yy, xy."""
     edges = np.linspace(0, seen.shape[0], _BLOCKS + 1).astype(int)
-    found = np.zeros((len(asked), _BLOCKS, seen.shape[1], 6))
+    found = np.zeros((_BLOCKS, seen.shape[1], 6))
     for block, (a, b) in enumerate(pairwise(edges.tolist())):
-        x, y = asked[:, a:b], seen[a:b]
-        found[:, block, :, 0] = b - a
-        found[:, block, :, 1], found[:, block, :, 2] = x.sum(axis=1), y.sum(axis=0)
-        found[:, block, :, 3], found[:, block, :, 4] = (x**2).sum(axis=1), (y**2).sum(axis=0)
-        found[:, block, :, 5] = (x * y).sum(axis=1)
+        x, y = asked[a:b], seen[a:b]
+        found[block, :, 0] = b - a
+        found[block, :, 1], found[block, :, 2] = x.sum(axis=0), y.sum(axis=0)
+        found[block, :, 3], found[block, :, 4] = (x**2).sum(axis=0), (y**2).sum(axis=0)
+        found[block, :, 5] = (x * y).sum(axis=0)
     return found
 
 

@@ -54,6 +54,7 @@ def draw_hand_eye(path: Path, found: Calibrated) -> None:
         )
     figure.suptitle(told, fontsize=9, color=_INK)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png")
     except OSError as error:
         raise BadInputError(f"picture {path}: cannot be written ({error.strerror}); name another file") from None

@@ -173,7 +173,10 @@ def written(path: Path) -> Iterator[None]:
 def _about(path: Path) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads((path / _ABOUT).read_text())
-        if not {"station", "board", "cameras"} <= about.keys():
+        if not isinstance(about, dict) or not {"station", "board", "cameras"} <= about.keys():
+            raise ValueError
+        Board.model_validate(about["board"])
+        if not isinstance(about["cameras"], dict):
             raise ValueError
     except FileNotFoundError:
         return {}

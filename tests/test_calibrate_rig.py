@@ -232,6 +232,27 @@ def test_a_bumped_camera_is_named_with_how_far_it_moved(scripts: Scripts, rig: P
     assert "not looked at: front" in done.out
 
 
+def test_a_camera_that_nothing_was_compared_with_is_not_said_to_be_where_it_was(
+    scripts: Scripts, rig: Path, tmp_path: Path
+) -> None:
+    shots = tmp_path / "shots"
+    for number, picture in enumerate(sorted((rig / "same" / "front").glob("*.png"))):
+        for name in ("front", "side"):
+            (shots / name).mkdir(parents=True, exist_ok=True)
+            if name == "front" or number < 2:  # the side camera saw the board twice only
+                (shots / name / picture.name).write_bytes((rig / "same" / name / picture.name).read_bytes())
+    words = [rig / "rig.json", shots, "--board-on", "hand", "--arm-poses", rig / "same" / "arm.csv", "--same-place"]
+    done = scripts(NAME, "check", *words)
+    assert done.code == cli.FAILED_CHECK
+    assert "NOT COMPARED: camera 'side' in 2 sightings only, 3 are needed" in done.out
+    assert "nothing has moved" not in done.out
+
+
+def test_a_picture_of_another_kind_is_refused_before_the_work(scripts: Scripts, rig: Path) -> None:
+    line = scripts.refused(NAME, *check(rig, "same", "--picture", "drift.txt"))
+    assert "--picture drift.txt: must end in .png" in line
+
+
 def test_a_result_that_was_edited_is_refused(scripts: Scripts, rig: Path, tmp_path: Path) -> None:
     edited = json.loads((rig / "rig.json").read_text())
     edited["cameras"]["side"]["T_mount_camera"][0][3] += 0.01

@@ -114,6 +114,58 @@ def test_where_nobody_shows_the_board_it_ends_with_1_and_says_why(
     assert done.errors == ["capture ended: servo ended with status 1; look at the arm"]
 
 
+def test_without_a_terminal_it_ends_two_minutes_after_the_last_shot(
+    scripts: Scripts, tmp_path: Path, board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (T,) = hand_poses(1, seed=2)
+    shown = Scene(pictures={"wrist": seen_from_hand(T, 0)}, T_base_hand=T, for_s=0.8)
+    rehearse(scripts, monkeypatch, [Scene(for_s=1.0), shown, Scene(for_s=140.0)])
+    done = scripts(NAME, "capture", STATION, "--out", tmp_path / "shots", "--board", board)
+    assert done.code == cli.FAILED_CHECK
+    assert "1 shots, 1 of them new" in done.out
+    assert len(done.errors) == 1, done.errors
+    assert done.errors[0].startswith("capture ended: no new shot for 120 s (waits for a camera to see the board), and ")
+
+
+def test_enter_while_the_arm_says_nothing_names_the_arm(
+    scripts: Scripts, tmp_path: Path, board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (T,) = hand_poses(1, seed=2)
+    seen = {"wrist": seen_from_hand(T, 0)}
+    rehearse(scripts, monkeypatch, [Scene(pictures=seen, T_base_hand=None, for_s=2.0)])
+    shown: list[str] = []
+
+    class Keyboard:
+        """A person who presses Enter once and q later."""
+
+        interactive = True
+
+        def __init__(self) -> None:
+            self._keys = iter(["", "", "\n", "", "q"])
+
+        def __enter__(self) -> Keyboard:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def keys(self) -> str:
+            return next(self._keys)
+
+        def say(self, line: str, *, ring: bool = False) -> None:
+            pass
+
+        def draw(self, lines: Sequence[str], line: str) -> None:
+            shown.extend(lines)
+
+    monkeypatch.setattr(command_capture, "Terminal", Keyboard)
+    done = scripts(NAME, "capture", STATION, "--out", tmp_path / "shots", "--board", board)
+    assert done.code == cli.FAILED_CHECK
+    said = [line for line in shown if "nothing was taken" in line]
+    assert said
+    assert "the arm: servo: arm state is 900 ms old" in said[0]
+
+
 def test_a_full_disk_is_said_before_it_is_full(
     scripts: Scripts, tmp_path: Path, board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

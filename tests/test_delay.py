@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -49,6 +51,18 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         widths.append(high - low)
     assert np.mean(inside) >= 0.88
     assert np.median(widths) < 0.02
+
+
+def test_logs_of_a_thousand_samples_a_second_take_no_more_memory_than_they_need() -> None:
+    commanded, observed = pair(0.043, seed=5, seconds=60.0, commanded_hz=1000.0)
+    t = np.arange(0.0, 60.0, 1e-3)
+    each = [np.interp(t, observed.t_s, channel) for channel in observed.values.T]
+    tracemalloc.start()
+    found = find_delay(commanded, Signal(t_s=t, values=np.stack(each, axis=1)))
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.delay_s == pytest.approx(0.043, abs=0.003)
+    assert most_bytes < 200e6
 
 
 def test_rates_are_compared_as_they_are() -> None:

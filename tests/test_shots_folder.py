@@ -119,6 +119,16 @@ def test_shots_of_another_rig_are_not_mixed_with_these(tmp_path: Path, changes: 
         folder(tmp_path, **changes)
 
 
+@pytest.mark.parametrize(
+    "about",
+    ["[]", '{"station": "rig", "board": {}, "cameras": {}}', '{"station": "rig", "board": BOARD, "cameras": []}', "{"],
+)
+def test_a_description_that_is_none_is_one_line(tmp_path: Path, about: str) -> None:
+    (tmp_path / "capture.json").write_text(about.replace("BOARD", BOARD.model_dump_json()))
+    with pytest.raises(BadInputError, match=r"capture\.json: is not what a capture wrote; name another folder"):
+        folder(tmp_path)
+
+
 def test_more_cameras_may_join_later(tmp_path: Path) -> None:
     folder(tmp_path, sizes={"front": (24, 32)}).save({"front": picture(0)}, T)
     later = folder(tmp_path, sizes={"side": (24, 32)})
