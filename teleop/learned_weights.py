@@ -17,7 +17,7 @@ from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefu
 from policy.weights_gate import GoldenObservations, WeightsGate
 from policy.weights_header import read_header
 from robot.errors import BadInputError, HandrailError
-from teleop.weights_in_force import WeightsInForce
+from teleop.weights_in_force import WeightsInForce, weights_to_start_from
 
 _GOLDEN = 24
 _LEARNER_STALL_S = 120.0
@@ -40,6 +40,9 @@ class LearnedWeights(WeightsInForce):
             from the learner.
         runs: run ids that the learner's weights may name.
         between_ticks: called between two ticks, to hand over episodes that were committed meanwhile.
+
+    Raises:
+        BadInputError: `start` is not for this bundle, or beyond what the station allows.
     """
 
     def __init__(
@@ -64,10 +67,11 @@ class LearnedWeights(WeightsInForce):
         self._between_ticks = between_ticks
         self._taken: dict[int, str] = {}
         self._earlier = 0  # episodes of the run before this start of it
-        first = unpack(self._initial, self._expected)
+        first = weights_to_start_from(self._initial, self._expected)
         ours = first.run_id in self._runs
-        last = unpack(newest, self._expected) if newest else first
-        self._newest = last.version if last.run_id in self._runs else -1
+        # the header alone: newer weights may be beyond what the station has come to allow, and are not used
+        last = read_header(newest or self._initial)
+        self._newest = int(last["weights_version"]) if last["run_id"] in self._runs else -1
         self._seen = max(first.version if ours else 0, self._newest)  # newest version that was taken over or refused
         if ours or not lock_step:
             link.begin_at(first.version, seen=self._newest)

@@ -82,11 +82,13 @@ class Bench:
         self.learner = stack.enter_context(LearnerLink(ANYWHERE))
         self.weights = self.start()
 
-    def start(self, start: bytes | None = None, newest: bytes | None = None) -> LearnedWeights:
+    def start(
+        self, start: bytes | None = None, newest: bytes | None = None, limits: ResidualConfig = LIMITS
+    ) -> LearnedWeights:
         spool = EpisodeSpool(self.run.episodes, self.run.run_id)
         self.link = self._stack.enter_context(RobotLink(self.learner.endpoint, run_id=self.run.run_id, spool=spool))
         return LearnedWeights(
-            self.link, self.run, Expected.of(self.bundle.manifest, LIMITS), spool=spool, lock_step=False,
+            self.link, self.run, Expected.of(self.bundle.manifest, limits), spool=spool, lock_step=False,
             start=start, newest=newest, runs=(self.run.run_id, LEARNER_RUN),
         )  # fmt: skip
 
@@ -258,6 +260,18 @@ def test_weights_that_failed_or_were_left_by_hand_do_not_come_back_when_the_run_
     assert bench.run.weights_in_force() == newest
     bench.start(start=last, newest=newest)  # by hand
     assert bench.run.weights_in_force() == last
+
+
+def test_a_run_goes_on_below_a_bound_that_was_lowered_since(bench: Bench) -> None:
+    bench.give(3)
+    bench.until(lambda: bench.weights.version == 3)
+    newest = bench.run.newest_weights()
+    lower = ResidualConfig(scale=(0.1,) * DIMS.action)
+    bench.weights = bench.start(start=bench.message(1, tiny_tensors(scale=0.1)), newest=newest, limits=lower)
+    bench.weights.after_episode(episode(bench.run.run_id))
+    assert bench.weights.version == 1
+    bench.give(4, tiny_tensors(scale=0.1))
+    bench.until(lambda: bench.weights.version == 4)
 
 
 class LockStepLink:
