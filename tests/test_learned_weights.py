@@ -6,6 +6,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -274,6 +275,44 @@ def test_a_run_goes_on_below_a_bound_that_was_lowered_since(bench: Bench) -> Non
     bench.until(lambda: bench.weights.version == 4)
 
 
+def saturated_tensors() -> dict[str, np.ndarray]:
+    tensors = tiny_tensors()
+    tensors["actor.out.bias"] = np.full(DIMS.action, 50.0, np.float32)
+    return tensors
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_start_that_is_refused_on_what_was_recorded_gives_way_to_a_residual_of_zero(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, resumes: bool
+) -> None:
+    bench.weights = bench.start(start=bench.message(1, saturated_tensors()))
+    if resumes:
+        monkeypatch.setattr(bench.link, "look", lambda: [EpisodeKey(bench.run.run_id, 0, 0)])
+        monkeypatch.setattr(EpisodeSpool, "read", lambda spool, number: episode(bench.run.run_id))
+        bench.weights.resume()
+    else:
+        bench.weights.after_episode(episode(bench.run.run_id))
+    weights = bench.weights
+    assert (weights.version, weights.withdrawn) == (0, 1)
+    assert not weights.head.residual(*(np.ones(size, np.float32) for size in (6, 4, 5))).any()
+    assert "weights 1 refused: weights refused (saturated)" in weights.notice
+    assert "weights 0 in force again" in weights.notice
+    assert bench.run.weights_in_force() == weights.message
+    bench.give(2)
+    bench.until(lambda: bench.weights.version == 2)
+
+
+def test_ticks_of_a_driver_that_gave_no_numbers_judge_no_weights(bench: Bench) -> None:
+    bench.weights = bench.start(start=bench.message(1))
+    found = episode(bench.run.run_id)
+    proprio = found.proprio.copy()
+    proprio[4] = np.nan
+    bench.weights.after_episode(replace(found, proprio=proprio))
+    assert bench.weights.version == 1
+    bench.give(2)
+    bench.until(lambda: bench.weights.version == 2)
+
+
 class LockStepLink:
     """Answers each question for weights; remembers what it was told."""
 
@@ -297,6 +336,31 @@ class LockStepLink:
 
     def withdraw(self, version: int, *, back_to: int, reason: str) -> None:
         self.told.append(("withdrawn", version, back_to))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_lock_step_leaves_a_start_that_is_refused_at_the_same_tick_whenever_the_recorder_commits(
+    bench: Bench, early: bool
+) -> None:
+    link, folder = LockStepLink({2: bench.message(2)}), bench.run
+    spool = EpisodeSpool(folder.episodes, folder.run_id)
+    weights = LearnedWeights(
+        cast("RobotLink", link), folder, Expected.of(bench.bundle.manifest, LIMITS), spool=spool,
+        lock_step=True, start=bench.message(1, saturated_tensors()), runs=(folder.run_id, LEARNER_RUN),
+    )  # fmt: skip
+    weights.before_episode(0)
+    if early:
+        weights.after_episode(episode(folder.run_id))
+    weights.before_episode(1)
+    if not early:
+        weights.after_episode(episode(folder.run_id))
+    weights.refresh()
+    assert weights.version == 1
+    assert "weights 1 refused" in weights.notice
+    weights.before_episode(2)
+    assert weights.version == 0
+    weights.before_episode(3)
+    assert weights.version == 2
 
 
 @pytest.mark.parametrize("ends", [False, True])
