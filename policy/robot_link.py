@@ -15,7 +15,7 @@ import zmq
 from policy import learner_messages as wire
 from policy.learner_episode import EpisodeArrays, EpisodeKey
 from policy.link_security import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, RobotKeys, check_endpoint, secure_robot
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HandrailError
 
 HELLO_EVERY_S = 1.0
 SILENT_AFTER_S = 3.0
@@ -270,9 +270,18 @@ class RobotLink:
         return version, payload
 
     def wait_weights(self, version: int, timeout_s: float) -> bytes | None:
-        """Wait for exactly `version`, for lock-step runs; None when it did not come within `timeout_s`."""
-        if not self._wait(lambda: version in self._weights, timeout_s):
+        """Wait for exactly `version`, for lock-step runs; None when it did not come within `timeout_s`.
+
+        Raises:
+            HandrailError: a newer one came, so that it never will.
+        """
+        if not self._wait(lambda: version in self._weights or self._received > version, timeout_s):
             return None
+        if version not in self._weights:
+            raise HandrailError(
+                f"learner: it is at weights {self._received} and this run waits for {version}: it served another run "
+                "or runs without --lock-step; start one for this run alone, with --lock-step and an empty --state"
+            )
         payload = self._weights.pop(version)
         for older in [number for number in self._weights if number < version]:
             del self._weights[older]

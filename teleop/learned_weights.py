@@ -134,7 +134,7 @@ class LearnedWeights(WeightsInForce):
         `done` counts from this start of the run, the versions from the run's first episode.
 
         Raises:
-            HandrailError: the learner did not deliver in time.
+            HandrailError: the learner did not deliver in time, or will not: it is further than this run.
         """
         if self._distrusted:  # on the last tick of the episode before: what comes now is not what failed
             self._fall_back()
@@ -161,7 +161,11 @@ class LearnedWeights(WeightsInForce):
             self._leave_start()
 
     def finish(self, done: int) -> None:
-        """Lock-step: wait for the versions that are still to come. Live: for the learner to have all episodes."""
+        """Lock-step: wait for the versions that are still to come. Live: for the learner to have all episodes.
+
+        Raises:
+            HandrailError: in lock-step the learner is further than this run.
+        """
         if self._distrusted:
             self._fall_back()
         self._leave_start()
