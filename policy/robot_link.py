@@ -291,6 +291,10 @@ class RobotLink:
         """Wait until `take_weights` has some to give; False when none came."""
         return self._wait(lambda: bool(self._weights), timeout_s)
 
+    def wait_connected(self) -> bool:
+        """Return whether a learner that was met still answers; it seems gone to who has not polled for a while."""
+        return bool(self._learner) and self._wait(lambda: self.status.connected, SILENT_AFTER_S)
+
     def wait_stored(self, timeout_s: float) -> bool:
         """Wait until the learner has every episode of the run, at its end; False when it has not."""
         return self._wait(lambda: bool(self._learner) and not self._pages and not self._outbox, timeout_s)

@@ -174,7 +174,7 @@ class LearnedWeights(WeightsInForce):
                 message = self._link.wait_weights(version, _LEARNER_STALL_S)
                 if message is not None:
                     self.consider(version, message)
-        elif not self._lock_step and self._link.status.connected:
+        elif not self._lock_step and self._link.wait_connected():
             self._link.look()
             self._link.wait_stored(_LAST_S)
 

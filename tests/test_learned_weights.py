@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -125,6 +126,31 @@ def bench(tmp_path: Path, bundle: Bundle) -> Iterator[Bench]:
         made = Bench(stack, tmp_path, bundle)
         made.weights.after_episode(episode(made.run.run_id))
         yield made
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_run_that_ends_after_a_long_commit_still_waits_for_a_learner_that_answers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    bench.until(lambda: bench.link.status.stored == 1)
+    link, poll, looks = bench.link, bench.link.poll, itertools.count()
+    step_s = 0.0 if answers else 0.1  # time flies where nobody answers
+
+    def beside_the_learner() -> None:
+        poll()
+        for received in bench.learner.poll() if answers else []:
+            bench.learner.acknowledge(received, "stored")
+
+    monkeypatch.setattr(link, "_now_s", lambda: time.monotonic() + 10.0 + step_s * next(looks))  # of the commit
+    monkeypatch.setattr(link, "poll", beside_the_learner)
+    last = episode(bench.run.run_id)
+    bench.weights.after_episode(replace(last, key=EpisodeKey(bench.run.run_id, 1, 0)))
+    assert not link.status.connected
+    bench.weights.finish(2)
+    assert link.status.stored == (2 if answers else 1)
+    assert bench.weights.lacking() == (
+        "" if answers else "1 episodes have not reached the learner (it does not answer); --resume sends them"
+    )
 
 
 def test_weights_that_fail_at_work_give_way_to_those_before_and_the_learner_hears(bench: Bench) -> None:
