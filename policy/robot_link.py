@@ -15,7 +15,7 @@ import zmq
 from policy import learner_messages as wire
 from policy.learner_episode import EpisodeArrays, EpisodeKey
 from policy.link_security import HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS, RobotKeys, check_endpoint, secure_robot
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HandrailError
 
 HELLO_EVERY_S = 1.0
 SILENT_AFTER_S = 3.0
@@ -270,9 +270,18 @@ class RobotLink:
         return version, payload
 
     def wait_weights(self, version: int, timeout_s: float) -> bytes | None:
-        """Wait for exactly `version`, for lock-step runs; None when it did not come within `timeout_s`."""
-        if not self._wait(lambda: version in self._weights, timeout_s):
+        """Wait for exactly `version`, for lock-step runs; None when it did not come within `timeout_s`.
+
+        Raises:
+            HandrailError: a newer one came, so that it never will.
+        """
+        if not self._wait(lambda: version in self._weights or self._received > version, timeout_s):
             return None
+        if version not in self._weights:
+            raise HandrailError(
+                f"learner: it is at weights {self._received} and this run waits for {version}: it served another run "
+                "or runs without --lock-step; start one for this run alone, with --lock-step and an empty --state"
+            )
         payload = self._weights.pop(version)
         for older in [number for number in self._weights if number < version]:
             del self._weights[older]
@@ -281,6 +290,10 @@ class RobotLink:
     def wait_newer(self, timeout_s: float) -> bool:
         """Wait until `take_weights` has some to give; False when none came."""
         return self._wait(lambda: bool(self._weights), timeout_s)
+
+    def wait_connected(self) -> bool:
+        """Return whether a learner that was met still answers; it seems gone to who has not polled for a while."""
+        return bool(self._learner) and self._wait(lambda: self.status.connected, SILENT_AFTER_S)
 
     def wait_stored(self, timeout_s: float) -> bool:
         """Wait until the learner has every episode of the run, at its end; False when it has not."""

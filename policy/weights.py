@@ -43,6 +43,11 @@ class ResidualLimits(Protocol):
         ...
 
     @property
+    def gate(self) -> bool:
+        """Whether critics that travel with the weights must agree to it."""
+        ...
+
+    @property
     def history(self) -> HistoryChoice | None:
         """Windows in place of the bundle's."""
         ...
@@ -58,6 +63,7 @@ class Expected:
         max_scale: greatest residual bound that the station allows per action dimension, (A,) normalised; 0 leaves a
             dimension to the base. A learner cannot raise it.
         gripper: the action dimension that a gripper head may decide; None where the station allows none.
+        gate: whether weights need critics for a gate; those of version 0, which do nothing, do not.
         history: lengths of those windows.
     """
 
@@ -65,6 +71,7 @@ class Expected:
     bundle_sha256: str
     max_scale: tuple[float, ...]
     gripper: int | None = None
+    gate: bool = False
     history: HistoryTicks = PRESENT
 
     def __post_init__(self) -> None:
@@ -81,6 +88,7 @@ class Expected:
             bundle_sha256=manifest.content_sha256,
             max_scale=limits.scale if limits is not None else (0.0,) * dims.action,
             gripper=action.dims.index("gripper") if chooses else None,
+            gate=limits is not None and limits.gate,
             history=history,
         )
 
@@ -208,6 +216,12 @@ def unpack(message: bytes, expected: Expected) -> ResidualWeights:
             RefusalReason.OUT_OF_RANGE,
             f"a gripper head decides action dimension {head.gripper}, the station allows "
             f"{'none' if expected.gripper is None else expected.gripper}; set residual.gripper, for learner and robot",
+        )
+    if expected.gate and not head.heads and int(metadata["weights_version"]) > 0:
+        raise WeightsRefused(
+            RefusalReason.OUT_OF_RANGE,
+            "no critics for the gate that the station asks for, so that nothing would hold the residual back; set "
+            "residual.gate for the learner, too, or set it to false here",
         )
     return ResidualWeights(
         version=int(metadata["weights_version"]),

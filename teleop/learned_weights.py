@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefu
 from policy.weights_gate import GoldenObservations, WeightsGate
 from policy.weights_header import read_header
 from robot.errors import BadInputError, HandrailError
-from teleop.weights_in_force import WeightsInForce
+from teleop.weights_in_force import WeightsInForce, weights_to_start_from
 
 _GOLDEN = 24
 _LEARNER_STALL_S = 120.0
@@ -35,11 +36,14 @@ class LearnedWeights(WeightsInForce):
     Args:
         link: entered by the caller; its spool is the one here.
         spool: of the run's episodes.
-        start: weights in force at first.
+        start: weights in force at first; where the golden observations refuse them, a residual of zero takes over.
         newest: weights of the highest version that this run had in force; neither they nor older ones are taken again
             from the learner.
         runs: run ids that the learner's weights may name.
         between_ticks: called between two ticks, to hand over episodes that were committed meanwhile.
+
+    Raises:
+        BadInputError: `start` is not for this bundle, or beyond what the station allows.
     """
 
     def __init__(
@@ -57,24 +61,26 @@ class LearnedWeights(WeightsInForce):
     ) -> None:
         self._expected = expected
         self._zero = expected.initial_weights(run.run_id)
-        self._initial = self.message = self._before = start or self._zero
+        self.message = self._before = start or self._zero
         self._link, self._run, self._spool, self._lock_step = link, run, spool, lock_step
         self._gate: WeightsGate | None = None
         self._runs = frozenset(runs)
         self._between_ticks = between_ticks
         self._taken: dict[int, str] = {}
         self._earlier = 0  # episodes of the run before this start of it
-        first = unpack(self._initial, self._expected)
+        first = weights_to_start_from(self.message, self._expected)
         ours = first.run_id in self._runs
-        last = unpack(newest, self._expected) if newest else first
-        self._newest = last.version if last.run_id in self._runs else -1
+        # the header alone: newer weights may be beyond what the station has come to allow, and are not used
+        last = read_header(newest or self.message)
+        self._newest = int(last["weights_version"]) if last["run_id"] in self._runs else -1
         self._seen = max(first.version if ours else 0, self._newest)  # newest version that was taken over or refused
         if ours or not lock_step:
             link.begin_at(first.version, seen=self._newest)
-        super().__init__(first.head, first.version, run.store_weights(first.version, self._initial))
+        super().__init__(first.head, first.version, run.store_weights(first.version, self.message))
         run.note_in_force(self.sha256)
         self.accepted = self.refused = self.withdrawn = 0
         self._distrusted = False
+        self._unfit = ""  # why the weights in force, those of the start, are not to drive on
         self.notice = ""
 
     def refresh(self) -> None:
@@ -114,6 +120,7 @@ class LearnedWeights(WeightsInForce):
                 self._observe(self._spool.read(key.episode))
             except BadInputError as error:  # the link gives it up as well, and says so
                 self.notice = str(error)
+        self._leave_start()
         while self._lock_step and self._seen < self._earlier:
             newest = self._link.take_weights() if self._link.wait_newer(_LEARNER_STALL_S) else None
             if newest is None:
@@ -127,7 +134,7 @@ class LearnedWeights(WeightsInForce):
         `done` counts from this start of the run, the versions from the run's first episode.
 
         Raises:
-            HandrailError: the learner did not deliver in time.
+            HandrailError: the learner did not deliver in time, or will not: it is further than this run.
         """
         if self._distrusted:  # on the last tick of the episode before: what comes now is not what failed
             self._fall_back()
@@ -135,6 +142,8 @@ class LearnedWeights(WeightsInForce):
             self._link.look()  # labels that changed meanwhile
             self._link.read_ahead(_READ_S)
             return
+        if done > 1:  # only then are the golden observations there for sure, whatever the recorder takes
+            self._leave_start()
         version = self._earlier + done - 1
         if version <= self._seen:
             return
@@ -145,20 +154,27 @@ class LearnedWeights(WeightsInForce):
         self._taken = {}  # the header names what is in force at the start
 
     def after_episode(self, episode: EpisodeArrays) -> None:
-        """Send a committed episode; the first one gives the golden observations."""
+        """Send a committed episode; the first one gives the golden observations, on which the start is judged, too."""
         self._link.send_episode(episode)
         self._observe(episode)
+        if not self._lock_step:  # there this comes between any two ticks
+            self._leave_start()
 
     def finish(self, done: int) -> None:
-        """Lock-step: wait for the versions that are still to come. Live: for the learner to have all episodes."""
+        """Lock-step: wait for the versions that are still to come. Live: for the learner to have all episodes.
+
+        Raises:
+            HandrailError: in lock-step the learner is further than this run.
+        """
         if self._distrusted:
             self._fall_back()
+        self._leave_start()
         if self._lock_step and done:
             for version in range(self._seen + 1, self._earlier + done + 1):
                 message = self._link.wait_weights(version, _LEARNER_STALL_S)
                 if message is not None:
                     self.consider(version, message)
-        elif not self._lock_step and self._link.status.connected:
+        elif not self._lock_step and self._link.wait_connected():
             self._link.look()
             self._link.wait_stored(_LAST_S)
 
@@ -171,9 +187,10 @@ class LearnedWeights(WeightsInForce):
         return f"{status.waiting + status.dropped} episodes have not reached the learner{why}; --resume sends them"
 
     def _observe(self, episode: EpisodeArrays) -> None:
-        """Take golden observations from an episode, unless there are some."""
+        """Take golden observations from an episode, unless there are some, and judge the weights in force on them."""
         if self._gate is None:
-            seen = np.flatnonzero(np.isfinite(episode.base).all(axis=1))
+            known = [np.isfinite(values).all(axis=1) for values in (episode.features, episode.proprio, episode.base)]
+            seen = np.flatnonzero(np.logical_and.reduce(known))  # no weights give numbers on others
             if len(seen):
                 rows = seen[np.linspace(0, len(seen) - 1, min(_GOLDEN, len(seen))).astype(int)]
                 history, before = self._expected.history, seen_before(episode)
@@ -182,9 +199,14 @@ class LearnedWeights(WeightsInForce):
                     proprio=windows(episode.proprio, history.proprio_ticks, rows, before),
                     base_actions=episode.base[rows],
                 )
-                self._gate = WeightsGate(
-                    self._initial, expected=self._expected, golden=golden, runs=self._runs, newest=self._newest
+                gate = partial(
+                    WeightsGate, expected=self._expected, golden=golden, runs=self._runs, newest=self._newest
                 )
+                try:
+                    self._gate = gate(self.message)
+                except WeightsRefused as refusal:
+                    self._gate, self._unfit = gate(self._zero), str(refusal)
+                    self.notice = f"weights {self.version} refused: {refusal}"
 
     def _stalled(self, version: int) -> HandrailError:
         return HandrailError(
@@ -217,15 +239,23 @@ class LearnedWeights(WeightsInForce):
 
     def _fall_back(self) -> None:
         """Put the weights before those in force, or where they failed too a residual of zero, in their place."""
-        self._distrusted = False
-        failed = self.version
         message = self._before if self._before != self.message else self._zero
+        self._withdraw("gave no numbers", message, "their residual was not finite at work")
+
+    def _leave_start(self) -> None:
+        """Put a residual of zero in the place of weights to start from that were refused on recorded observations."""
+        if self._unfit:
+            self._withdraw(f"refused: {self._unfit}", self._zero, self._unfit)
+
+    def _withdraw(self, said: str, message: bytes, reason: str) -> None:
+        """Put `message` in force in place of weights that may not drive, and tell person and learner."""
+        failed, self._distrusted, self._unfit = self.version, False, ""
         self._before = self._zero
         weights = unpack(message, self._expected)
-        self.notice = f"weights {failed} gave no numbers; weights {weights.version} in force again"
+        self.notice = f"weights {failed} {said}; weights {weights.version} in force again"
         self._use(weights, message)
         self.withdrawn += 1
-        self._link.withdraw(failed, back_to=self.version, reason="their residual was not finite at work")
+        self._link.withdraw(failed, back_to=self.version, reason=reason)
 
     def _use(self, weights: ResidualWeights, message: bytes) -> None:
         """Let weights drive from the next tick on, whatever the disk says to that: the ones before may have failed."""

@@ -152,8 +152,7 @@ def open_weights(
         take_commits: hands the learner what was recorded meanwhile; in lock-step called between two ticks.
 
     Raises:
-        BadInputError: the learner cannot be had.
-        WeightsRefused: the weights are not for this bundle.
+        BadInputError: the learner cannot be had, or the weights are not for this station and bundle.
     """
     station = rig.station
     expected = Expected.of(rig.bundle.manifest, station.residual)

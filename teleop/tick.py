@@ -96,6 +96,8 @@ class TickOutputs:
         chunk_events: what happened to requests.
         chunk_delay_s: measured delay of the answer that was taken, NaN without one [s].
         policy_failure: one line about why the base policy gave nothing, None where it did not fail.
+        residual_failed: True when the residual is not a number although all that it was computed from is: its weights
+            are bad.
     """
 
     features: NDArray[np.float32] | None
@@ -111,13 +113,7 @@ class TickOutputs:
     chunk_events: ChunkEvent = ChunkEvent.NONE
     chunk_delay_s: float = math.nan
     policy_failure: str | None = None
-
-    @property
-    def residual_failed(self) -> bool:
-        """True when the residual is not a number although features and base action are: its weights are bad."""
-        if math.isfinite(sum(self.residual.tolist())) or self.features is None or self.base is None:
-            return False
-        return bool(np.isfinite(self.features).all() and np.isfinite(self.base).all())
+    residual_failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,10 +170,11 @@ class TickPipeline:
         features = planned.features
         base = None if planned.chunk is None else planned.chunk.at(inputs.index)
         lap("act")
-        window = None
+        window, seen, proprio = None, features, inputs.observation.proprio
         if self._remembers and features is not None:
-            window = next_window(self.history, state.window, inputs.index, features, inputs.observation.proprio)
-        residual, gate, gate_open = self._correct(inputs, features, base, head, window)
+            window = next_window(self.history, state.window, inputs.index, features, proprio)
+            seen, proprio = window.features, window.proprio
+        residual, gate, gate_open = self._correct(inputs, seen, proprio, base, head)
         lap("residual")
         filter_state = state.filter
         if self._open_loop:
@@ -237,6 +234,7 @@ class TickPipeline:
             chunk_events=planned.events,
             chunk_delay_s=planned.delay_s,
             policy_failure=planned.failure,
+            residual_failed=not math.isfinite(sum(residual.tolist())) and _finite(seen, proprio, base),
         )
         if window is not None and not acted(inputs, outputs):
             window = None
@@ -323,16 +321,14 @@ class TickPipeline:
         self,
         inputs: TickInputs,
         features: NDArray[np.float32] | None,
+        proprio: NDArray[np.float32],
         base: Action | None,
         head: ResidualHead,
-        window: Window | None,
     ) -> tuple[Action, NDArray[np.float32], bool]:
         """Return the residual as it is added, the gate's two values (NaN without a gate) and whether it is open."""
         if features is None or base is None:
             return self._no_action, _UNKNOWN, False
-        proprio, judged = inputs.observation.proprio, self._gate_enabled and head.heads > 0
-        if window is not None:
-            features, proprio = window.features, window.proprio
+        judged = self._gate_enabled and head.heads > 0
         residual, values = head.corrected(features, proprio, base, inputs.noise, judged=judged)
         if not judged:
             return residual, _UNKNOWN, True
@@ -349,8 +345,7 @@ def acted(inputs: TickInputs, outputs: TickOutputs) -> bool:
     drove = outputs.decision.source in (Source.POLICY, Source.HUMAN) and not isinstance(outputs.command, Hold)
     if not drove or inputs.reset is not None or outputs.features is None or outputs.base is None:
         return False
-    known = (outputs.features, inputs.observation.proprio, outputs.base, outputs.commanded)
-    return all(bool(np.isfinite(values).all()) for values in known)
+    return _finite(outputs.features, inputs.observation.proprio, outputs.base, outputs.commanded)
 
 
 class Stopwatch:
@@ -380,6 +375,10 @@ class Stopwatch:
 def _fault_reason(reply: ChunkReply | None) -> Reason:
     misshapen = reply is not None and (reply.kind is ReplyKind.MISSHAPEN or reply.actions is None)
     return Reason.FAULTED | (Reason.WRONG_SHAPE if misshapen else Reason.NOT_FINITE)
+
+
+def _finite(*values: NDArray[np.float32] | None) -> bool:
+    return all(array is not None and bool(np.isfinite(array).all()) for array in values)
 
 
 def _no_lap(stage: str) -> None:

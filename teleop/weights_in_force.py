@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from policy.residual import ResidualHead
 from policy.run_folder import RunFolder
-from policy.weights import Expected, unpack
+from policy.weights import Expected, ResidualWeights, WeightsRefused, unpack
+from robot.errors import BadInputError
 
 
 class WeightsInForce:
@@ -30,12 +31,25 @@ class WeightsInForce:
         return {}
 
 
+def weights_to_start_from(message: bytes, expected: Expected) -> ResidualWeights:
+    """Return the weights that a run begins or goes on with.
+
+    Raises:
+        BadInputError: the message does not fit the bundle or what the station allows, or its checksum is wrong.
+    """
+    try:
+        return unpack(message, expected)
+    except WeightsRefused as refusal:
+        said = str(refusal).removeprefix("weights ")
+        raise BadInputError(f"weights to start from: {said}; name others with --weights") from None
+
+
 def fixed_weights(expected: Expected, run: RunFolder, message: bytes | None) -> WeightsInForce:
     """Weights from a message, or a residual of exactly zero.
 
     Raises:
-        WeightsRefused: the message does not fit the bundle or its checksum is wrong.
+        BadInputError: as of `weights_to_start_from`.
     """
     message = message or expected.initial_weights(run.run_id)
-    weights = unpack(message, expected)
+    weights = weights_to_start_from(message, expected)
     return WeightsInForce(weights.head, weights.version, run.store_weights(weights.version, message))

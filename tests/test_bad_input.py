@@ -344,8 +344,10 @@ RUN = "learner-sim_place"  # what run_learner.py calls itself on this station
 def spoilt_messages(bundle_sha256: str) -> dict[int, tuple[bytes, str]]:
     """Version at which it comes -> a weights message, and the word by which it is refused, "" for a good one."""
 
-    def message(version: int, *, seed: int = 1, dims: Dims = DIMS, nan: bool = False, run_id: str = RUN) -> bytes:
-        tensors = tiny_tensors(dims, seed=seed, heads=0) | {"scale": SCALE[: dims.action]}
+    def message(
+        version: int, *, seed: int = 1, dims: Dims = DIMS, nan: bool = False, run_id: str = RUN, gateless: bool = False
+    ) -> bytes:
+        tensors = tiny_tensors(dims, seed=seed, heads=0 if gateless else 2) | {"scale": SCALE[: dims.action]}
         if nan:
             tensors["actor.out.bias"] = np.full_like(tensors["actor.out.bias"], np.nan)
         return pack(version=version, run_id=run_id, bundle_sha256=bundle_sha256, dims=dims, tensors=tensors)
@@ -360,6 +362,7 @@ def spoilt_messages(bundle_sha256: str) -> dict[int, tuple[bytes, str]]:
         5: (bytes(torn), "(checksum)"),
         6: (message(6, seed=6), ""),
         7: (message(7, seed=7, run_id="of-another-run"), "(run)"),
+        8: (message(8, gateless=True), "(out_of_range): no critics for the gate"),
     }
 
 
@@ -401,18 +404,18 @@ def test_weights_that_a_learner_should_not_have_sent_are_refused_and_the_run_goe
     monkeypatch.setattr(opening, "RobotLink", SpoilingLink)
     options = RunOptions(out=tmp_path / "run", operator="none", learner="tcp://127.0.0.1:1")
     with Run(loaded, VirtualClock(), options) as run:
-        for _ in range(9):  # version n is taken before episode n + 1
+        for _ in range(10):  # version n is taken before episode n + 1
             assert run.episode() is not None
         run.finish()
         assert isinstance(run.weights, LearnedWeights)
-        assert (run.weights.accepted, run.weights.refused, run.weights.version) == (2, 5, 6)
+        assert (run.weights.accepted, run.weights.refused, run.weights.version) == (2, 6, 6)
     expected = {version: word for version, (_, word) in SpoilingLink.messages.items()}
     assert SpoilingLink.answers.keys() == expected.keys()
     for version, word in expected.items():
         assert word in SpoilingLink.answers[version]
         assert bool(SpoilingLink.answers[version]) == bool(word)
     versions = [read_episode(committed.path).array("tick/residual_version") for committed in run.committed]
-    assert [set(column.tolist()) for column in versions] == [{0}, {0}, {1}, {1}, {1}, {1}, {1}, {6}, {6}]
+    assert [set(column.tolist()) for column in versions] == [{0}, {0}, {1}, {1}, {1}, {1}, {1}, {6}, {6}, {6}]
 
 
 @pytest.mark.parametrize("script", ["run_robot", "evaluate_policy"])

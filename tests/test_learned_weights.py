@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -82,11 +84,13 @@ class Bench:
         self.learner = stack.enter_context(LearnerLink(ANYWHERE))
         self.weights = self.start()
 
-    def start(self, start: bytes | None = None, newest: bytes | None = None) -> LearnedWeights:
+    def start(
+        self, start: bytes | None = None, newest: bytes | None = None, limits: ResidualConfig = LIMITS
+    ) -> LearnedWeights:
         spool = EpisodeSpool(self.run.episodes, self.run.run_id)
         self.link = self._stack.enter_context(RobotLink(self.learner.endpoint, run_id=self.run.run_id, spool=spool))
         return LearnedWeights(
-            self.link, self.run, Expected.of(self.bundle.manifest, LIMITS), spool=spool, lock_step=False,
+            self.link, self.run, Expected.of(self.bundle.manifest, limits), spool=spool, lock_step=False,
             start=start, newest=newest, runs=(self.run.run_id, LEARNER_RUN),
         )  # fmt: skip
 
@@ -122,6 +126,31 @@ def bench(tmp_path: Path, bundle: Bundle) -> Iterator[Bench]:
         made = Bench(stack, tmp_path, bundle)
         made.weights.after_episode(episode(made.run.run_id))
         yield made
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_run_that_ends_after_a_long_commit_still_waits_for_a_learner_that_answers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    bench.until(lambda: bench.link.status.stored == 1)
+    link, poll, looks = bench.link, bench.link.poll, itertools.count()
+    step_s = 0.0 if answers else 0.1  # time flies where nobody answers
+
+    def beside_the_learner() -> None:
+        poll()
+        for received in bench.learner.poll() if answers else []:
+            bench.learner.acknowledge(received, "stored")
+
+    monkeypatch.setattr(link, "_now_s", lambda: time.monotonic() + 10.0 + step_s * next(looks))  # of the commit
+    monkeypatch.setattr(link, "poll", beside_the_learner)
+    last = episode(bench.run.run_id)
+    bench.weights.after_episode(replace(last, key=EpisodeKey(bench.run.run_id, 1, 0)))
+    assert not link.status.connected
+    bench.weights.finish(2)
+    assert link.status.stored == (2 if answers else 1)
+    assert bench.weights.lacking() == (
+        "" if answers else "1 episodes have not reached the learner (it does not answer); --resume sends them"
+    )
 
 
 def test_weights_that_fail_at_work_give_way_to_those_before_and_the_learner_hears(bench: Bench) -> None:
@@ -260,6 +289,56 @@ def test_weights_that_failed_or_were_left_by_hand_do_not_come_back_when_the_run_
     assert bench.run.weights_in_force() == last
 
 
+def test_a_run_goes_on_below_a_bound_that_was_lowered_since(bench: Bench) -> None:
+    bench.give(3)
+    bench.until(lambda: bench.weights.version == 3)
+    newest = bench.run.newest_weights()
+    lower = ResidualConfig(scale=(0.1,) * DIMS.action)
+    bench.weights = bench.start(start=bench.message(1, tiny_tensors(scale=0.1)), newest=newest, limits=lower)
+    bench.weights.after_episode(episode(bench.run.run_id))
+    assert bench.weights.version == 1
+    bench.give(4, tiny_tensors(scale=0.1))
+    bench.until(lambda: bench.weights.version == 4)
+
+
+def saturated_tensors() -> dict[str, np.ndarray]:
+    tensors = tiny_tensors()
+    tensors["actor.out.bias"] = np.full(DIMS.action, 50.0, np.float32)
+    return tensors
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_start_that_is_refused_on_what_was_recorded_gives_way_to_a_residual_of_zero(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, resumes: bool
+) -> None:
+    bench.weights = bench.start(start=bench.message(1, saturated_tensors()))
+    if resumes:
+        monkeypatch.setattr(bench.link, "look", lambda: [EpisodeKey(bench.run.run_id, 0, 0)])
+        monkeypatch.setattr(EpisodeSpool, "read", lambda spool, number: episode(bench.run.run_id))
+        bench.weights.resume()
+    else:
+        bench.weights.after_episode(episode(bench.run.run_id))
+    weights = bench.weights
+    assert (weights.version, weights.withdrawn) == (0, 1)
+    assert not weights.head.residual(*(np.ones(size, np.float32) for size in (6, 4, 5))).any()
+    assert "weights 1 refused: weights refused (saturated)" in weights.notice
+    assert "weights 0 in force again" in weights.notice
+    assert bench.run.weights_in_force() == weights.message
+    bench.give(2)
+    bench.until(lambda: bench.weights.version == 2)
+
+
+def test_ticks_of_a_driver_that_gave_no_numbers_judge_no_weights(bench: Bench) -> None:
+    bench.weights = bench.start(start=bench.message(1))
+    found = episode(bench.run.run_id)
+    proprio = found.proprio.copy()
+    proprio[4] = np.nan
+    bench.weights.after_episode(replace(found, proprio=proprio))
+    assert bench.weights.version == 1
+    bench.give(2)
+    bench.until(lambda: bench.weights.version == 2)
+
+
 class LockStepLink:
     """Answers each question for weights; remembers what it was told."""
 
@@ -283,6 +362,31 @@ class LockStepLink:
 
     def withdraw(self, version: int, *, back_to: int, reason: str) -> None:
         self.told.append(("withdrawn", version, back_to))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_lock_step_leaves_a_start_that_is_refused_at_the_same_tick_whenever_the_recorder_commits(
+    bench: Bench, early: bool
+) -> None:
+    link, folder = LockStepLink({2: bench.message(2)}), bench.run
+    spool = EpisodeSpool(folder.episodes, folder.run_id)
+    weights = LearnedWeights(
+        cast("RobotLink", link), folder, Expected.of(bench.bundle.manifest, LIMITS), spool=spool,
+        lock_step=True, start=bench.message(1, saturated_tensors()), runs=(folder.run_id, LEARNER_RUN),
+    )  # fmt: skip
+    weights.before_episode(0)
+    if early:
+        weights.after_episode(episode(folder.run_id))
+    weights.before_episode(1)
+    if not early:
+        weights.after_episode(episode(folder.run_id))
+    weights.refresh()
+    assert weights.version == 1
+    assert "weights 1 refused" in weights.notice
+    weights.before_episode(2)
+    assert weights.version == 0
+    weights.before_episode(3)
+    assert weights.version == 2
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -15,7 +15,7 @@ from policy import learner_messages as wire
 from policy.learner_link import LearnerLink, ReceivedEpisode
 from policy.link_security import FixedRobots, LearnerKeys, RobotKeys
 from policy.robot_link import RobotLink
-from robot.errors import BadInputError
+from robot.errors import BadInputError, HandrailError
 from tests.learner_episodes import made_up
 
 ANYWHERE = "tcp://127.0.0.1:*"
@@ -150,6 +150,15 @@ def test_robot_that_connects_late_gets_the_weights(stack: ExitStack) -> None:
     robot = stack.enter_context(robot_at(learner.endpoint))
     together(learner, robot, lambda: robot.status.connected)
     assert robot.wait_weights(7, 10.0) == b"seven"
+
+
+def test_weights_that_were_passed_by_are_not_waited_for(stack: ExitStack) -> None:
+    learner = stack.enter_context(LearnerLink(ANYWHERE))
+    learner.publish(7, b"seven")
+    robot = stack.enter_context(robot_at(learner.endpoint))
+    together(learner, robot, lambda: robot.status.connected)
+    with pytest.raises(HandrailError, match=r"at weights 7 and this run waits for 1: .* with --lock-step and an empty"):
+        robot.wait_weights(1, 60.0)
 
 
 def test_weights_that_do_not_come_end_the_wait(stack: ExitStack) -> None:

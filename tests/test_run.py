@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from policy.bundle import load_bundle
 from policy.episode_header import LabelSource, Outcome
 from policy.episode_reader import latest_revisions
+from policy.provenance import collect_provenance
 from policy.run_folder import RunFolder
-from policy.weights import WeightsRefused, pack
+from policy.weights import pack
 from robot.clock import VirtualClock
 from robot.errors import BadInputError
 from robot.fr3 import FR3Kinematics
@@ -176,7 +178,7 @@ def test_weights_are_given_by_message_and_checked(station: LoadedStation, bundle
             version=9, run_id="run-1", bundle_sha256=sha256, dims=DIMS, tensors=tiny_tensors(heads=0) | {"scale": SCALE}
         )
 
-    with pytest.raises(WeightsRefused, match="trained on bundle"):
+    with pytest.raises(BadInputError, match=r"weights to start from: refused .*trained on bundle .*with --weights$"):
         Run(
             station, VirtualClock(), RunOptions(out=tmp_path / "wrong", operator="none", weights=message("a" * 64))
         ).__enter__()
@@ -188,3 +190,18 @@ def test_weights_are_given_by_message_and_checked(station: LoadedStation, bundle
     with Run(station, VirtualClock(), options) as run:
         assert run.weights.version == 9
         assert RunFolder.open(tmp_path / "right").weights_sha256(9) == run.weights.sha256
+
+
+def test_a_run_whose_weights_are_beyond_a_bound_that_was_lowered_says_what_to_name_instead(
+    bundle: Path, tmp_path: Path
+) -> None:
+    station = tiny_station(bundle, ("residual.scale", "[0.1, 0.1, 0.1, 0.0, 0.0]"))
+    options = RunOptions(out=tmp_path / "run", operator="none", learner="tcp://127.0.0.1:1", resume=True)
+    folder = RunFolder.create(options.out, collect_provenance(VirtualClock(), operator=None), resume=True)
+    tensors = tiny_tensors(heads=0) | {"scale": SCALE}
+    message = pack(
+        version=9, run_id=folder.run_id, bundle_sha256=load_bundle(bundle, "cpu").sha256, dims=DIMS, tensors=tensors
+    )
+    folder.note_in_force(folder.store_weights(9, message))
+    with pytest.raises(BadInputError, match=r"scale is \(0.4, .* name others with --weights$"):
+        Run(station, VirtualClock(), options).__enter__()

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ from numpy.typing import NDArray
 
 from perception.observation import Verdict
 from policy.bundle import load_bundle
-from policy.residual import ResidualHead
+from policy.observation_history import HistoryTicks
+from policy.residual import Dims, ResidualHead
 from policy.weights import unpack
 from robot.command import Hold, Reason, SafeCommand
 from robot.geometry import pose, rotvec_to_matrix
@@ -187,6 +189,47 @@ def test_residual_that_is_not_finite_is_rejected(bench: Bench) -> None:
         outputs = bench.tick()
         assert Reason.NOT_FINITE in outputs.command.reasons
     assert bench.state.filter.latched
+
+
+def blind_bundle(folder: Path) -> Path:
+    """A bundle whose features, and the chunk in force, do not change with the proprioception."""
+    import onnx
+    from onnx import numpy_helper
+
+    manifest = tiny_manifest(chunk_length=4, execute_steps=2)
+    graphs = tiny_graphs(manifest)
+    model = onnx.load_from_string(graphs["encode"])
+    concat = next(node for node in model.graph.node if node.op_type == "Concat")
+    concat.input[list(concat.input).index("proprio")] = "nothing"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 4), np.float32), "nothing"))
+    return write_tiny_bundle(folder, manifest, graphs | {"encode": bytes(model.SerializeToString(deterministic=True))})
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("ticks", [1, 3])
+@pytest.mark.parametrize("failing", ["driver", "weights"])
+def test_weights_are_not_blamed_for_a_driver_that_gives_no_numbers(
+    bench: Bench, tmp_path: Path, ticks: int, failing: str
+) -> None:
+    history = HistoryTicks(features_ticks=1, proprio_ticks=ticks)
+    bench.make(load_bundle(blind_bundle(tmp_path / "blind"), "cpu"), gate=False, history=history)
+    dims = Dims(features=6, proprio=4 * ticks, action=5)
+    tensors = tiny_tensors(dims, heads=0) | {"scale": SCALE}
+    if failing == "weights":
+        tensors["actor.out.bias"] = np.full(5, np.nan, np.float32)
+    bench.head = ResidualHead(dims, tensors)
+    bench.armed()
+    driver = arm_state(gripper_width_m=math.nan) if failing == "driver" else None
+    outputs = bench.tick(measured=driver)  # within the chunk that the tick before began
+    assert outputs.base is not None
+    assert np.isfinite(outputs.base).all()
+    assert np.isnan(outputs.residual).all()
+    assert Reason.NOT_FINITE in outputs.command.reasons  # the arm is given no such number, whoever is to blame
+    assert outputs.residual_failed == (failing == "weights")
+    if failing == "driver":
+        recovered = bench.tick()
+        assert np.isfinite(recovered.residual).all()
+        assert isinstance(recovered.command, SafeCommand)
 
 
 def test_person_who_is_not_finite_is_rejected(bench: Bench) -> None:

@@ -130,6 +130,17 @@ def test_ending_declared_while_holding_belongs_to_the_last_acting_tick() -> None
     }
 
 
+@pytest.mark.parametrize("outcome", ["success", "failure"])
+@pytest.mark.parametrize("index", [[0, 1, 3, 4], [0, 1, 2, 9]])
+def test_an_ending_declared_in_a_hold_counts_though_the_loop_skipped_ticks_in_it(
+    outcome: str, index: list[int]
+) -> None:
+    assert of("pp--", n_step=2, outcome=outcome, index=np.array(index)) == {
+        0: (None, round(1 + 0.9 * (2 + 4 + 8), 3), 0.0),
+        1: (None, 14.0, 0.0),
+    }
+
+
 def test_open_loop_episode_is_refused_in_one_line() -> None:
     with pytest.raises(BadInputError, match="run run episode 0: it is open_loop") as caught:
         transitions(episode("pp", open_loop=True), n_step=1, discount=GAMMA)
@@ -169,8 +180,7 @@ def reference(whole: EpisodeArrays, n_step: int) -> dict[int, tuple[int | None, 
             last = tick
             while last >= 0 and whole.source[last] == HOLD:
                 last -= 1
-            joined = last >= 0 and all(whole.index[k + 1] == whole.index[k] + 1 for k in range(last, tick))
-            if joined and acts[last]:
+            if last >= 0 and acts[last]:
                 rewards[last] += sum(rewards[last + 1 : tick + 1])
                 ended[last] = True
     found: dict[int, tuple[int | None, float, float]] = {}

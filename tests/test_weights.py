@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy import weights, weights_header
+from policy.manifest_file import read_manifest
 from policy.residual import Dims
 from policy.weights import Expected, RefusalReason, ResidualWeights, WeightsRefused, pack, unpack
+from teleop.station import ResidualConfig
+from tests.tiny_bundle import make_tiny_bundle
 from tests.tiny_weights import BUNDLE, DIMS, EXPECTED, tiny_message, tiny_tensors
 
 MESSAGE = tiny_message(version=3)
@@ -127,6 +132,25 @@ def test_authority_on_a_dimension_that_the_station_left_to_the_base_is_refused()
         "weights refused (out_of_range): scale is (0.4, 0.4, 0.5, 0.1, 0), outside 0 to (0.4, 0.4, 0.5, 0, 0) in "
         "action dimension 3; start the learner with the robot's residual.scale"
     )
+
+
+def test_weights_without_critics_are_refused_where_the_station_has_a_gate() -> None:
+    gated = replace(EXPECTED, gate=True)
+    without = tiny_tensors(heads=0)
+    assert str(refused(tiny_message(tensors=without), gated)) == (
+        "weights refused (out_of_range): no critics for the gate that the station asks for, so that nothing would hold "
+        "the residual back; set residual.gate for the learner, too, or set it to false here"
+    )
+    assert unpack(tiny_message(tensors=without), EXPECTED).head.heads == 0
+    assert unpack(tiny_message(), gated).head.heads == 2
+    assert unpack(gated.initial_weights("run-1"), gated).version == 0  # nothing there to hold back
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_a_gate_is_expected_where_the_station_says_so(tmp_path: Path, gate: bool) -> None:
+    manifest, _ = read_manifest(make_tiny_bundle(tmp_path / "bundle"))
+    assert Expected.of(manifest, ResidualConfig(scale=EXPECTED.max_scale, gate=gate)).gate == gate
+    assert not Expected.of(manifest, None).gate
 
 
 def test_weights_for_another_bundle_are_refused() -> None:
