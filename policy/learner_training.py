@@ -178,6 +178,7 @@ class Training:
         Raises:
             BadInputError: it cannot be learned from, or not be read back.
         """
+        self._refuse_other_bundle(episode)
         found = (episode.features.shape[1], episode.proprio.shape[1], episode.base.shape[1])
         settings = self._settings
         wanted = (settings.feature_size, settings.proprio_size, settings.action_size)
@@ -192,6 +193,16 @@ class Training:
         except MalformedMessageError as error:
             where = f"run {episode.key.run_id} episode {episode.key.episode}"
             raise BadInputError(f"{where}: cannot be learned from ({error}); leave it out") from error
+
+    def _refuse_other_bundle(self, episode: EpisodeArrays) -> None:
+        """Raise BadInputError unless the learner's own bundle ran: features of another one mean something else."""
+        found, wanted = episode.bundle_sha256 or "none", self._settings.bundle_sha256
+        if found != wanted:
+            raise BadInputError(
+                f"run {episode.key.run_id} episode {episode.key.episode}: was recorded under bundle {found[:12]} "
+                f"(allowed {wanted[:12]}, which this learner is for); leave it out, or start a learner in another "
+                "state_dir with that bundle, which the episode's run keeps in bundles/"
+            )
 
     def newest_revision(self, run_id: str, episode: int) -> int:
         """Return the newest revision of an episode that is stored, -1 when there is none."""
@@ -311,6 +322,7 @@ class Training:
     def _take(self) -> bool:
         """Bring the next stored episode into the buffer; True for its first revision."""
         episode = self._store.load(self._taken)
+        self._refuse_other_bundle(episode)  # they may have been stored for a checkpoint that was taken away
         settings = self._settings
         data = transitions(
             episode,

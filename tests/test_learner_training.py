@@ -19,7 +19,7 @@ from policy.learner_training import Training
 from policy.residual import Dims
 from policy.weights import Expected, unpack
 from robot.errors import BadInputError, HandrailError
-from tests.learner_episodes import ACTION, FEATURES, PROPRIO, made_up
+from tests.learner_episodes import ACTION, BUNDLE, FEATURES, PROPRIO, made_up
 from tests.learner_stand_in import StandIn, make_stand_in
 
 
@@ -27,7 +27,7 @@ def settings(folder: Path, **changes: Any) -> LearnerSettings:
     values: dict[str, Any] = {
         "state_dir": folder,
         "run_id": "run-1",
-        "bundle_sha256": "0" * 64,
+        "bundle_sha256": BUNDLE,
         "feature_size": FEATURES,
         "proprio_size": PROPRIO,
         "action_size": ACTION,
@@ -47,7 +47,7 @@ def training(folder: Path, **changes: Any) -> Training:
 def content(message: bytes) -> str:
     """SHA-256 over metadata and tensors; safetensors itself writes the metadata in a random order."""
     expected = Expected(
-        dims=Dims(features=FEATURES, proprio=PROPRIO, action=ACTION), bundle_sha256="0" * 64, max_scale=(1.0,) * ACTION
+        dims=Dims(features=FEATURES, proprio=PROPRIO, action=ACTION), bundle_sha256=BUNDLE, max_scale=(1.0,) * ACTION
     )
     return unpack(message, expected).sha256
 
@@ -201,11 +201,24 @@ def test_what_cannot_be_learned_from_is_refused_and_not_stored(tmp_path: Path) -
     learner = training(tmp_path)
     for wrong, text in (
         (replace(made_up(0), open_loop=True), "open_loop"),
+        (replace(made_up(0), bundle_sha256="2" * 64), r"under bundle 222222222222 \(allowed 000000000000"),
+        (replace(made_up(0), bundle_sha256=None), r"under bundle none \(allowed 000000000000"),
         (replace(made_up(0), features=np.zeros((12, 9), np.float32)), r"sizes \(9, 3, 2\) \(allowed \(5, 3, 2\)\)"),
     ):
         with pytest.raises(BadInputError, match=text):
             learner.accept(wrong)
     assert list((tmp_path / "episodes").iterdir()) == []
+
+
+def test_stored_episodes_are_not_learned_from_for_another_bundle_when_the_checkpoint_is_gone(tmp_path: Path) -> None:
+    learner = training(tmp_path)
+    learner.accept(made_up(0))
+    learner.save()
+    (tmp_path / "checkpoint.safetensors").unlink()
+    other = training(tmp_path, bundle_sha256="2" * 64)
+    with pytest.raises(BadInputError, match=r"under bundle 000000000000 \(allowed 222222222222.*in another state_dir"):
+        drain(other)
+    assert other.buffer_size == 0
 
 
 def test_diverged_weights_are_neither_published_nor_saved(tmp_path: Path) -> None:
