@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 
 from policy.episode_header import Outcome
 from policy.learner_episode import EpisodeArrays
+from policy.learner_process import main as process_main
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep, load_settings
 from policy.learner_store import EpisodeStore
 from policy.learner_training import Training
@@ -268,6 +270,33 @@ def test_missing_and_damaged_stored_episodes_are_told(tmp_path: Path) -> None:
         training(tmp_path)
 
 
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_stored_episode_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    learner = training(tmp_path)
+    learner.accept(made_up(0))
+    drain(learner)
+    learner.save()
+    shutil.rmtree(tmp_path / "replay")
+    settings_file = tmp_path / "settings.json"
+    settings_file.write_text(settings(tmp_path, niceness=0).model_dump_json())
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.suffix == ".msgpack":
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr("policy.learner_process.stop_when_asked", lambda parent_pid: lambda: False)
+    assert process_main(["--settings", str(settings_file)], make_learner=make_stand_in) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"learner: [Errno {number}] {os.strerror(number)}: ")
+    assert "damaged" not in told
+    assert "no sound" not in told
+
+
 def test_settings_file_errors_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "learner.json"
     with pytest.raises(BadInputError, match="cannot be read"):
@@ -337,7 +366,7 @@ def test_a_number_is_never_used_twice_where_the_disk_failed_after_the_rename(
 
     store = EpisodeStore(tmp_path / "episodes")
     with monkeypatch.context() as patch:
-        patch.setattr("policy.learner_store.sync", failing)
+        patch.setattr("robot.whole_file.sync", failing)
         with pytest.raises(OSError, match="Input/output"):
             store.add(made_up(0))
     store.add(made_up(1))
