@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from policy.episode_header import LabelSource, Outcome
+from policy.episode_label import label_episode
 from policy.learner_process import make_learner_of, run_learner
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_status import LearnerStatus
@@ -241,6 +243,30 @@ def test_offline_learner_starts_from_logged_episodes_and_ends(tmp_path: Path) ->
     again = run_learner(chosen, stop=lambda: False, make_learner=make_stand_in, report=reports.append)
     assert (again.updates, again.version, again.transitions) == (3, 1, last.transitions)
     assert (tmp_path / "state" / "weights.safetensors").stat().st_size > 100
+
+
+@pytest.mark.parametrize("named", ["episodes", "demonstrations"])
+@pytest.mark.parametrize("late", ["episode", "label"])
+def test_a_learner_that_goes_on_does_not_leave_out_logged_episodes_without_a_word(
+    tmp_path: Path, named: str, late: str
+) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    first = committed(log, 0)
+    sizes = {"proprio_size": 4, "action_size": 4, "bundle_sha256": header().bundle_sha256}
+    chosen = settings(tmp_path / "state", endpoint=None, **sizes, **{named: (log,)})
+    run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)
+    run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)  # the same again goes on
+    if late == "episode":
+        committed(log, 1)
+    else:
+        label_episode(first, Outcome.FAILURE, LabelSource.PERSON)
+    told = "episode 1 revision 0; choose" if late == "episode" else "episode 0 revision 1; choose"
+    with pytest.raises(BadInputError, match=f"did not start from run demo-0a1b {told} another --state") as error:
+        run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)
+    assert "\n" not in str(error.value)
+    without = chosen.model_copy(update={named: ()})
+    assert run_learner(without, stop=lambda: False, make_learner=make_stand_in).episodes == 1
 
 
 @pytest.mark.parametrize("named", ["episodes", "demonstrations"])
