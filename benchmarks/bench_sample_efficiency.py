@@ -36,7 +36,7 @@ from environment import cli
 
 from benchmarks.machine import cpu_name
 from policy.blank_bundle import write_blank_bundle
-from policy.bundle import load_bundle
+from policy.bundle import Bundle, load_bundle
 from policy.episode_header import Outcome
 from policy.episode_reader import latest_revisions
 from policy.run_folder import RunFolder
@@ -269,23 +269,33 @@ def weights_after(run: RunFolder, episodes: int) -> bytes | None:
     return found[max(fitting)].read_bytes() if fitting else None
 
 
+def blank_of(own: LoadedStation, bundle: Bundle, folder: Path) -> Path:
+    """Return a bundle that holds still and shows what `bundle` does; one in `folder` stays, for what was shown on it.
+
+    Made anew it would have another hash, and no learner would take the demonstrations that are there.
+    """
+    if folder.exists() and load_bundle(folder, "cpu").manifest.encode == bundle.manifest.encode:
+        return folder
+    limits = own.station.safety
+    return write_blank_bundle(
+        folder,
+        name="blank",
+        rate_hz=own.station.loop.rate_hz,
+        cameras=bundle.manifest.cameras,
+        calibration=bundle.manifest.calibration,
+        gripper_open_m=limits.gripper_max_m,
+        gripper_closed_m=limits.gripper_min_m,
+        encode_of=bundle,
+    )
+
+
 def station_for(path: Path, method: Method, options: argparse.Namespace) -> LoadedStation:
     """Return the station as a method has it."""
     overrides = [*method.overrides, *options.set]
     if method.alone:
         own = load_station(path, [])
         bundle = load_bundle(own.bundle_path, "cpu")
-        limits = own.station.safety
-        blank = write_blank_bundle(
-            options.out / f"{path.stem}-blank",
-            name="blank",
-            rate_hz=own.station.loop.rate_hz,
-            cameras=bundle.manifest.cameras,
-            calibration=bundle.manifest.calibration,
-            gripper_open_m=limits.gripper_max_m,
-            gripper_closed_m=limits.gripper_min_m,
-            encode_of=bundle,
-        )
+        blank = blank_of(own, bundle, options.out / f"{path.stem}-blank")
         dims = bundle.manifest.action.dims
         residual = own.station.residual
         # what the residual on the base need not move either, it need not learn; the gripper it must

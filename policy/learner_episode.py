@@ -52,6 +52,7 @@ class EpisodeArrays:
         complete: False when the recorder lost ticks or the run died.
         open_loop: True when the arm played a recording and did not follow `executed`.
         demonstration: True when a person drove it to show the task.
+        bundle_sha256: content hash of the base policy that `features` and `base` are of; None where none ran.
         index: tick number, (T,) int64; neighbours differ by one unless ticks are missing.
         features: of the base policy, (T, F).
         proprio: in the bundle's order, (T, P).
@@ -69,6 +70,7 @@ class EpisodeArrays:
     complete: bool
     open_loop: bool
     demonstration: bool
+    bundle_sha256: str | None
     index: Ints
     features: Floats
     proprio: Floats
@@ -96,6 +98,7 @@ def of_episode(episode: Episode, *, demonstration: bool = False) -> EpisodeArray
         proprio=proprio,
         labels=episode.labels,
         open_loop=episode.header.open_loop,
+        bundle_sha256=episode.header.bundle_sha256,
         demonstration=demonstration,
     )
 
@@ -107,6 +110,7 @@ def of_columns(
     proprio: Sequence[str],
     labels: Sequence[EpisodeOutcome],
     open_loop: bool,
+    bundle_sha256: str | None,
     demonstration: bool = False,
 ) -> EpisodeArrays:
     """Return what the learner gets of the rows of an episode.
@@ -117,6 +121,7 @@ def of_columns(
         proprio: keys in the bundle's order.
         labels: every outcome given so far, the one in force last.
         open_loop: the arm played a recording.
+        bundle_sha256: of the base policy that ran.
         demonstration: a person drove it to show the task.
     """
     source = np.array(columns["tick/source"], dtype=np.int8)
@@ -136,6 +141,7 @@ def of_columns(
         complete=labels[-1].complete,
         open_loop=open_loop,
         demonstration=demonstration,
+        bundle_sha256=bundle_sha256,
         index=np.array(columns["tick/index"], dtype=np.int64),
         features=np.array(columns["tick/features"], dtype=np.float32),
         proprio=np.concatenate([np.zeros((ticks, 0)), *parts], axis=1).astype(np.float32),

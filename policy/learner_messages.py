@@ -17,10 +17,11 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 
 from policy.episode_header import Outcome, RunId
 from policy.learner_episode import HOLD, RESET, EpisodeArrays, EpisodeKey
+from policy.manifest import Sha256
 from robot.errors import HandrailError
 from robot.strict import Strict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 DIGEST_BYTES = 16
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TICKS = 100_000
@@ -59,7 +60,7 @@ class MalformedMessageError(HandrailError):
 class _Message(Strict):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
 
 
 class Hello(_Message):
@@ -125,6 +126,7 @@ class EpisodeMessage(_Message):
     complete: bool
     open_loop: bool
     demonstration: bool
+    bundle_sha256: Sha256 | None
     arrays: dict[str, ArrayMessage]
 
 
@@ -245,6 +247,7 @@ def episode_message(episode: EpisodeArrays) -> EpisodeMessage:
         complete=episode.complete,
         open_loop=episode.open_loop,
         demonstration=episode.demonstration,
+        bundle_sha256=episode.bundle_sha256,
         arrays=arrays,
     )
 
@@ -279,6 +282,7 @@ def episode_arrays(message: EpisodeMessage) -> EpisodeArrays:
         complete=message.complete,
         open_loop=message.open_loop,
         demonstration=message.demonstration,
+        bundle_sha256=message.bundle_sha256,
         **arrays,
     )
 

@@ -81,7 +81,8 @@ class LearnerSettings(Strict):
         device: where updates are made: "cpu", "cuda", or "auto" for cuda where there is one. Not part of a checkpoint.
         method: the algorithm, see `policy.learner_method`.
         algorithm: its fields, for "handrail" those of `LearnerConfig`.
-        demonstrations, episodes: folders of episode files to start from; a person drove the former.
+        demonstrations, episodes: folders of episode files to start from; a person drove the former. A learner that goes
+            on refuses what it did not start from.
         offline_updates: made on those before the first live episode.
         threads: of torch. More than one pays only where a core is free, for they wait for each other by spinning.
         niceness: added to the process, so that the control loop goes first.

@@ -112,14 +112,20 @@ class EpisodeStore:
         return len(self._paths) - 1
 
     def load(self, number: int) -> EpisodeArrays:
-        """Return the episode that came as `number`. Raises BadInputError when its file is damaged."""
+        """Return the episode that came as `number`.
+
+        Raises:
+            BadInputError: its file is damaged.
+            OSError: it cannot be read now, which says nothing of what is in it.
+        """
         path = self._paths[number]
+        data = path.read_bytes()
         try:
-            message = unpack_robot(path.read_bytes())
+            message = unpack_robot(data)
             if not isinstance(message, EpisodeMessage):
                 raise MalformedMessageError(f"message is a {message.type}")
             return episode_arrays(message)
-        except (MalformedMessageError, OSError) as error:
+        except MalformedMessageError as error:
             raise BadInputError(f"{path}: no sound stored episode ({error}); restore it or start anew") from error
 
     def _note(self, path: Path, key: EpisodeKey) -> None:

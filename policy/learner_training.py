@@ -22,7 +22,7 @@ from policy import learner_episode, observation_history, replay_buffer, replay_r
 from policy import transitions as transition_rules
 from policy.batch_prefetch import BatchPrefetch
 from policy.episode_reader import latest_revisions
-from policy.learner_episode import EpisodeArrays, Floats
+from policy.learner_episode import EpisodeArrays, EpisodeKey, Floats
 from policy.learner_history import LearnerHistory
 from policy.learner_messages import MalformedMessageError
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
@@ -80,7 +80,7 @@ class Training:
 
         Raises:
             BadInputError: checkpoint or stored episodes are damaged or were made with other settings; an episode
-                to start from cannot be learned from.
+                to start from cannot be learned from, or comes too late to start from it.
         """
         self._settings, self._learner = settings, learner
         self._dims = settings.dims
@@ -178,6 +178,7 @@ class Training:
         Raises:
             BadInputError: it cannot be learned from, or not be read back.
         """
+        self._refuse_other_bundle(episode)
         found = (episode.features.shape[1], episode.proprio.shape[1], episode.base.shape[1])
         settings = self._settings
         wanted = (settings.feature_size, settings.proprio_size, settings.action_size)
@@ -192,6 +193,16 @@ class Training:
         except MalformedMessageError as error:
             where = f"run {episode.key.run_id} episode {episode.key.episode}"
             raise BadInputError(f"{where}: cannot be learned from ({error}); leave it out") from error
+
+    def _refuse_other_bundle(self, episode: EpisodeArrays) -> None:
+        """Raise BadInputError unless the learner's own bundle ran: features of another one mean something else."""
+        found, wanted = episode.bundle_sha256 or "none", self._settings.bundle_sha256
+        if found != wanted:
+            raise BadInputError(
+                f"run {episode.key.run_id} episode {episode.key.episode}: was recorded under bundle {found[:12]} "
+                f"(allowed {wanted[:12]}, which this learner is for); leave it out, or start a learner in another "
+                "state_dir with that bundle, which the episode's run keeps in bundles/"
+            )
 
     def newest_revision(self, run_id: str, episode: int) -> int:
         """Return the newest revision of an episode that is stored, -1 when there is none."""
@@ -311,6 +322,7 @@ class Training:
     def _take(self) -> bool:
         """Bring the next stored episode into the buffer; True for its first revision."""
         episode = self._store.load(self._taken)
+        self._refuse_other_bundle(episode)  # they may have been stored for a checkpoint that was taken away
         settings = self._settings
         data = transitions(
             episode,
@@ -421,16 +433,32 @@ class Training:
 
     def _to_start_from(self) -> Iterator[EpisodeArrays]:
         """Yield the episodes in the folders of the settings, without those that ended before their first tick."""
-        folders = [(folder, True) for folder in self._settings.demonstrations]
-        folders += [(folder, False) for folder in self._settings.episodes]
-        for folder, demonstration in folders:
+        for folder, demonstration in self._folders():
             for recorded in latest_revisions(folder):
                 episode = learner_episode.of_episode(recorded, demonstration=demonstration)
                 if len(episode.source):
                     yield episode
 
+    def _folders(self) -> list[tuple[Path, bool]]:
+        """Return the folders of the settings, and whether a person drove what is in them."""
+        shown = [(folder, True) for folder in self._settings.demonstrations]
+        return shown + [(folder, False) for folder in self._settings.episodes]
+
+    def _refuse_more(self) -> None:
+        """Raise BadInputError where folders hold what is not in the store: it would be left out without a word."""
+        for folder, _ in self._folders():
+            for recorded in latest_revisions(folder):
+                key = EpisodeKey(*recorded.identity)
+                if recorded.length and not self._store.knows(key):
+                    raise BadInputError(
+                        f"{folder}: {self._settings.state_dir} has a learner that did not start from run {key.run_id} "
+                        f"episode {key.episode} revision {key.revision}; choose another --state to start from these "
+                        "episodes, or name none of them to go on"
+                    )
+
     def _resume(self) -> None:
         state = self._load(self._checkpoint)
+        self._refuse_more()
         if state["cursors"]["_taken"] > len(self._store):
             raise BadInputError(
                 f"{self._checkpoint}: learned from {state['cursors']['_taken']} stored episodes, {len(self._store)} "

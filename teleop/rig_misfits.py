@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from perception.camera import Camera
 from policy.bundle import Bundle, misfits
+from policy.manifest import Manifest
 from robot.arm import Arm
 from robot.command import CommandKind
 from robot.config import SimulatedArmConfig
@@ -34,7 +35,6 @@ def rig_misfits(
         station=f"station '{station.name}'",
         readings=readings,
     )
-    residual, dims = station.residual, manifest.action.dims
     goes_home = isinstance(station.arm, (SimulatedArmConfig, FrankaArmConfig))
     if goes_home and manifest.action.kind is not CommandKind.TCP_DELTA:
         lines.append(
@@ -48,14 +48,20 @@ def rig_misfits(
             for camera in station.camera
             if camera.kind in _BLIND and camera.name in (wanted.name for wanted in manifest.cameras)
         ]
+    return lines + residual_misfits(loaded, manifest) + cloud_misfits(loaded, bundle) + policy_misfits(loaded, bundle)
+
+
+def residual_misfits(loaded: LoadedStation, manifest: Manifest) -> list[str]:
+    """One line per reason why the station's residual is none for a bundle of this manifest."""
+    residual, dims = loaded.station.residual, manifest.action.dims
     if residual and len(residual.scale) != manifest.action.size:
-        lines.append(
+        return [
             f"station {loaded.path}: residual.scale has {len(residual.scale)} values, "
             f"bundle {manifest.name!r} has {manifest.action.size} action dimensions {dims}"
-        )
-    elif residual and residual.gripper and (manifest.action.gripper == "none" or residual.scale[dims.index("gripper")]):
-        lines.append(
+        ]
+    if residual and residual.gripper and (manifest.action.gripper == "none" or residual.scale[dims.index("gripper")]):
+        return [
             f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at "
             f"its place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
-        )
-    return lines + cloud_misfits(loaded, bundle) + policy_misfits(loaded, bundle)
+        ]
+    return []

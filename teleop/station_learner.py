@@ -17,6 +17,7 @@ from policy.manifest_file import read_manifest
 from policy.observation_history import history_of
 from policy.weights import Expected
 from robot.errors import BadInputError
+from teleop.rig_misfits import residual_misfits
 from teleop.station import LoadedStation
 from teleop.supervision import ChildPlan
 
@@ -27,12 +28,15 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
     """Return the fields of its method that a learner for this station is told.
 
     Raises:
-        BadInputError: the station has none, or says something of the algorithm that is not there.
+        BadInputError: the station has none or one that is not for its bundle, or says something of the algorithm that
+            is not there.
     """
     station = loaded.station
     if station.residual is None:
         raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
     manifest, _ = read_manifest(loaded.bundle_path)
+    if misfits := residual_misfits(loaded, manifest):
+        raise BadInputError(misfits[0])
     learning, residual, where = station.learner, station.residual, f"station {loaded.path}: learner"
     gripper = Expected.of(manifest, residual).gripper
     binary = manifest.action.dims.index("gripper") if manifest.action.gripper == "binary" else None
@@ -40,7 +44,12 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
         learning.method, scale=residual.scale, gate=residual.gate, gripper=gripper, where=where, binary=binary
     )
     algorithm |= learning.algorithm
-    read_method(learning.method, algorithm, where)
+    scale, size = read_method(learning.method, algorithm, where).scale, manifest.action.size
+    if len(scale) != size and (scale or learning.method != "rlpd"):
+        raise BadInputError(
+            f"{where}: algorithm.scale has {len(scale)} values (allowed {size}, one per action dimension of bundle "
+            f"{manifest.name!r}); leave it to residual.scale"
+        )
     return algorithm
 
 

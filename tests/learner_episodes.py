@@ -8,6 +8,7 @@ from policy.episode_header import Outcome
 from policy.learner_episode import EpisodeArrays, EpisodeKey
 
 FEATURES, PROPRIO, ACTION = 5, 3, 2
+BUNDLE = "0" * 64
 
 
 def made_up(
@@ -29,6 +30,7 @@ def made_up(
         complete=True,
         open_loop=False,
         demonstration=False,
+        bundle_sha256=BUNDLE,
         index=number,
         features=draw["features"],
         proprio=draw["proprio"],

@@ -156,6 +156,25 @@ def test_residual_that_the_bundles_actions_do_not_allow(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--residual.scale", "[0.1, 0.1]"), "residual.scale has 2 values, bundle 'tiny' has 5 action dimensions"),
+        (("--residual.gripper", "true", "--residual.scale", "[0.4, 0.4, 0.5, 0.0, 0.4]"), "residual.gripper needs"),
+        (("--learner.algorithm", "{scale = [0.5, 0.5]}"), "learner: algorithm.scale has 2 values (allowed 5, one per"),
+        (("--learner.method", "resfit", "--learner.algorithm", "{scale = [0.5]}"), "algorithm.scale has 1 values"),
+    ],
+)
+@pytest.mark.parametrize("script", ["run_learner", "run_robot"])
+def test_what_is_to_be_learned_does_not_fit_the_bundles_actions(
+    scripts: Scripts, bundle: Path, tmp_path: Path, script: str, words: tuple[str, ...], said: str
+) -> None:
+    new = tmp_path / "new"
+    more = ["--state", new] if script == "run_learner" else ["--out", new, "--real-time", "--learner", "own"]
+    assert said in scripts.refused(script, STATION, "--policy.bundle", bundle, *words, *more)
+    assert not new.exists()
+
+
 @pytest.mark.parametrize("script", ["run_robot", "run_learner"])
 def test_bundle_with_a_changed_byte(scripts: Scripts, bundle: Path, tmp_path: Path, script: str) -> None:
     changed = shutil.copytree(bundle, tmp_path / "changed")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.bench_sample_efficiency import METHODS, Method, Shown, demonstrations
+from benchmarks.bench_sample_efficiency import METHODS, Method, Shown, demonstrations, station_for
 from policy.episode_reader import Episode, latest_revisions
 from policy.learner_episode import HUMAN
 from robot.clock import VirtualClock
 from teleop.station import LoadedStation
 from teleop.training import TrainingResult, train_online
 from tests.tiny_bundle import make_tiny_bundle
-from tests.tiny_station import tiny_station
+from tests.tiny_station import STATION, tiny_station
 
 WITH_BASE = Method(says="a recipe that starts from demonstrations", operator="none", shown=True)
 COUNT = 2
@@ -64,6 +67,14 @@ def test_what_was_shown_is_not_recorded_again_and_more_is_added(station: LoadedS
     before = {path.name: path.stat().st_mtime_ns for path in shown.folder.iterdir()}
     assert demonstrations(station, WITH_BASE, where, COUNT) == shown
     assert {path.name: path.stat().st_mtime_ns for path in shown.folder.iterdir()} == before
+
+
+def test_what_was_shown_on_a_base_that_holds_still_is_of_the_bundle_that_the_next_cell_has(tmp_path: Path) -> None:
+    options = argparse.Namespace(out=tmp_path, set=[])
+    blank = station_for(STATION, METHODS["hilserl"], options).bundle_path
+    before = [(path.name, path.stat().st_mtime_ns) for path in sorted(blank.iterdir())]
+    assert station_for(STATION, METHODS["hilserl"], options).bundle_path == blank
+    assert [(path.name, path.stat().st_mtime_ns) for path in sorted(blank.iterdir())] == before
 
 
 def test_the_learner_starts_from_them_and_learns_after_its_first_episode(trained: TrainingResult, shown: Shown) -> None:

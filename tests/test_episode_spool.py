@@ -30,7 +30,7 @@ from tests.test_learner_training import drain, settings
 ANYWHERE = "tcp://127.0.0.1:*"
 RUN = "demo-0a1b"  # of `tests.episodes.header`
 WAIT_S = 30.0
-SIZES = {"proprio_size": 4, "action_size": 4}
+SIZES = {"proprio_size": 4, "action_size": 4, "bundle_sha256": header().bundle_sha256}
 
 
 class Learner:

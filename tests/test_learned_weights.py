@@ -63,6 +63,7 @@ def episode(run_id: str) -> EpisodeArrays:
         complete=True,
         open_loop=False,
         demonstration=False,
+        bundle_sha256="0" * 64,
         index=np.arange(10),
         executed=draw["base"],
         human=np.full((10, DIMS.action), np.nan, np.float32),

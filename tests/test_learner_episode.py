@@ -47,14 +47,26 @@ def committed(folder: Path, episode: int = 0) -> Path:
 
 def labelled(*outcomes: Outcome) -> EpisodeArrays:
     labels = [EpisodeOutcome(outcome=outcome, label_source=LabelSource.PERSON) for outcome in outcomes]
-    return of_columns(rows(), key=EpisodeKey("r", 0, len(labels) - 1), proprio=PROPRIO, labels=labels, open_loop=False)
+    return of_columns(
+        rows(),
+        key=EpisodeKey("r", 0, len(labels) - 1),
+        proprio=PROPRIO,
+        labels=labels,
+        open_loop=False,
+        bundle_sha256=None,
+    )
 
 
 def test_rows_in_memory_and_the_committed_file_give_the_same(tmp_path: Path) -> None:
     episode = read_episode(committed(tmp_path, episode=3))
     found = of_episode(episode)
     wanted = of_columns(
-        rows(), key=EpisodeKey(episode.header.run_id, 3, 0), proprio=PROPRIO, labels=[SUCCESS], open_loop=False
+        rows(),
+        key=EpisodeKey(episode.header.run_id, 3, 0),
+        proprio=PROPRIO,
+        labels=[SUCCESS],
+        open_loop=False,
+        bundle_sha256="2" * 64,
     )
     for field in fields(EpisodeArrays):
         np.testing.assert_array_equal(getattr(found, field.name), getattr(wanted, field.name), field.name)

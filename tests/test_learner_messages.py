@@ -51,7 +51,7 @@ def test_episode_comes_back_as_it_was_sent() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"schema_version": 1}, "schema_version"),
+        ({"schema_version": 2}, "schema_version"),
         ({"type": "surprise"}, "type|discriminator|tag"),
         ({"unknown": 1}, "unknown"),
         ({"episode": -1}, "episode"),
@@ -59,6 +59,7 @@ def test_episode_comes_back_as_it_was_sent() -> None:
         ({"episode": True}, "episode"),
         ({"run_id": "../../etc"}, "run_id"),
         ({"outcome": "splendid"}, "outcome"),
+        ({"bundle_sha256": "0" * 63}, "bundle_sha256"),
         ({"arrays": {}}, "missing or unknown"),
         (arrays("features", dtype="|O"), "dtype"),
         (arrays("features", dtype="<i8"), "dtype"),
@@ -174,7 +175,7 @@ def test_the_greatest_inventory_is_small() -> None:
 
 @pytest.mark.parametrize("hello", [{"answered": 3}, {"in_force": 3}, {"received": wire.MAX_VERSION + 1}])
 def test_a_hello_that_cannot_be_true_is_refused(hello: dict[str, int]) -> None:
-    sound = {"type": "hello", "schema_version": 2, "run_id": "run-1", "received": 2, "answered": 2, "in_force": 2}
+    sound = {"type": "hello", "schema_version": 3, "run_id": "run-1", "received": 2, "answered": 2, "in_force": 2}
     wire.unpack_robot(wire.sealed(msgpack.packb(sound)))
     with pytest.raises(wire.MalformedMessageError):
         wire.unpack_robot(wire.sealed(msgpack.packb(sound | hello)))

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from policy.episode_header import LabelSource, Outcome
+from policy.episode_label import label_episode
 from policy.learner_process import make_learner_of, run_learner
 from policy.learner_settings import FreeRunning, LearnerSettings
 from policy.learner_status import LearnerStatus
@@ -24,6 +26,7 @@ from policy.learner_store import EpisodeStore
 from policy.robot_link import RESEND_AFTER_S, RobotLink
 from robot.errors import BadInputError
 from robot.process_board import ProcessBoard
+from tests.episodes import header
 from tests.learner_episodes import made_up
 from tests.learner_stand_in import make_stand_in
 from tests.test_learner_episode import committed
@@ -209,21 +212,28 @@ def test_a_checkpoint_that_cannot_be_written_ends_nothing_and_the_last_one_stays
     assert learner.statuses[-1].problem == ""  # it was written at the end
 
 
-def test_robot_of_another_bundle_is_told(tmp_path: Path) -> None:
-    chosen = settings(tmp_path, feature_size=7)
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"feature_size": 7}, "start the learner with the robot's bundle"),
+        ({"bundle_sha256": "2" * 64}, "under bundle 0"),
+    ],
+)
+def test_robot_of_another_bundle_is_told(tmp_path: Path, other: dict[str, Any], told: str) -> None:
+    chosen = settings(tmp_path, **other)
     # the stand-in is made for 5 features and is never asked
     with running(chosen) as learner, RobotLink(learner.endpoint, run_id="run-1") as robot:
         robot.send_episode(made_up(0))
         assert robot.wait_stored(WAIT_S)
         assert robot.status.refused == 1
-        assert "start the learner with the robot's bundle" in robot.status.problem
+        assert told in robot.status.problem
 
 
 def test_offline_learner_starts_from_logged_episodes_and_ends(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     committed(tmp_path / "log", 0)
     committed(tmp_path / "log", 1)
-    sizes = {"proprio_size": 4, "action_size": 4}
+    sizes = {"proprio_size": 4, "action_size": 4, "bundle_sha256": header().bundle_sha256}
     logged = {"demonstrations": (tmp_path / "log",), "offline_updates": 3}
     chosen = settings(tmp_path / "state", endpoint=None, **sizes, **logged)
     reports: list[LearnerStatus] = []
@@ -233,6 +243,43 @@ def test_offline_learner_starts_from_logged_episodes_and_ends(tmp_path: Path) ->
     again = run_learner(chosen, stop=lambda: False, make_learner=make_stand_in, report=reports.append)
     assert (again.updates, again.version, again.transitions) == (3, 1, last.transitions)
     assert (tmp_path / "state" / "weights.safetensors").stat().st_size > 100
+
+
+@pytest.mark.parametrize("named", ["episodes", "demonstrations"])
+@pytest.mark.parametrize("late", ["episode", "label"])
+def test_a_learner_that_goes_on_does_not_leave_out_logged_episodes_without_a_word(
+    tmp_path: Path, named: str, late: str
+) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    first = committed(log, 0)
+    sizes = {"proprio_size": 4, "action_size": 4, "bundle_sha256": header().bundle_sha256}
+    chosen = settings(tmp_path / "state", endpoint=None, **sizes, **{named: (log,)})
+    run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)
+    run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)  # the same again goes on
+    if late == "episode":
+        committed(log, 1)
+    else:
+        label_episode(first, Outcome.FAILURE, LabelSource.PERSON)
+    told = "episode 1 revision 0; choose" if late == "episode" else "episode 0 revision 1; choose"
+    with pytest.raises(BadInputError, match=f"did not start from run demo-0a1b {told} another --state") as error:
+        run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)
+    assert "\n" not in str(error.value)
+    without = chosen.model_copy(update={named: ()})
+    assert run_learner(without, stop=lambda: False, make_learner=make_stand_in).episodes == 1
+
+
+@pytest.mark.parametrize("named", ["episodes", "demonstrations"])
+def test_logged_episodes_of_another_bundle_of_the_same_sizes_are_refused(tmp_path: Path, named: str) -> None:
+    (tmp_path / "log").mkdir()
+    committed(tmp_path / "log", 0)
+    sizes = {"proprio_size": 4, "action_size": 4}
+    chosen = settings(tmp_path / "state", endpoint=None, **sizes, **{named: (tmp_path / "log",)})
+    told = r"run demo-0a1b episode 0: was recorded under bundle 222222222222 \(allowed 000000000000"
+    with pytest.raises(BadInputError, match=told) as error:
+        run_learner(chosen, stop=lambda: False, make_learner=make_stand_in)
+    assert "\n" not in str(error.value)
+    assert len(EpisodeStore(tmp_path / "state" / "episodes")) == 0
 
 
 def test_too_few_episodes_to_start_from_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import replace
@@ -13,13 +14,14 @@ import pytest
 
 from policy.episode_header import Outcome
 from policy.learner_episode import EpisodeArrays
+from policy.learner_process import main as process_main
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep, load_settings
 from policy.learner_store import EpisodeStore
 from policy.learner_training import Training
 from policy.residual import Dims
 from policy.weights import Expected, unpack
 from robot.errors import BadInputError, HandrailError
-from tests.learner_episodes import ACTION, FEATURES, PROPRIO, made_up
+from tests.learner_episodes import ACTION, BUNDLE, FEATURES, PROPRIO, made_up
 from tests.learner_stand_in import StandIn, make_stand_in
 
 
@@ -27,7 +29,7 @@ def settings(folder: Path, **changes: Any) -> LearnerSettings:
     values: dict[str, Any] = {
         "state_dir": folder,
         "run_id": "run-1",
-        "bundle_sha256": "0" * 64,
+        "bundle_sha256": BUNDLE,
         "feature_size": FEATURES,
         "proprio_size": PROPRIO,
         "action_size": ACTION,
@@ -47,7 +49,7 @@ def training(folder: Path, **changes: Any) -> Training:
 def content(message: bytes) -> str:
     """SHA-256 over metadata and tensors; safetensors itself writes the metadata in a random order."""
     expected = Expected(
-        dims=Dims(features=FEATURES, proprio=PROPRIO, action=ACTION), bundle_sha256="0" * 64, max_scale=(1.0,) * ACTION
+        dims=Dims(features=FEATURES, proprio=PROPRIO, action=ACTION), bundle_sha256=BUNDLE, max_scale=(1.0,) * ACTION
     )
     return unpack(message, expected).sha256
 
@@ -201,11 +203,24 @@ def test_what_cannot_be_learned_from_is_refused_and_not_stored(tmp_path: Path) -
     learner = training(tmp_path)
     for wrong, text in (
         (replace(made_up(0), open_loop=True), "open_loop"),
+        (replace(made_up(0), bundle_sha256="2" * 64), r"under bundle 222222222222 \(allowed 000000000000"),
+        (replace(made_up(0), bundle_sha256=None), r"under bundle none \(allowed 000000000000"),
         (replace(made_up(0), features=np.zeros((12, 9), np.float32)), r"sizes \(9, 3, 2\) \(allowed \(5, 3, 2\)\)"),
     ):
         with pytest.raises(BadInputError, match=text):
             learner.accept(wrong)
     assert list((tmp_path / "episodes").iterdir()) == []
+
+
+def test_stored_episodes_are_not_learned_from_for_another_bundle_when_the_checkpoint_is_gone(tmp_path: Path) -> None:
+    learner = training(tmp_path)
+    learner.accept(made_up(0))
+    learner.save()
+    (tmp_path / "checkpoint.safetensors").unlink()
+    other = training(tmp_path, bundle_sha256="2" * 64)
+    with pytest.raises(BadInputError, match=r"under bundle 000000000000 \(allowed 222222222222.*in another state_dir"):
+        drain(other)
+    assert other.buffer_size == 0
 
 
 def test_diverged_weights_are_neither_published_nor_saved(tmp_path: Path) -> None:
@@ -253,6 +268,33 @@ def test_missing_and_damaged_stored_episodes_are_told(tmp_path: Path) -> None:
     first.unlink()
     with pytest.raises(BadInputError, match="expected stored episode 0"):
         training(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_stored_episode_that_cannot_be_read_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    learner = training(tmp_path)
+    learner.accept(made_up(0))
+    drain(learner)
+    learner.save()
+    shutil.rmtree(tmp_path / "replay")
+    settings_file = tmp_path / "settings.json"
+    settings_file.write_text(settings(tmp_path, niceness=0).model_dump_json())
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.suffix == ".msgpack":
+            raise OSError(number, os.strerror(number), str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr("policy.learner_process.stop_when_asked", lambda parent_pid: lambda: False)
+    assert process_main(["--settings", str(settings_file)], make_learner=make_stand_in) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith(f"learner: [Errno {number}] {os.strerror(number)}: ")
+    assert "damaged" not in told
+    assert "no sound" not in told
 
 
 def test_settings_file_errors_are_one_line(tmp_path: Path) -> None:
@@ -324,7 +366,7 @@ def test_a_number_is_never_used_twice_where_the_disk_failed_after_the_rename(
 
     store = EpisodeStore(tmp_path / "episodes")
     with monkeypatch.context() as patch:
-        patch.setattr("policy.learner_store.sync", failing)
+        patch.setattr("robot.whole_file.sync", failing)
         with pytest.raises(OSError, match="Input/output"):
             store.add(made_up(0))
     store.add(made_up(1))

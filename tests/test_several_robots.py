@@ -87,7 +87,9 @@ def let(robots: list[Robot], done: Callable[[], bool]) -> None:
 def learned(tmp_path: Path) -> tuple[list[Robot], Running, Path]:
     """Three robots through a whole session with a learner, and what is left of all."""
     schedule = FreeRunning(min_updates_per_tick=0.0, max_updates_per_tick=2.0, publish_every_updates=4)
-    chosen = settings(tmp_path / "state", schedule=schedule, proprio_size=4, action_size=4)
+    chosen = settings(
+        tmp_path / "state", schedule=schedule, proprio_size=4, action_size=4, bundle_sha256=header().bundle_sha256
+    )
     with ExitStack() as stack:
         learner = stack.enter_context(running(chosen))
         steady = Robot(tmp_path / "steady", "steady", learner.endpoint)

@@ -31,6 +31,7 @@ def episode(sources: str, *, outcome: str = "success", **changes: object) -> Epi
         complete=True,
         open_loop=False,
         demonstration=False,
+        bundle_sha256="0" * 64,
         index=np.arange(ticks),
         features=number[:, None].repeat(3, axis=1),
         proprio=number[:, None] + 100.0,
