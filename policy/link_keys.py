@@ -125,7 +125,8 @@ def revoke(folder: Path, names: list[str]) -> list[Path]:
     """Let robots connect no more, and return the files and folders that went: what the learner knows, and their keys.
 
     Raises:
-        BadInputError: one of them has no keys here; then none is revoked.
+        BadInputError: one of them has no keys here, and then none is revoked; or keys cannot be removed, and then that
+            robot and those after it are to be revoked again.
     """
     _refuse_bad_names(names)
     known = robots_in(folder)
@@ -135,13 +136,19 @@ def revoke(folder: Path, names: list[str]) -> list[Path]:
             there = ", ".join(sorted(known)) or "none"
             raise BadInputError(f"{folder}: robot {name!r} has no keys here (there are: {there}); check the name")
     gone = []
-    for name in names:
-        if _allowed(folder, name).exists():
-            _allowed(folder, name).unlink(missing_ok=True)
-            gone.append(_allowed(folder, name))
-        if _of_keys(folder / name):
-            shutil.rmtree(folder / name)
-            gone.append(folder / name)
+    for place, name in enumerate(names):
+        try:
+            if _allowed(folder, name).exists():
+                _allowed(folder, name).unlink(missing_ok=True)
+                gone.append(_allowed(folder, name))
+            if _of_keys(folder / name):
+                shutil.rmtree(folder / name)
+                gone.append(folder / name)
+        except OSError as error:
+            raise BadInputError(
+                f"{folder}: keys of robot {name!r} cannot be removed ({error.strerror}); mend that and revoke "
+                f"{' '.join(names[place:])} again"
+            ) from None
     return gone
 
 

@@ -23,6 +23,8 @@ from robot.errors import BadInputError
 
 SUCCESS, NONE, UNUSED = 1, 0, -1  # what a frame shows
 MIN_EPISODES = 10  # of each outcome, so that each split has two
+NEAR_END_S = 1.5  # frames of every kind in this time before the end are all kept: there it is decided
+_STRIDE = 3  # of the others, every third
 _SHARES = (0.6, 0.2)  # for training and for calibration; the rest is held out
 _ROUNDING_S = 1e-6
 
@@ -51,6 +53,11 @@ class LabelledEpisode:
         """Episodes of one group show the same scene: the same layout where it is known, otherwise themselves."""
         header = self.episode.header
         return json.dumps(header.layout, sort_keys=True) if header.layout else f"{header.run_id} {header.episode}"
+
+    def kept(self) -> Ints:
+        """Return the places of the frames to train on: neighbours far from the end are all but equal."""
+        every_third = np.arange(len(self.rows)) % _STRIDE == 0
+        return np.flatnonzero((self.label >= NONE) & (every_third | (self.to_end_s < NEAR_END_S)))
 
     def repeated(self, cameras: Sequence[str]) -> NDArray[np.bool_]:
         """Return which of `rows` have the pictures of the tick before, from all of `cameras`, (N,)."""
@@ -122,7 +129,7 @@ def split_episodes(episodes: Sequence[LabelledEpisode], seed: int) -> Splits:
     """Draw which episodes are for training, calibration and the report: each outcome 60, 20 and 20 %.
 
     Raises:
-        BadInputError: too few successes or failures to learn from and to judge by.
+        BadInputError: too few successes or failures to learn from and to judge by, or no frames of them.
     """
     counts = Counter(episode.success for episode in episodes)
     if min(counts[True], counts[False]) < MIN_EPISODES:
@@ -148,6 +155,14 @@ def split_episodes(episodes: Sequence[LabelledEpisode], seed: int) -> Splits:
             raise BadInputError(
                 f"reward model: no {lacks} among the episodes for {part.replace('_', '-')}, as too many of them "
                 "show the same layout; record other layouts"
+            )
+        frames = {label for episode in members for label in episode.label[episode.kept()].tolist()}
+        if not {SUCCESS, NONE} <= frames:
+            shows = "no success" if SUCCESS in frames else "success"
+            raise BadInputError(
+                f"reward model: no frame that shows {shows} among the {len(members)} episodes for "
+                f"{part.replace('_', '-')}, as all were marked otherwise, late or without a fresh picture; record "
+                "more, or mark fewer in --frames"
             )
     return splits
 

@@ -102,7 +102,7 @@ def make_reward_model(
     calibration = calibration_report(
         held_out, rule, allowed=options.allowed, per=options.per, positive_s=options.positive_s
     )
-    samples = splits.held_out[0]
+    samples = next(episode for episode in splits.held_out if len(episode.rows))
     places = np.unique(np.linspace(0, len(samples.rows) - 1, _SAMPLES).astype(np.int64))
     images, values = samples.inputs(names, keys, places)
     export_reward_model(

@@ -13,12 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from policy.reward_calibration import fit_log_odds
-from policy.reward_frames import NONE, SUCCESS, LabelledEpisode
+from policy.reward_frames import NEAR_END_S, NONE, SUCCESS, LabelledEpisode
 from policy.reward_network import RewardNetwork, as_input
 
 Progress = Callable[[int, int, str], None]
-_NEAR_END_S = 1.5  # frames of every kind in this time before the end are all kept: there it is decided
-_STRIDE = 3  # of the others, every third
 _PARTS = 4  # shifts in one batch
 
 
@@ -156,13 +154,13 @@ class _Frames:
         images: list[list[NDArray[np.uint8]]] = [[] for _ in cameras]
         values, labels, ends = [], [], []
         for number, episode in enumerate(episodes):
-            places = _kept(episode)
+            places = episode.kept()
             seen, numbers = episode.inputs(cameras, proprio, places)
             for kept, name in zip(images, cameras, strict=True):
                 kept.append(seen[name])
             values.append(numbers)
             labels.append(episode.label[places])
-            ends.append(episode.to_end_s[places] < _NEAR_END_S)
+            ends.append(episode.to_end_s[places] < NEAR_END_S)
             progress(number + 1, len(episodes), doing)
         self.images = [torch.from_numpy(np.concatenate(kept)) for kept in images]
         self.proprio = torch.from_numpy(np.concatenate(values))
@@ -178,12 +176,6 @@ class _Frames:
         parts = ((shown, batch // 2), (near_miss, batch // 4), (other, batch - batch // 2 - batch // 4))
         drawn = np.concatenate([rng.choice(pool, count) for pool, count in parts])
         return torch.from_numpy(rng.permutation(drawn))
-
-
-def _kept(episode: LabelledEpisode) -> NDArray[np.int64]:
-    """Places of the frames to train on: neighbours far from the end are all but equal."""
-    every_third = np.arange(len(episode.rows)) % _STRIDE == 0
-    return np.flatnonzero((episode.label >= NONE) & (every_third | (episode.to_end_s < _NEAR_END_S)))
 
 
 def _augmented(image: Tensor, plan: RewardPlan, rng: np.random.Generator) -> Tensor:

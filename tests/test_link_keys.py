@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
 import socket
 import time
@@ -180,6 +183,20 @@ def test_revoking_whom_nobody_knows_changes_nothing(keys: Path) -> None:
     with pytest.raises(BadInputError, match=r"robot 'other' has no keys here \(there are: left, right\)"):
         revoke(keys, ["left", "other"])
     assert sorted(robots_in(keys)) == ["left", "right"]
+
+
+@pytest.mark.parametrize("removing", ["pathlib.Path.unlink", "shutil.rmtree"])
+def test_keys_that_cannot_be_removed_are_one_line(keys: Path, monkeypatch: pytest.MonkeyPatch, removing: str) -> None:
+    def refused(path: Path, **options: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path.name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(removing, refused)
+        told = "keys of robot 'left' cannot be removed (Permission denied); mend that and revoke left right again"
+        with pytest.raises(BadInputError, match=re.escape(f"{keys}: {told}")):
+            revoke(keys, ["left", "right"])
+    revoke(keys, ["left", "right"])
+    assert list(robots_in(keys)) == []
 
 
 def without_keys(socket: zmq.Socket[bytes], learner: bytes) -> None:

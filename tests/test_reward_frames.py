@@ -139,6 +139,19 @@ def test_too_few_of_either_outcome_are_refused(tmp_path: Path, successes: int, f
         split_episodes(labelled(tmp_path), seed=0)
 
 
+@pytest.mark.parametrize(("label", "shows"), [(SUCCESS, "no success"), (NONE, "success"), (UNUSED, "success")])
+def test_a_split_without_a_frame_of_either_kind_is_refused(tmp_path: Path, label: int, shows: str) -> None:
+    """All was marked otherwise than the episodes say."""
+    paths = [
+        make_episode(tmp_path, episode, Outcome.SUCCESS if episode < 10 else Outcome.FAILURE) for episode in range(20)
+    ]
+    episodes = labelled(tmp_path, {path.name: [Mark(0, TICKS - 1, label)] for path in paths})
+    told = f"no frame that shows {shows} among the 12 episodes for training"
+    with pytest.raises(BadInputError, match=told) as refused:
+        split_episodes(episodes, seed=0)
+    assert "\n" not in str(refused.value)
+
+
 def test_episodes_of_another_station_are_refused(tmp_path: Path) -> None:
     make_episode(tmp_path, 0, Outcome.SUCCESS)
     other = make_episode(tmp_path, 1, Outcome.SUCCESS)

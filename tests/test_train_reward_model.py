@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 from policy.episode_header import Outcome
 from policy.episode_reader import read_episode
+from policy.reward_frames import label_episodes, split_episodes
 from policy.reward_model import load_reward_model
+from tests.replay_run import changed
 from tests.reward_episodes import RED_TICKS, RESET_TICKS, TICKS, make_episode
 from tests.scripts import Scripts
 
@@ -95,6 +98,17 @@ def test_a_training_may_be_as_short_as_one_likes(
     done = scripts("train_reward_model", episodes, "--out", out, "--camera", "wrist", "--updates", updates)
     assert done.code == 0, done.errors
     assert load_reward_model(out, provider="cpu").sha256
+
+
+def test_a_held_out_episode_without_a_row_that_can_be_used_ends_no_training(
+    scripts: Scripts, episodes: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(episodes, tmp_path / "episodes")
+    found, _ = label_episodes([folder], positive_s=0.3, margin_s=0.0, marks={})
+    with changed(split_episodes(found, seed=0).held_out[0].episode.path, reseal=True) as demo:
+        demo["tick/overrun"][:] = 1
+    done = scripts("train_reward_model", folder, "--out", tmp_path / "reward", "--camera", "front", "--updates", "1")
+    assert done.code == 0, done.errors
 
 
 def test_help_shows_examples(scripts: Scripts) -> None:
