@@ -10,7 +10,7 @@ import hashlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,11 +21,11 @@ import safetensors.numpy
 from policy import learner_episode, observation_history, replay_buffer, replay_rows, weights
 from policy import transitions as transition_rules
 from policy.batch_prefetch import BatchPrefetch
-from policy.episode_reader import latest_revisions
-from policy.learner_episode import EpisodeArrays, EpisodeKey, Floats
+from policy.learner_episode import EpisodeArrays, Floats
 from policy.learner_history import LearnerHistory
 from policy.learner_messages import MalformedMessageError
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
+from policy.learner_start import episodes_to_start_from, refuse_more, refuse_other_bundle
 from policy.learner_store import EpisodeStore, sound_message
 from policy.reachability import Reachability
 from policy.replay_buffer import Batch, ReplayBuffer
@@ -178,7 +178,7 @@ class Training:
         Raises:
             BadInputError: it cannot be learned from, or not be read back.
         """
-        self._refuse_other_bundle(episode)
+        refuse_other_bundle(episode, self._settings.bundle_sha256)
         found = (episode.features.shape[1], episode.proprio.shape[1], episode.base.shape[1])
         settings = self._settings
         wanted = (settings.feature_size, settings.proprio_size, settings.action_size)
@@ -193,16 +193,6 @@ class Training:
         except MalformedMessageError as error:
             where = f"run {episode.key.run_id} episode {episode.key.episode}"
             raise BadInputError(f"{where}: cannot be learned from ({error}); leave it out") from error
-
-    def _refuse_other_bundle(self, episode: EpisodeArrays) -> None:
-        """Raise BadInputError unless the learner's own bundle ran: features of another one mean something else."""
-        found, wanted = episode.bundle_sha256 or "none", self._settings.bundle_sha256
-        if found != wanted:
-            raise BadInputError(
-                f"run {episode.key.run_id} episode {episode.key.episode}: was recorded under bundle {found[:12]} "
-                f"(allowed {wanted[:12]}, which this learner is for); leave it out, or start a learner in another "
-                "state_dir with that bundle, which the episode's run keeps in bundles/"
-            )
 
     def newest_revision(self, run_id: str, episode: int) -> int:
         """Return the newest revision of an episode that is stored, -1 when there is none."""
@@ -321,9 +311,9 @@ class Training:
 
     def _take(self) -> bool:
         """Bring the next stored episode into the buffer; True for its first revision."""
-        episode = self._store.load(self._taken)
-        self._refuse_other_bundle(episode)  # they may have been stored for a checkpoint that was taken away
-        settings = self._settings
+        episode, settings = self._store.load(self._taken), self._settings
+        # it may have been stored for a checkpoint that was taken away
+        refuse_other_bundle(episode, settings.bundle_sha256)
         data = transitions(
             episode,
             n_step=settings.n_step,
@@ -414,9 +404,9 @@ class Training:
 
     def _start(self) -> None:
         self._buffer.clear()
-        for episode in self._to_start_from():
+        for episode in episodes_to_start_from(self._settings):
             self._checked(episode)  # all of them first: what is stored stays, though its folder is named no more
-        for episode in self._to_start_from():
+        for episode in episodes_to_start_from(self._settings):
             self.accept(episode)
         if self._settings.demonstrations or self._settings.episodes or self._settings.endpoint is None:
             while self._taken < len(self._store):
@@ -431,34 +421,9 @@ class Training:
         self._owed = self._offline = self._settings.offline_updates
         self.save()  # from here on, what is stored beyond `_taken` came live
 
-    def _to_start_from(self) -> Iterator[EpisodeArrays]:
-        """Yield the episodes in the folders of the settings, without those that ended before their first tick."""
-        for folder, demonstration in self._folders():
-            for recorded in latest_revisions(folder):
-                episode = learner_episode.of_episode(recorded, demonstration=demonstration)
-                if len(episode.source):
-                    yield episode
-
-    def _folders(self) -> list[tuple[Path, bool]]:
-        """Return the folders of the settings, and whether a person drove what is in them."""
-        shown = [(folder, True) for folder in self._settings.demonstrations]
-        return shown + [(folder, False) for folder in self._settings.episodes]
-
-    def _refuse_more(self) -> None:
-        """Raise BadInputError where folders hold what is not in the store: it would be left out without a word."""
-        for folder, _ in self._folders():
-            for recorded in latest_revisions(folder):
-                key = EpisodeKey(*recorded.identity)
-                if recorded.length and not self._store.knows(key):
-                    raise BadInputError(
-                        f"{folder}: {self._settings.state_dir} has a learner that did not start from run {key.run_id} "
-                        f"episode {key.episode} revision {key.revision}; choose another --state to start from these "
-                        "episodes, or name none of them to go on"
-                    )
-
     def _resume(self) -> None:
         state = self._load(self._checkpoint)
-        self._refuse_more()
+        refuse_more(self._settings, self._store)
         if state["cursors"]["_taken"] > len(self._store):
             raise BadInputError(
                 f"{self._checkpoint}: learned from {state['cursors']['_taken']} stored episodes, {len(self._store)} "

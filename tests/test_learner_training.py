@@ -312,8 +312,8 @@ def test_settings_file_errors_are_one_line(tmp_path: Path) -> None:
 
 
 def start_from(monkeypatch: pytest.MonkeyPatch, *episodes: EpisodeArrays) -> None:
-    monkeypatch.setattr("policy.learner_training.latest_revisions", lambda folder: episodes)
-    monkeypatch.setattr("policy.learner_episode.of_episode", lambda episode, demonstration: episode)
+    monkeypatch.setattr("policy.learner_start.latest_revisions", lambda folder: episodes)
+    monkeypatch.setattr("policy.learner_start.of_episode", lambda episode, demonstration: episode)
 
 
 def test_an_episode_that_could_not_be_read_back_is_refused_before_anything_is_stored(
