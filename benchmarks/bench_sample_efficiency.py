@@ -143,6 +143,7 @@ METHODS = {
     "no_symmetric": Method(says="no symmetric sampling", overrides=(("learner.shown_share", "0.0"),)),
     "no_cut": Method(says="windows run over handovers", overrides=(("learner.cut_at_handover", "false"),)),
     "clipped": Method(says="out of reach clipped", overrides=(_algorithm("clip_unreachable", "true"),)),
+    "no_hindsight": Method(says="corrections alone, no hindsight", overrides=(("learner.hindsight", "false"),)),
     "no_value": Method(says="no value in the actor", overrides=(_algorithm("q_weight", "0.0"),)),
     "no_approval": Method(says="no approval", overrides=(_algorithm("approval_weight", "0.0"),)),
     "no_features": Method(says="blind: no image features", overrides=(_algorithm("use_features", "false"),)),

@@ -42,7 +42,7 @@ def filled_buffer(transitions: int, seed: int = 0, history: HistoryTicks = PRESE
             discount=np.where(frame == frame[-1], 0.0, 0.97).astype(np.float32),
             human=human,
             human_action=np.where(human[:, None], draw(len(frame), ACTION), np.float32(0.0)),
-            engaged=human,
+            hindsight=np.zeros_like(human),
             demonstration=False,
             approved=~human,
         )

@@ -89,7 +89,7 @@ def learn() -> NoReturn:
         next_base=floats(_ACTION),
         human=mask(),
         human_action=floats(_ACTION),
-        engaged=mask(),
+        hindsight=mask(),
         approved=mask(),
         demonstration=mask(),
     )

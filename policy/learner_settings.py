@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from policy.episode_header import RunId
+from policy.hindsight import LevelMotion
 from policy.manifest import Sha256
 from policy.observation_history import PRESENT, HistoryTicks
 from policy.residual import Dims
@@ -71,6 +72,8 @@ class LearnerSettings(Strict):
         discount: gamma of one tick.
         doubt_ticks: of the policy before a takeover that do not count as approved.
         cut_at_handover: windows end at a takeover and at a handback.
+        hindsight: how actions move the arm across the table, for what a takeover says of the ticks of doubt before it;
+            None lets it say nothing.
         batch_size: transitions per update.
         shown_share: of a batch that is from demonstrations and corrections, where there are any.
         min_transitions: no update before so many are there.
@@ -104,6 +107,7 @@ class LearnerSettings(Strict):
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.99
     doubt_ticks: Count = 0
     cut_at_handover: bool = True
+    hindsight: LevelMotion | None = None
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
     shown_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     min_transitions: Positive = 256
@@ -147,6 +151,7 @@ class LearnerSettings(Strict):
             "discount",
             "doubt_ticks",
             "cut_at_handover",
+            "hindsight",
             "shown_share",
         )
         windows = {"history"} if self.history.longest > 1 else set()

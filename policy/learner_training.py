@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from policy import learner_episode, observation_history, replay_buffer, replay_rows, weights
+from policy import hindsight, learner_episode, observation_history, replay_buffer, replay_rows, weights
 from policy import transitions as transition_rules
 from policy.batch_prefetch import BatchPrefetch
 from policy.learner_episode import EpisodeArrays, Floats
@@ -320,6 +320,7 @@ class Training:
             discount=settings.discount,
             doubt_ticks=settings.doubt_ticks,
             cut_at_handover=settings.cut_at_handover,
+            level=settings.hindsight,
         )
         fresh = self._store.is_first(self._taken)
         self._ahead.halt()
@@ -462,8 +463,9 @@ class Training:
 def _conditions(settings: LearnerSettings) -> dict[str, Any]:
     """What the rows of an episode depend on beside the episode: settings, and the code that makes them."""
     code = hashlib.sha256()
-    for module in (transition_rules, learner_episode, observation_history, replay_rows, replay_buffer):
+    for module in (transition_rules, hindsight, learner_episode, observation_history, replay_rows, replay_buffer):
         assert module.__file__ is not None, "modules of our own lie in files"
         code.update(Path(module.__file__).read_bytes())
-    chosen = settings.model_dump(mode="json", include={"n_step", "discount", "doubt_ticks", "cut_at_handover"})
+    rules = {"n_step", "discount", "doubt_ticks", "cut_at_handover", "hindsight"}
+    chosen = settings.model_dump(mode="json", include=rules)
     return chosen | {"code": code.hexdigest()}

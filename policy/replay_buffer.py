@@ -35,8 +35,9 @@ class Batch:
         discount: factor of the bootstrapped value, (B,); 0 after success or failure.
         next_features, next_proprio, next_base: where the value is bootstrapped.
         human: a person's action was at work, (B,) bool.
-        human_action: what the person asked for, (B, A); 0 where `engaged` is False.
-        engaged: `human_action` holds something, (B,) bool.
+        human_action: what the person asked for, in ticks of `hindsight` what they would have, NaN in dimensions of
+            which they said nothing, (B, A); 0 on other ticks.
+        hindsight: a later takeover put right what the policy did, (B,) bool.
         approved: the policy acted, the person let it, and the episode ended in success, (B,) bool.
         demonstration: the episode was a demonstration, (B,) bool.
     """
@@ -52,7 +53,7 @@ class Batch:
     next_base: Floats
     human: Mask
     human_action: Floats
-    engaged: Mask
+    hindsight: Mask
     approved: Mask
     demonstration: Mask
 
@@ -207,7 +208,7 @@ class ReplayBuffer:
                 block.view(np.int32)[:, self.layout.previous_row] = frames[data.previous]
             self._store.values[frames] = block
             self.changes += 1
-            steps, guided = frames[data.frame], frames[data.frame[data.human | data.demonstration]]
+            steps, guided = frames[data.frame], frames[data.frame[data.human | data.hindsight | data.demonstration]]
         record = PlacedEpisode(
             key=key, stored_bytes=stored_bytes, taken=taken, frames=frames, steps=steps, guided=guided,
             checksum=zlib.crc32(block.data),
@@ -224,7 +225,7 @@ class ReplayBuffer:
         """Return |human - base| (N, A) of at most `most` transitions that a person drove, see `policy.reachability`."""
         rows = self._store.values[self._guided.members[: min(most, self.guided_size)]]
         flags, columns = rows.view(np.bool_), self.layout.columns()
-        driven = flags[:, self.layout.flag("human")] & flags[:, self.layout.flag("engaged")]
+        driven = flags[:, self.layout.flag("human")]
         misses: Floats = np.abs(rows[:, columns["human_action"]] - rows[:, columns["base"]])
         return misses[driven]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from policy.learner_episode import Floats
 from policy.observation_history import PRESENT, HistoryTicks
 
-FLAGS = ("human", "engaged", "approved", "demonstration")
+FLAGS = ("human", "hindsight", "approved", "demonstration")
 _AHEAD_BYTES = 64 << 20  # disk space taken at a time, before a write through the map could find none (SIGBUS)
 
 

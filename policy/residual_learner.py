@@ -216,7 +216,10 @@ class ResidualLearner:
             self._critic.requires_grad_(True)
         fade = torch.exp2(self._count * (-1.0 / config.imitation_half_life))
         weight = config.imitation_weight * (config.imitation_floor + (1.0 - config.imitation_floor) * fade)
-        human = self._imitation(residual, batch.human_action - batch.base, batch.human.float() * worse)
+        asked = batch.human_action - batch.base
+        asked = torch.where(batch.hindsight[:, None], asked.clamp(-self._scale, self._scale), asked)
+        told = batch.human.float() * worse + batch.hindsight.float()
+        human = self._imitation(residual, asked, told)
         robot = self._imitation(residual, batch.action - batch.base, batch.approved.float() * worse)
         loss = loss + weight * human + config.approval_weight * robot
         if logits is not None:
@@ -231,9 +234,14 @@ class ResidualLearner:
         self._noted |= {"imitation": human.detach(), "approval": robot.detach()}
 
     def _imitation(self, residual: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
-        """Mean squared miss of the wanted residual in units of its bound, over the dimensions within reach."""
+        """Mean squared miss of the wanted residual in units of its bound, over the dimensions within reach.
+
+        Where `wanted` is NaN nothing was said.
+        """
         scale = self._scale.clamp(min=1e-6)
-        within = self._reachable.float().expand_as(wanted)
+        said = torch.isfinite(wanted)
+        wanted = torch.where(said, wanted, 0.0)
+        within = (self._reachable & said).float()
         if self._config.clip_unreachable:
             wanted = wanted.clamp(-self._scale, self._scale)
         else:

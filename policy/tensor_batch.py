@@ -27,7 +27,7 @@ class TensorBatch:
     next_base: Tensor
     human: Tensor
     human_action: Tensor
-    engaged: Tensor
+    hindsight: Tensor
     approved: Tensor
     demonstration: Tensor
 

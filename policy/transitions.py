@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy.episode_header import Outcome
+from policy.hindsight import LevelMotion, hindsight
 from policy.learner_episode import HOLD, HUMAN, POLICY, EpisodeArrays, Floats, Ints, Mask
 from policy.observation_history import previous_ticks
 from robot.errors import BadInputError
@@ -41,8 +42,9 @@ class Transitions:
         reward: discounted sum over the window, (N,).
         discount: of the bootstrapped value, (N,): gamma to the number of steps, 0 after success or failure.
         human: True where a person's action was at work, (N,).
-        human_action: what the person asked for, (N, A); 0 where `engaged` is False.
-        engaged: True where `human_action` holds something, (N,).
+        human_action: what the person asked for, (N, A), in ticks of `hindsight` what they would have, NaN in dimensions
+            of which they said nothing; 0 on other ticks.
+        hindsight: True where a later takeover put right what the policy did, (N,), see `policy.hindsight`.
         demonstration: of the episode.
         approved: the policy acted, the person let it, and the episode ended in success, (N,).
     """
@@ -58,7 +60,7 @@ class Transitions:
     discount: Floats
     human: Mask
     human_action: Floats
-    engaged: Mask
+    hindsight: Mask
     demonstration: bool
     approved: Mask
 
@@ -69,13 +71,20 @@ class Transitions:
 
 
 def transitions(
-    episode: EpisodeArrays, *, n_step: int, discount: float, doubt_ticks: int = 0, cut_at_handover: bool = True
+    episode: EpisodeArrays,
+    *,
+    n_step: int,
+    discount: float,
+    doubt_ticks: int = 0,
+    cut_at_handover: bool = True,
+    level: LevelMotion | None = None,
 ) -> Transitions:
     """Return what may be learned from `episode` with windows of up to `n_step` ticks.
 
     What a policy does while a person watches and lets it is approved; the last `doubt_ticks` before a takeover, which
-    made them take over, are not (after Liu et al. 2022, "Robot learning on the job"). `cut_at_handover` False lets
-    windows run on over takeover and handback.
+    made them take over, are not (after Liu et al. 2022, "Robot learning on the job"); where `level` says how actions
+    move the arm, these are told what would have been right. `cut_at_handover` False lets windows run on over takeover
+    and handback.
 
     Raises:
         BadInputError: the episode is open-loop, so that its commands were not what moved the arm.
@@ -99,7 +108,12 @@ def transitions(
         inside = steps > step
         total[inside] += discount**step * rewards[rows[inside] + step]
     place = np.cumsum(acting) - 1  # tick -> frame
-    engaged = episode.engaged[rows] & np.isfinite(episode.human[rows]).all(axis=1)
+    human = (episode.source == HUMAN) & episode.engaged & np.isfinite(episode.human).all(axis=1)
+    asked = np.where(human[:, None], episode.human, np.float32(0.0))
+    told = np.zeros_like(human)
+    if level is not None:
+        told, better = hindsight(episode, level, doubt_ticks)
+        asked = np.where(told[:, None], better, asked)
     return Transitions(
         features=episode.features[acting],
         proprio=episode.proprio[acting],
@@ -110,9 +124,9 @@ def transitions(
         action=episode.executed[rows],
         reward=total.astype(np.float32),
         discount=np.where(over[rows], 0.0, discount ** steps.astype(np.float64)).astype(np.float32),
-        human=episode.source[rows] == HUMAN,
-        human_action=np.where(engaged[:, None], episode.human[rows], np.float32(0.0)),
-        engaged=engaged,
+        human=human[rows],
+        human_action=asked[rows],
+        hindsight=told[rows],
         demonstration=episode.demonstration,
         approved=_approved(episode, doubt_ticks)[rows],
     )

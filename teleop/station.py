@@ -208,6 +208,8 @@ class LearningConfig(Strict):
         n_step: greatest window of a return [ticks].
         discount: gamma of one tick.
         doubt_s: what the policy did so shortly before a takeover is not taken as approved [s].
+        hindsight: a takeover also says what would have been right in the `doubt_s` before it, see `policy.hindsight`;
+            only method `handrail` asks.
         cut_at_handover: windows end at a takeover and at a handback.
         batch_size: transitions per update.
         shown_share: of a batch, what a person showed.
@@ -223,6 +225,7 @@ class LearningConfig(Strict):
     n_step: Annotated[int, Field(ge=1, le=50)] = 5
     discount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.98
     doubt_s: Annotated[float, Field(ge=0.0, le=60.0)] = 1.5
+    hindsight: bool = True
     cut_at_handover: bool = True
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 256
     shown_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5

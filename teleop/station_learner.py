@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import JsonValue
 
 from policy.bundle import load_bundle
+from policy.hindsight import LevelMotion
 from policy.learner_method import read_method, told
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.manifest_file import read_manifest
@@ -87,6 +88,7 @@ def learner_settings(
         discount=learning.discount,
         doubt_ticks=round(learning.doubt_s / station.period_s),
         cut_at_handover=learning.cut_at_handover,
+        hindsight=LevelMotion.of(manifest.action) if learning.hindsight and learning.method == "handrail" else None,
         batch_size=learning.batch_size,
         shown_share=learning.shown_share,
         min_transitions=learning.min_transitions,

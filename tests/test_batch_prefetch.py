@@ -20,7 +20,7 @@ def test_batches_and_generator_are_those_of_drawing_in_time(halts: tuple[int, ..
         got, wanted = ahead.next(), twin.sample(16, other)
         np.testing.assert_array_equal(got.features, wanted.features)
         np.testing.assert_array_equal(got.next_base, wanted.next_base)
-        np.testing.assert_array_equal(got.engaged, wanted.engaged)
+        np.testing.assert_array_equal(got.hindsight, wanted.hindsight)
         if number in halts:
             ahead.halt()
             assert rng.bit_generator.state == other.bit_generator.state

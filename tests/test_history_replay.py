@@ -63,7 +63,7 @@ def episode(mark: int, frames: int, *, breaks: Sequence[int] = (), human: int = 
         discount=np.full(frames - 1, 0.9, np.float32),
         human=frame < human,
         human_action=np.where((frame < human)[:, None], numbers[:-1], 0.0).astype(np.float32),
-        engaged=frame < human,
+        hindsight=frame < 0,
         demonstration=False,
         approved=np.zeros(frames - 1, np.bool_),
     )

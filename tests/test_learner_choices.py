@@ -45,7 +45,7 @@ def batch(seed: int) -> Batch:
     return Batch(
         features=features, proprio=proprio, base=base, action=wanted, reward=np.zeros(B, np.float32),
         discount=np.full(B, 0.9, np.float32), next_features=next_features, next_proprio=proprio, next_base=base,
-        human=human, human_action=np.where(human[:, None], wanted, np.float32(0.0)), engaged=human,
+        human=human, human_action=np.where(human[:, None], wanted, np.float32(0.0)), hindsight=np.zeros_like(human),
         approved=np.zeros(B, bool), demonstration=np.zeros(B, bool),
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_an_approved_choice_is_kept() -> None:
     made = learner(CHOOSING)
     none, all_of = np.zeros(B, bool), np.ones(B, bool)
     for update in range(400):
-        made.update(dataclasses.replace(batch(update), human=none, engaged=none, approved=all_of))
+        made.update(dataclasses.replace(batch(update), human=none, hindsight=none, approved=all_of))
     data = batch(10_000)
     right = executed(head_of(made), data) == np.where(data.features[:, 0] > 0.0, -1.0, 1.0) * data.base[:, GRIPPER]
     assert right.mean() > 0.93
@@ -110,7 +110,7 @@ def test_the_value_of_a_choice_pulls_towards_it() -> None:
         action[:, GRIPPER] = np.where(rng.random(B) < 0.5, -1.0, 1.0)
         made.update(
             dataclasses.replace(
-                data, human=none, engaged=none, action=action, discount=np.zeros(B, np.float32),
+                data, human=none, hindsight=none, action=action, discount=np.zeros(B, np.float32),
                 reward=(action[:, GRIPPER] > 0.0).astype(np.float32),
             )
         )  # fmt: skip

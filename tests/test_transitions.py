@@ -162,7 +162,7 @@ def test_what_the_policy_did_is_approved_where_no_takeover_follows_soon_and_succ
 def test_what_the_person_asked_for_stands_beside_what_was_executed() -> None:
     data = transitions(episode("ph"), n_step=1, discount=GAMMA)
     assert data.human.tolist() == [False, True]
-    assert data.engaged.tolist() == [False, True]
+    assert data.hindsight.tolist() == [False, False]
     np.testing.assert_array_equal(data.human_action, [[0.0, 0.0], [401.0, 401.0]])
     np.testing.assert_array_equal(data.action, [[300.0, 300.0], [301.0, 301.0]])
 
