@@ -63,7 +63,9 @@ def read_header(message: bytes) -> dict[str, str]:
         raise _malformed(f"{len(message)} bytes")
     (size,) = struct.unpack_from("<Q", message)
     if size > min(MAX_HEADER_BYTES, len(message) - 8):
-        raise _malformed(f"header of {size} bytes (at most {MAX_HEADER_BYTES}, message has {len(message)})")
+        raise _malformed(
+            f"not safetensors: a header of {size} bytes (at most {MAX_HEADER_BYTES}, message has {len(message)})"
+        )
     try:
         header = json.loads(message[8 : 8 + size], object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:

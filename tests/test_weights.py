@@ -226,7 +226,8 @@ def test_a_lying_header_length_is_malformed(size: int) -> None:
     assert refusal.reason is RefusalReason.MALFORMED
     if size > len(MESSAGE):
         assert str(refusal) == (
-            f"weights refused (malformed): header of {size} bytes (at most 65536, message has {len(MESSAGE)})"
+            f"weights refused (malformed): not safetensors: a header of {size} bytes (at most 65536, "
+            f"message has {len(MESSAGE)})"
         )
 
 
