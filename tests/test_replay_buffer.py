@@ -39,7 +39,7 @@ def steps(
         discount=np.full(count, 0.9, dtype=np.float32),
         human=frame < human,
         human_action=np.where((frame < human)[:, None], numbers[:-1], 0.0).astype(np.float32),
-        engaged=frame < human,
+        hindsight=np.zeros(count, np.bool_),
         demonstration=demonstration,
         approved=np.full(count, approved),
     )
@@ -102,7 +102,7 @@ def test_rows_of_a_batch_belong_together() -> None:
     np.testing.assert_array_equal(batch.base[:, 0], batch.features[:, 0] + np.float32(0.5))
     np.testing.assert_allclose(batch.next_features[:, 0] - batch.features[:, 0], 0.01, atol=1e-5)
     np.testing.assert_allclose(batch.next_base - batch.base, 0.01, atol=1e-5)
-    np.testing.assert_array_equal(batch.human_action[batch.engaged], batch.action[batch.engaged])
+    np.testing.assert_array_equal(batch.human_action[batch.human], batch.action[batch.human])
     for field in fields(Batch):
         assert getattr(batch, field.name).dtype in (np.float32, np.bool_)
 
@@ -167,7 +167,7 @@ def test_a_transition_of_a_seven_joint_arm_takes_a_quarter_of_a_kilobyte_beside_
         return rng.normal(size=shape).astype(np.float32)
 
     shared = {"discount": np.full(200, 0.9, np.float32), "reward": np.zeros(200, np.float32)}
-    marks_of = {name: np.ones(200, np.bool_) for name in ("human", "engaged", "approved")}
+    marks_of = {name: np.ones(200, np.bool_) for name in ("human", "hindsight", "approved")}
     tracemalloc.start()
     for number in range(100):
         frame = np.arange(200)

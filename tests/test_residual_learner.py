@@ -46,7 +46,7 @@ def batch(seed: int, **changes: Any) -> Batch:
         features=0.5 + 2.0 * draw(B, F), proprio=draw(B, P), base=base, action=action,
         reward=(rng.random(B) < 0.1).astype(np.float32), discount=np.full(B, 0.9, np.float32),
         next_features=0.5 + 2.0 * draw(B, F), next_proprio=draw(B, P), next_base=base[::-1].copy(),
-        human=human, human_action=np.where(human[:, None], action, np.float32(0.0)), engaged=human,
+        human=human, human_action=np.where(human[:, None], action, np.float32(0.0)), hindsight=np.zeros_like(human),
         approved=~human, demonstration=np.zeros(B, bool),
     )  # fmt: skip
     return dataclasses.replace(made, **changes)
