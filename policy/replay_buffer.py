@@ -208,7 +208,7 @@ class ReplayBuffer:
                 block.view(np.int32)[:, self.layout.previous_row] = frames[data.previous]
             self._store.values[frames] = block
             self.changes += 1
-            steps, guided = frames[data.frame], frames[data.frame[data.human | data.hindsight | data.demonstration]]
+            steps, guided = frames[data.frame], frames[data.frame[data.human | data.demonstration]]
         record = PlacedEpisode(
             key=key, stored_bytes=stored_bytes, taken=taken, frames=frames, steps=steps, guided=guided,
             checksum=zlib.crc32(block.data),
