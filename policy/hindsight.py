@@ -31,6 +31,7 @@ _GREATEST_GAIN = 0.5  # of what is left, per tick
 _LEVEL = ("x", "y")
 
 Index = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
 class LevelMotion(Strict):
@@ -43,7 +44,7 @@ class LevelMotion(Strict):
     """
 
     dims: tuple[Index, Index]
-    scale_m: tuple[FiniteFloat, FiniteFloat]
+    scale_m: tuple[Positive, Positive]
     offset_m: tuple[FiniteFloat, FiniteFloat] = (0.0, 0.0)
     gripper: Index | None = None
 

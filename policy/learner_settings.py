@@ -128,6 +128,8 @@ class LearnerSettings(Strict):
     def _named(self) -> Self:
         if self.action_names and len(self.action_names) != self.action_size:
             raise ValueError(f"action_names are {len(self.action_names)}, action_size is {self.action_size}")
+        if self.hindsight is not None and max(*self.hindsight.dims, self.hindsight.gripper or 0) >= self.action_size:
+            raise ValueError(f"hindsight names dimension {self.hindsight}, action_size is {self.action_size}")
         return self
 
     @property

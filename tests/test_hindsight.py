@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from policy.episode_header import Outcome
 from policy.hindsight import LevelMotion, hindsight
@@ -232,3 +233,5 @@ def test_the_settings_that_rows_depend_on_say_so() -> None:
     without = LearnerSettings.model_validate(values)
     assert with_it.fingerprint()["hindsight"] != without.fingerprint()["hindsight"]
     assert LearnerSettings.model_validate_json(with_it.model_dump_json()) == with_it
+    with pytest.raises(ValidationError, match="hindsight names"):
+        LearnerSettings.model_validate(values | {"hindsight": MOTION.model_dump(), "action_size": 3})
