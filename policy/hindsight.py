@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 
 from policy.episode_header import Outcome
-from policy.learner_episode import HUMAN, POLICY, EpisodeArrays, Floats, Mask
+from policy.learner_episode import POLICY, EpisodeArrays, Floats, Mask
 from policy.manifest import ActionSpec
 from robot.command import CommandKind
 from robot.strict import Strict
@@ -77,13 +77,11 @@ def hindsight(episode: EpisodeArrays, motion: LevelMotion, doubt_ticks: int) -> 
     steps_m = episode.executed[:, dims].astype(np.float64) * motion.scale_m + motion.offset_m
     # a tick and its successor are of one stretch
     goes_on = np.diff(episode.index) == 1
+    goes_on &= np.isfinite(steps_m[1:]).all(axis=1)
     if motion.gripper is not None:
-        gripper = episode.executed[:, motion.gripper] >= 0.0
-    else:
-        gripper = np.zeros(episode.ticks, np.bool_)
-    goes_on &= np.isfinite(steps_m[1:]).all(axis=1) & (gripper[1:] == gripper[:-1])
-    drives = (episode.source == HUMAN) & episode.engaged & np.isfinite(episode.human).all(axis=1)
-    drives &= np.isfinite(steps_m).all(axis=1)
+        opens = episode.executed[:, motion.gripper] >= 0.0
+        goes_on &= opens[1:] == opens[:-1]
+    drives = episode.driven & np.isfinite(steps_m).all(axis=1)
     for start in np.flatnonzero(drives & ~np.r_[False, drives[:-1]]).tolist():
         end = start + _length(drives[start:], goes_on[start:])  # the tick at which the goal is reached
         first = start - _length((episode.source == POLICY)[:start][::-1], goes_on[: start - 1][::-1], doubt_ticks)

@@ -88,6 +88,12 @@ class EpisodeArrays:
         """Number of ticks T."""
         return len(self.source)
 
+    @property
+    def driven(self) -> Mask:
+        """Ticks (T,) on which a person's action was at work."""
+        driven: Mask = (self.source == HUMAN) & self.engaged & np.isfinite(self.human).all(axis=1)
+        return driven
+
 
 def of_episode(episode: Episode, *, demonstration: bool = False) -> EpisodeArrays:
     """Return what the learner gets of a committed episode. Raises BadInputError when the file is damaged."""

@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from policy.learner_episode import HUMAN, EpisodeArrays, Floats
+from policy.learner_episode import EpisodeArrays, Floats
 
 OUTLIER_SHARE = 0.10  # of the corrections that no bound is made for
 WIDEST_SCALE = 1.0  # a residual that may reverse the whole base action is no correction of it any more
@@ -112,8 +112,7 @@ def corrections(episodes: Iterable[EpisodeArrays], action_size: int) -> Floats:
     """Return |human - base| (N, A), normalised, on the ticks that a person drove and the base had an action for."""
     parts = [np.zeros((0, action_size), np.float32)]
     for episode in episodes:
-        driven = (episode.source == HUMAN) & episode.engaged
-        driven &= np.isfinite(episode.human).all(axis=1) & np.isfinite(episode.base).all(axis=1)
+        driven = episode.driven & np.isfinite(episode.base).all(axis=1)
         parts.append(np.abs(episode.human[driven] - episode.base[driven]))
     return np.concatenate(parts)
 

@@ -108,7 +108,7 @@ def transitions(
         inside = steps > step
         total[inside] += discount**step * rewards[rows[inside] + step]
     place = np.cumsum(acting) - 1  # tick -> frame
-    human = (episode.source == HUMAN) & episode.engaged & np.isfinite(episode.human).all(axis=1)
+    human = episode.driven
     asked = np.where(human[:, None], episode.human, np.float32(0.0))
     told = np.zeros_like(human)
     if level is not None:
