@@ -88,7 +88,9 @@ def hindsight(episode: EpisodeArrays, motion: LevelMotion, doubt_ticks: int) -> 
         if end - start < _LEAST_TICKS or first == start or not goes_on[start - 1]:
             continue
         left_m = np.cumsum(steps_m[first:end][::-1], axis=0)[::-1]  # from each tick on, to the goal
-        wanted_m = _steered(left_m[: start - first], left_m[start - first :], steps_m[start:end])
+        # a person who is near already goes slowly: no bound for a policy that comes from afar
+        fastest_m = float(np.linalg.norm(steps_m[first:end], axis=1).max())
+        wanted_m = _steered(left_m[: start - first], left_m[start - first :], steps_m[start:end], fastest_m)
         if wanted_m is not None:
             actions[first:start, dims] = (wanted_m - motion.offset_m) / motion.scale_m
             told[first:start] = True
@@ -104,18 +106,17 @@ def _length(fits: Mask, goes_on: Mask, most: int | None = None) -> int:
 
 
 def _steered(
-    left_m: NDArray[np.float64], driven_left_m: NDArray[np.float64], driven_m: NDArray[np.float64]
+    left_m: NDArray[np.float64], driven_left_m: NDArray[np.float64], driven_m: NDArray[np.float64], fastest_m: float
 ) -> NDArray[np.float64] | None:
     """Return the steps (K, 2) of one who steers as the person did, with `left_m` (K, 2) to go [m].
 
-    The person's own N steps, `driven_m` with `driven_left_m` to go, give their gain, by least squares, and their
-    fastest. None where they had nowhere to go.
+    The person's own N steps, `driven_m` with `driven_left_m` to go, give their gain, by least squares; no step is
+    longer than `fastest_m`. None where they had nowhere to go.
     """
     if np.linalg.norm(driven_left_m, axis=1).max() < _LEAST_WAY_M:
         return None
     gain = float((driven_m * driven_left_m).sum() / (driven_left_m**2).sum())
     wanted_m: NDArray[np.float64] = min(gain, _GREATEST_GAIN) * left_m
-    fastest_m = np.linalg.norm(driven_m, axis=1).max()
     lengths_m = np.linalg.norm(wanted_m, axis=1, keepdims=True)
     wanted_m *= np.minimum(1.0, fastest_m / np.maximum(lengths_m, 1e-12))
     return wanted_m

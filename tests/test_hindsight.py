@@ -92,14 +92,15 @@ def test_the_ticks_of_doubt_are_told_to_steer_for_where_the_person_went() -> Non
     st.floats(-0.05, 0.05), st.floats(-0.05, 0.05), st.integers(1, 20), st.integers(3, 30), st.integers(0, 30),
     st.floats(-0.5, 0.5),
 )  # fmt: skip
-def test_it_points_to_the_goal_from_each_tick_and_is_never_faster_than_the_person(
+def test_it_points_to_the_goal_from_each_tick_and_is_never_faster_than_the_arm_was(
     x_m: float, y_m: float, before: int, driven: int, doubt_ticks: int, drift: float
 ) -> None:
     episode = descent("p" * before + "h" * driven, goal_m=(x_m, y_m))
     episode.executed[:before, X] = drift
     ticks, actions = hindsight(episode, MOTION, doubt_ticks)
     assert set(np.flatnonzero(ticks)) <= set(range(max(0, before - doubt_ticks), before))
-    fastest = np.linalg.norm(episode.executed[before:, :2], axis=1).max()
+    first = max(0, before - doubt_ticks)
+    fastest = np.linalg.norm(episode.executed[first:, :2], axis=1).max()
     for tick in np.flatnonzero(ticks):
         left_m = way_m(episode, int(tick), before + driven)
         wanted = actions[tick, :2].astype(np.float64)
@@ -108,6 +109,16 @@ def test_it_points_to_the_goal_from_each_tick_and_is_never_faster_than_the_perso
         assert abs(wanted[0] * left_m[1] - wanted[1] * left_m[0]) < 1e-6
         assert wanted @ left_m >= -1e-9
         assert np.linalg.norm(wanted) * 0.02 <= 0.5 * np.linalg.norm(left_m) + 1e-7
+
+
+def test_a_policy_that_came_from_afar_is_not_told_to_go_as_slowly_as_the_person_who_was_near() -> None:
+    episode = descent("pppp" + "h" * 12, goal_m=(0.004, 0.0))
+    episode.executed[:4, X] = 0.5  # 10 mm a tick, to a goal that is 4 mm further on
+    _, actions = hindsight(episode, MOTION, 4)
+    person = np.linalg.norm(episode.executed[4:, :2], axis=1).max()
+    assert actions[0, X] > 3.0 * person  # 44 mm to go: a share of that, not the person's millimetre
+    assert (actions[:4, X] <= 0.5 + 1e-6).all()
+    assert (np.diff(actions[:4, X]) < 0.0).all()
 
 
 def test_the_goal_is_where_the_person_first_worked_the_gripper() -> None:
