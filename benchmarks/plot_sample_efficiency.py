@@ -24,10 +24,10 @@ PUBLISHED = ("handrail", "hg_dagger", "resfit", "resfit_fast", "hilserl")
 def main() -> int:
     """Draw each task's success against steps, its ablations, and the interventions."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="the JSON line of bench_sample_efficiency.py")
-    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("results", type=_results, help="file with the JSON line of bench_sample_efficiency.py")
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     options = parser.parse_args()
-    document = json.loads(options.results.read_text())
+    document = options.results
     options.out.mkdir(parents=True, exist_ok=True)
     for task, methods in document["tasks"].items():
         cells = [cell for cell in document["cells"] if cell["task"] == task]
@@ -102,6 +102,19 @@ def interventions(task: str, cells: list[dict[str, Any]], out: Path) -> Path | N
     axes.set_ylim(bottom=0)
     axes.legend(title="seed", fontsize=8)
     return _saved(figure, out / f"interventions_{task}.png")
+
+
+def _results(path: str) -> dict[str, Any]:
+    """Read what the benchmark wrote; ArgumentTypeError, which argparse tells in a line, where it is something else."""
+    try:
+        document: Any = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("benchmark") != "sample_efficiency":
+        raise argparse.ArgumentTypeError(f"{path}: is not the JSON line that bench_sample_efficiency.py prints")
+    return document
 
 
 def _saved(figure: Any, path: Path) -> Path:

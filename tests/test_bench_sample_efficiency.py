@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import plot_sample_efficiency
 from benchmarks.bench_sample_efficiency import METHODS, Method, Shown, demonstrations, station_for
 from policy.episode_reader import Episode, latest_revisions
 from policy.learner_episode import HUMAN
@@ -88,3 +91,28 @@ def test_what_handrail_is_compared_with_starts_from_demonstrations_and_handrail_
     assert {name for name, method in METHODS.items() if method.shown} >= {"resfit", "resfit_fast", "hilserl"}
     assert not METHODS["handrail"].shown
     assert not METHODS["handrail"].drives_through
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("# no JSON", "is not the JSON line"),
+        ("[1]", "is not the JSON line"),
+        (json.dumps({"benchmark": "tick"}), "is not the JSON line"),
+        (None, "No such file"),
+    ],
+)
+def test_a_plot_of_something_else_is_refused_in_a_line(
+    content: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, out = tmp_path / "results.json", tmp_path / "pictures"
+    if content is not None:
+        results.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["plot_sample_efficiency.py", str(results), "--out", str(out)])
+    with pytest.raises(SystemExit) as stop:
+        plot_sample_efficiency.main()
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert str(results) in last
+    assert says in last
+    assert not out.exists()
