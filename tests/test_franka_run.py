@@ -112,8 +112,10 @@ def test_a_run_is_armed_taken_over_armed_again_and_recorded_to_the_moment_in_whi
     wrench = [episode.array("tick/wrench") for episode in episodes]
     assert np.isnan(np.concatenate(wrench)).all()  # this simulator has none, which is not the same as no force
     assert np.isnan(np.concatenate([episode.array("tick/force_n") for episode in episodes])).all()
-    home = episodes[1].array("tick/T_base_tcp")[sources != Source.RESET][0, :3, 3]
-    np.testing.assert_allclose(home, (0.45, 0.0, 0.18), atol=0.01)
+    began = np.flatnonzero(sources == Source.RESET)[-1] + 1
+    off_m = np.linalg.norm(episodes[1].array("tick/T_base_tcp")[: began + 1, :3, 3] - (0.45, 0.0, 0.18), axis=1)
+    assert off_m.min() < 0.004  # seen at home once, which is when the episode is laid
+    assert off_m[began] < 0.02  # and near it as it began: an arm this soft hangs, and swings where it was delayed
     assert outcomes[2].outcome is Outcome.ABORT
     assert "arm state is" in (outcomes[2].reason or ""), text  # what is seen first; why, the servo says a second later
     assert verify_run(tmp_path / "run", jobs=1).mismatches == 0
