@@ -87,6 +87,7 @@ _FROM_DEMONSTRATIONS = (
     ("learner.updates_per_episode", "400"),
     ("learner.min_transitions", "1000"),
 )
+_WIDE = _algorithm("hidden", "[256, 256]")
 # from scratch, two critics came to believe in 1.25 of a return of at most 1 after 3,400 steps
 _BOUNDED = _algorithm("value_bounds", "[0.0, 1.0]")
 # ResFiT's ten critics of (1024, 1024) make 2 updates a second on two cores: the recipe runs at a size that ends
@@ -140,6 +141,10 @@ METHODS = {
     "hg_dagger": Method(says="HG-DAgger on the same base", overrides=(("learner.method", "hg_dagger"),)),
     "gate": Method(says="with the value gate", overrides=(("residual.gate", "true"),)),
     "no_layer_norm": Method(says="no LayerNorm", overrides=(_algorithm("layer_norm", "false"),)),
+    "wide": Method(says="hidden layers of 256", overrides=(_WIDE, _algorithm("products", '"float32"'))),
+    "wide_rounded": Method(
+        says="hidden layers of 256, products in bfloat16", overrides=(_WIDE, _algorithm("products", '"bfloat16"'))
+    ),
     "no_symmetric": Method(says="no symmetric sampling", overrides=(("learner.shown_share", "0.0"),)),
     "no_cut": Method(says="windows run over handovers", overrides=(("learner.cut_at_handover", "false"),)),
     "clipped": Method(says="out of reach clipped", overrides=(_algorithm("clip_unreachable", "true"),)),

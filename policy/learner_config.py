@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -24,6 +24,8 @@ class LearnerConfig:
         critic_subset: heads whose least value is the target.
         hidden: sizes of the hidden layers.
         layer_norm: in the critics and the actor.
+        products: type of the numbers that the hidden layers multiply; "auto" takes "bfloat16" where the layers are wide
+            enough to gain by it, on a CPU that multiplies it by itself, else "float32".
         critic_rate: learning rate of the critic.
         actor_rate: learning rate of the actor.
         weight_decay: of all weights.
@@ -63,6 +65,7 @@ class LearnerConfig:
     critic_subset: Positive = 2
     hidden: tuple[Positive, ...] = (128, 128)
     layer_norm: bool = True
+    products: Literal["auto", "float32", "bfloat16"] = "auto"
     critic_rate: Rate = 5e-4
     actor_rate: Rate = 1e-3
     weight_decay: Weight = 1e-4

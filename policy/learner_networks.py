@@ -30,6 +30,10 @@ class Ensemble(nn.Module):
     step over it instead of one per tensor. On a CPU each member passes forwards and backwards by itself, with the
     gradient written out by hand; elsewhere a batched product per layer serves all of them. Both give the
     same numbers up to rounding.
+
+    With `rounded`, the products of the hidden layers and what lies between them are bfloat16, which some processors
+    multiply at twice the rate of float32 or more; the parameter, its gradient, the statistics of the LayerNorms and
+    the last layer stay float32, as in mixed precision training (Micikevicius et al. 2018; Kalamkar et al. 2019).
     """
 
     def __init__(
@@ -40,14 +44,16 @@ class Ensemble(nn.Module):
         outputs: int,
         *,
         layer_norm: bool,
+        rounded: bool = False,
     ) -> None:
         super().__init__()
-        self.count, self.layer_norm = count, layer_norm
+        self.count, self.layer_norm, self.rounded = count, layer_norm, rounded
         self._sizes = [*itertools.pairwise([inputs, *hidden, outputs])]
         self._norms = [layer_norm and i < len(hidden) for i in range(len(self._sizes))]
         self._per_member = sum(before * after + (3 if norm else 1) * after for (before, after), norm in self._layout())
         self.flat = nn.Parameter(torch.empty(count * self._per_member))
         self._seen: tuple[int, list[list[_Layer]]] = (0, [])
+        self._factors: tuple[Tensor, list[list[_Layer]]] | None = None
         with torch.no_grad():
             for layers in self.members(self.flat):
                 for layer in layers:
@@ -71,11 +77,15 @@ class Ensemble(nn.Module):
         at = iter(parts)
         y = x.expand(self.count, *x.shape)
         for number, ((before, after), norm) in enumerate(self._layout()):
-            y = torch.baddbmm(next(at)[:, None], y, next(at).view(self.count, before, after))
+            last = number == len(self._sizes) - 1
+            dtype = torch.bfloat16 if self.rounded and not last else x.dtype
+            bias, weight = next(at)[:, None], next(at).view(self.count, before, after)
+            y = torch.baddbmm(bias.to(dtype), y.to(dtype), weight.to(dtype))
             if norm:
                 gain, shift = next(at)[:, None], next(at)[:, None]
-                y = torch.addcmul(shift, functional.layer_norm(y, (after,), eps=LAYER_NORM_EPS), gain)
-            if number < len(self._sizes) - 1:
+                normal = functional.layer_norm(y.to(x.dtype), (after,), eps=LAYER_NORM_EPS)
+                y = torch.addcmul(shift, normal, gain).to(dtype)
+            if not last:
                 y = functional.relu(y)
         return y
 
@@ -96,6 +106,17 @@ class Ensemble(nn.Module):
         if self._seen[0] != self.flat.data_ptr():
             self._seen = (self.flat.data_ptr(), self.members(self.flat.detach()))
         return self._seen[1]
+
+    def factors(self) -> list[list[_Layer]]:
+        """Return the members' layers as the hidden layers' products take them: with `rounded` a rounded copy of now."""
+        if not self.rounded:
+            return self.own_members()
+        if self._factors is None:
+            rounded = torch.empty_like(self.flat, dtype=torch.bfloat16, requires_grad=False)
+            self._factors = rounded, self.members(rounded)
+        rounded, members = self._factors
+        rounded.copy_(self.flat.detach())
+        return members
 
     def zero_output(self) -> None:
         """Make the last layer exactly zero, so that the network's output is."""
@@ -122,7 +143,7 @@ class Ensemble(nn.Module):
         with torch.random.fork_rng(devices=[]):
             twin = Ensemble(
                 self.count, self._sizes[0][0], hidden, self._sizes[-1][1],
-                layer_norm=self.layer_norm,
+                layer_norm=self.layer_norm, rounded=self.rounded,
             )  # fmt: skip
         twin.flat = nn.Parameter(self.flat.detach().clone(), requires_grad=self.flat.requires_grad)
         return twin
@@ -149,7 +170,8 @@ class _MemberByMember(torch.autograd.Function):
         members = ensemble.own_members()
         learns = any(ctx.needs_input_grad[:2])
 
-        results = [_forwards(member, x, learns) for member in members]
+        factors = ensemble.factors()
+        results = [_forwards(member, factor, x, learns) for member, factor in zip(members, factors, strict=True)]
         if learns:
             ctx.ensemble = ensemble
             ctx.kept = len(results[0][1])
@@ -165,18 +187,24 @@ class _MemberByMember(torch.autograd.Function):
         by_flat = torch.empty_like(flat) if wants_flat else None
         by_member = ensemble.members(by_flat) if by_flat is not None else [None] * ensemble.count
 
+        factors = ensemble.factors()  # of the same weights: autograd refuses if `flat` has changed since
+
         by_x: list[Any] = []
         for number, member in enumerate(members):
             own = kept[number * ctx.kept : (number + 1) * ctx.kept]
-            by_x.append(_backwards(member, by_member[number], x, own, gradient[number], wants_x))
+            by_x.append(_backwards(member, factors[number], by_member[number], x, own, gradient[number], wants_x))
         return (sum(by_x[1:], by_x[0]) if wants_x else None), by_flat, None
 
 
-def _forwards(layers: list[_Layer], x: Tensor, learns: bool) -> tuple[Tensor, list[Tensor]]:
-    """Return the output (B, outputs) and, where it `learns`, per hidden layer what the gradient needs."""
+def _forwards(layers: list[_Layer], factors: list[_Layer], x: Tensor, learns: bool) -> tuple[Tensor, list[Tensor]]:
+    """Return the output (B, outputs) and, where it `learns`, per hidden layer what the gradient needs.
+
+    `factors` are the layers in the type of the hidden layers' products.
+    """
     kept: list[Tensor] = []
-    for layer in layers[:-1]:
-        y = torch.addmm(layer.bias, x, layer.weight)
+    last = layers[-1]
+    for layer, factor in zip(layers[:-1], factors[:-1], strict=True):
+        y = torch.addmm(factor.bias, x.to(factor.weight.dtype), factor.weight)
         if layer.gain is not None:
             x, mean, rstd = torch.native_layer_norm(y, y.shape[-1:], layer.gain, layer.shift, LAYER_NORM_EPS)
             x.relu_()
@@ -184,19 +212,20 @@ def _forwards(layers: list[_Layer], x: Tensor, learns: bool) -> tuple[Tensor, li
         else:
             x = y.relu_()
             kept += [x] if learns else []
-    return torch.addmm(layers[-1].bias, x, layers[-1].weight), kept
+    return torch.addmm(last.bias, x.to(last.weight.dtype), last.weight), kept
 
 
 def _backwards(
-    layers: list[_Layer], gradients: list[_Layer] | None, x: Tensor, kept: list[Tensor], gradient: Tensor, wants_x: bool
-) -> Tensor | None:
+    layers: list[_Layer], factors: list[_Layer], gradients: list[_Layer] | None, x: Tensor, kept: list[Tensor],
+    gradient: Tensor, wants_x: bool,
+) -> Tensor | None:  # fmt: skip
     """Write what the loss changes by with each tensor of a member to `gradients`; return that of x (B, inputs)."""
     per_layer = 4 if layers[0].gain is not None and len(layers) > 1 else 1
     for number in range(len(layers) - 1, -1, -1):
-        layer = layers[number]
-        if number < len(layers) - 1:
+        layer, hidden = layers[number], number < len(layers) - 1
+        if hidden:
             own = kept[number * per_layer : (number + 1) * per_layer]
-            gradient = torch.ops.aten.threshold_backward(gradient, own[0], 0.0)
+            gradient = torch.ops.aten.threshold_backward(gradient.to(own[0].dtype), own[0], 0.0)
             if layer.gain is not None:
                 gradient, by_gain, by_shift = torch.ops.aten.native_layer_norm_backward(
                     gradient, own[1], own[1].shape[-1:], own[2], own[3], layer.gain, layer.shift,
@@ -206,13 +235,17 @@ def _backwards(
                     gradients[number].gain.copy_(by_gain)  # type: ignore[union-attr]
                     gradients[number].shift.copy_(by_shift)  # type: ignore[union-attr]
         if gradients is not None:
-            seen = x if number == 0 else kept[(number - 1) * per_layer]
-            torch.mm(seen.T, gradient, out=gradients[number].weight)
-            torch.sum(gradient, 0, out=gradients[number].bias)
+            seen = (x if number == 0 else kept[(number - 1) * per_layer]).to(gradient.dtype)
+            if gradient.dtype == x.dtype:
+                torch.mm(seen.T, gradient, out=gradients[number].weight)
+            else:
+                gradients[number].weight.copy_(torch.mm(seen.T, gradient))
+            torch.sum(gradient, 0, dtype=x.dtype, out=gradients[number].bias)
         if number > 0 or wants_x:
+            weight = (factors if hidden else layers)[number].weight
             # a product with one column is an outer product
-            gradient = gradient * layer.weight.T if layer.weight.shape[1] == 1 else torch.mm(gradient, layer.weight.T)
-    return gradient if wants_x else None
+            gradient = gradient * weight.T if weight.shape[1] == 1 else torch.mm(gradient, weight.T)
+    return gradient.to(x.dtype) if wants_x else None
 
 
 class RunningNormaliser(nn.Module):

@@ -25,6 +25,7 @@ from policy.replay_buffer import Batch
 from policy.residual import CLOSED, GRIPPER_CHOICES, OPEN
 from policy.tensor_batch import TensorBatch
 
+_ROUNDED_FROM = 256  # wide; below, to round costs more than it gains
 FIGURES_EVERY = 50  # updates; to read them, a device must have finished
 
 
@@ -51,10 +52,11 @@ class ResidualLearner:
             torch.manual_seed(seed)
             observation = dims.feature_size + dims.proprio_size
             width = observation + dims.action_size
-            self._critic = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
-            self._slow = Ensemble(config.critics, width, config.hidden, 1, layer_norm=config.layer_norm)
+            options = {"layer_norm": config.layer_norm, "rounded": _rounded(config, self.device)}
+            self._critic = Ensemble(config.critics, width, config.hidden, 1, **options)
+            self._slow = Ensemble(config.critics, width, config.hidden, 1, **options)
             outputs = dims.action_size + (GRIPPER_CHOICES if config.gripper is not None else 0)
-            self._actor = Ensemble(1, width, config.hidden, outputs, layer_norm=config.layer_norm)
+            self._actor = Ensemble(1, width, config.hidden, outputs, **options)
         for network in (self._critic, self._slow, self._actor):
             network.to(self.device)
         self._actor.zero_output()
@@ -315,6 +317,15 @@ class ResidualLearner:
                 ]
             )
         return (functional.softmax(logits, dim=1) * values.T).sum(1).mean()
+
+
+def _rounded(config: LearnerConfig, device: torch.device) -> bool:
+    """True where the networks multiply in bfloat16."""
+    if config.products != "auto":
+        return config.products == "bfloat16"
+    able = torch.cpu.get_capabilities()
+    fast = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    return device.type == "cpu" and fast and max(config.hidden, default=0) >= _ROUNDED_FROM
 
 
 def _blend(slow: nn.Module, fast: nn.Module, share: float) -> None:

@@ -64,6 +64,36 @@ def test_gradient_by_hand_is_that_of_finite_differences(layer_norm: bool) -> Non
         assert (around[0] - around[1]) / 2e-6 == pytest.approx(float(by_flat[at]), rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("hidden", [(), (64,), (64, 48, 32)])
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_rounded_products_are_the_others_but_for_rounding(hidden: tuple[int, ...], layer_norm: bool) -> None:
+    torch.manual_seed(0)
+    whole = Ensemble(2, 20, hidden, 3, layer_norm=layer_norm)
+    rounded = Ensemble(2, 20, hidden, 3, layer_norm=layer_norm, rounded=True)
+    rounded.load_state_dict(whole.state_dict())
+    x = torch.randn(200, 20)
+    wanted = gradients(whole, x, by_hand=True)
+    by_hand, by_torch = gradients(rounded, x, by_hand=True), gradients(rounded, x, by_hand=False)
+    # what turns a unit on or off changes the gradient of x at once, and averages out over a batch
+    for exact, got, other, most in zip(wanted, by_hand, by_torch, (0.02, 0.15, 0.03), strict=True):
+        assert got.dtype == other.dtype == torch.float32
+        assert float((got - other).norm() / exact.norm()) < 0.005
+        off = float((got - exact).norm() / exact.norm())
+        assert off < most
+        assert (off > 1e-4) == bool(hidden)  # the last layer alone is never rounded
+
+
+def test_rounded_products_are_of_the_weights_as_they_are_now() -> None:
+    made = Ensemble(2, 6, (16,), 3, layer_norm=True, rounded=True)
+    x = torch.randn(9, 6)
+    before, twin = made(x), copy.deepcopy(made)
+    assert torch.equal(twin(x), before)
+    with torch.no_grad():
+        made.flat.mul_(2.0)
+    assert not torch.allclose(made(x), before, rtol=0.1)
+    assert torch.equal(twin(x), before)
+
+
 def test_frozen_networks_pass_the_gradient_on_and_take_none() -> None:
     made = ensemble(2, (8,), layer_norm=True).requires_grad_(False)
     x = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)

@@ -234,17 +234,56 @@ def same_bits(first: ResidualLearner, second: ResidualLearner) -> bool:
     return one.keys() == other.keys() and all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-def test_same_seed_and_batches_give_the_same_bits() -> None:
+def test_rounded_products_learn_what_exact_ones_do() -> None:
+    exact, rounded = (trained(updates=300, actor_after=20, products=name) for name in ("float32", "bfloat16"))
+    data = batch(1000)
+    wanted, got = residuals(exact, data), residuals(rounded, data)
+    assert not np.array_equal(got, wanted)
+    assert np.sqrt(np.mean((got - wanted) ** 2)) < 0.05 * np.sqrt(np.mean(wanted**2))
+    assert rounded.figures()["value"] == pytest.approx(exact.figures()["value"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("able", "hidden", "rounds"),
+    [
+        ({"avx512_bf16": True}, (256, 256), True),
+        ({"avx512_bf16": False, "amx_bf16": True}, (64, 512), True),
+        ({"avx512_bf16": True}, (128, 128), False),
+        ({"avx2": True}, (256, 256), False),
+        ({}, (256, 256), False),
+    ],
+)
+def test_products_are_rounded_of_themselves_only_where_that_pays(
+    able: dict[str, bool], hidden: tuple[int, ...], rounds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    exact, chosen, rounded = (
+        learner(hidden=hidden, products=name).tensors() for name in ("float32", "auto", "bfloat16")
+    )
+    assert all(np.array_equal(exact[name], chosen[name]) for name in exact)  # only products are rounded
+    made = {
+        name: trained(updates=2, hidden=hidden, products=name).tensors()["gate.0.0.weight"]
+        for name in ("float32", "auto", "bfloat16")
+    }
+    assert np.array_equal(made["auto"], made["bfloat16" if rounds else "float32"])
+    assert not np.array_equal(made["float32"], made["bfloat16"])
+    assert all(tensor.dtype == np.float32 for tensor in rounded.values())
+
+
+@pytest.mark.parametrize("products", ["float32", "bfloat16"])
+def test_same_seed_and_batches_give_the_same_bits(products: str) -> None:
     torch.manual_seed(1)
-    first = trained(3, actor_after=5)
+    first = trained(3, actor_after=5, products=products)
     torch.manual_seed(2)  # not of our business
-    assert same_bits(first, trained(3, actor_after=5))
-    assert not same_bits(first, trained(4, actor_after=5))
+    assert same_bits(first, trained(3, actor_after=5, products=products))
+    assert not same_bits(first, trained(4, actor_after=5, products=products))
 
 
-def test_state_dict_goes_on_bit_for_bit() -> None:
-    through, before = trained(0, updates=60, actor_after=5), trained(0, updates=25, actor_after=5)
-    after = learner(9, actor_after=5)
+@pytest.mark.parametrize("products", ["float32", "bfloat16"])
+def test_state_dict_goes_on_bit_for_bit(products: str) -> None:
+    through = trained(0, updates=60, actor_after=5, products=products)
+    before = trained(0, updates=25, actor_after=5, products=products)
+    after = learner(9, actor_after=5, products=products)
     after.load_state_dict(copy.deepcopy(before.state_dict()))
     for update in range(25, 60):
         after.update(batch(update))
