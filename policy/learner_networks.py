@@ -33,7 +33,8 @@ class Ensemble(nn.Module):
 
     With `rounded`, the products of the hidden layers and what lies between them are bfloat16, which some processors
     multiply at twice the rate of float32 or more; the parameter, its gradient, the statistics of the LayerNorms and
-    the last layer stay float32, as in mixed precision training (Micikevicius et al. 2018; Kalamkar et al. 2019).
+    what the last layer returns stay float32, as in mixed precision training (Micikevicius et al. 2018; Kalamkar et al.
+    2019).
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class Ensemble(nn.Module):
         rounded: bool = False,
     ) -> None:
         super().__init__()
-        self.count, self.layer_norm, self.rounded = count, layer_norm, rounded
+        self.count, self.layer_norm = count, layer_norm
+        self.rounded = rounded and len(hidden) > 0
         self._sizes = [*itertools.pairwise([inputs, *hidden, outputs])]
         self._norms = [layer_norm and i < len(hidden) for i in range(len(self._sizes))]
         self._per_member = sum(before * after + (3 if norm else 1) * after for (before, after), norm in self._layout())
@@ -171,11 +173,12 @@ class _MemberByMember(torch.autograd.Function):
         learns = any(ctx.needs_input_grad[:2])
 
         factors = ensemble.factors()
-        results = [_forwards(member, factor, x, learns) for member, factor in zip(members, factors, strict=True)]
+        first = x.to(factors[0][0].weight.dtype)
+        results = [_forwards(member, factor, first, learns) for member, factor in zip(members, factors, strict=True)]
         if learns:
             ctx.ensemble = ensemble
             ctx.kept = len(results[0][1])
-            ctx.save_for_backward(x, flat, *(tensor for _, kept in results for tensor in kept))
+            ctx.save_for_backward(first, flat, *(tensor for _, kept in results for tensor in kept))
         return torch.stack([output for output, _ in results]) if len(results) > 1 else results[0][0][None]
 
     @staticmethod
@@ -193,7 +196,7 @@ class _MemberByMember(torch.autograd.Function):
         for number, member in enumerate(members):
             own = kept[number * ctx.kept : (number + 1) * ctx.kept]
             by_x.append(_backwards(member, factors[number], by_member[number], x, own, gradient[number], wants_x))
-        return (sum(by_x[1:], by_x[0]) if wants_x else None), by_flat, None
+        return (sum(by_x[1:], by_x[0]).to(gradient.dtype) if wants_x else None), by_flat, None
 
 
 def _forwards(layers: list[_Layer], factors: list[_Layer], x: Tensor, learns: bool) -> tuple[Tensor, list[Tensor]]:
@@ -204,7 +207,7 @@ def _forwards(layers: list[_Layer], factors: list[_Layer], x: Tensor, learns: bo
     kept: list[Tensor] = []
     last = layers[-1]
     for layer, factor in zip(layers[:-1], factors[:-1], strict=True):
-        y = torch.addmm(factor.bias, x.to(factor.weight.dtype), factor.weight)
+        y = torch.addmm(factor.bias, x, factor.weight)
         if layer.gain is not None:
             x, mean, rstd = torch.native_layer_norm(y, y.shape[-1:], layer.gain, layer.shift, LAYER_NORM_EPS)
             x.relu_()
@@ -221,11 +224,12 @@ def _backwards(
 ) -> Tensor | None:  # fmt: skip
     """Write what the loss changes by with each tensor of a member to `gradients`; return that of x (B, inputs)."""
     per_layer = 4 if layers[0].gain is not None and len(layers) > 1 else 1
+    gradient = gradient.to(x.dtype)
     for number in range(len(layers) - 1, -1, -1):
-        layer, hidden = layers[number], number < len(layers) - 1
-        if hidden:
+        layer, weight = layers[number], factors[number].weight
+        if number < len(layers) - 1:
             own = kept[number * per_layer : (number + 1) * per_layer]
-            gradient = torch.ops.aten.threshold_backward(gradient.to(own[0].dtype), own[0], 0.0)
+            gradient = torch.ops.aten.threshold_backward(gradient, own[0], 0.0)
             if layer.gain is not None:
                 gradient, by_gain, by_shift = torch.ops.aten.native_layer_norm_backward(
                     gradient, own[1], own[1].shape[-1:], own[2], own[3], layer.gain, layer.shift,
@@ -235,17 +239,17 @@ def _backwards(
                     gradients[number].gain.copy_(by_gain)  # type: ignore[union-attr]
                     gradients[number].shift.copy_(by_shift)  # type: ignore[union-attr]
         if gradients is not None:
-            seen = (x if number == 0 else kept[(number - 1) * per_layer]).to(gradient.dtype)
-            if gradient.dtype == x.dtype:
-                torch.mm(seen.T, gradient, out=gradients[number].weight)
+            own_gradient = gradients[number]
+            seen = x if number == 0 else kept[(number - 1) * per_layer]
+            if own_gradient.weight.dtype == gradient.dtype:
+                torch.mm(seen.T, gradient, out=own_gradient.weight)
             else:
-                gradients[number].weight.copy_(torch.mm(seen.T, gradient))
-            torch.sum(gradient, 0, dtype=x.dtype, out=gradients[number].bias)
+                own_gradient.weight.copy_(torch.mm(seen.T, gradient))
+            torch.sum(gradient, 0, dtype=own_gradient.bias.dtype, out=own_gradient.bias)
         if number > 0 or wants_x:
-            weight = (factors if hidden else layers)[number].weight
             # a product with one column is an outer product
             gradient = gradient * weight.T if weight.shape[1] == 1 else torch.mm(gradient, weight.T)
-    return gradient.to(x.dtype) if wants_x else None
+    return gradient if wants_x else None
 
 
 class RunningNormaliser(nn.Module):

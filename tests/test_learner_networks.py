@@ -77,10 +77,10 @@ def test_rounded_products_are_the_others_but_for_rounding(hidden: tuple[int, ...
     # what turns a unit on or off changes the gradient of x at once, and averages out over a batch
     for exact, got, other, most in zip(wanted, by_hand, by_torch, (0.02, 0.15, 0.03), strict=True):
         assert got.dtype == other.dtype == torch.float32
-        assert float((got - other).norm() / exact.norm()) < 0.005
+        assert float((got - other).norm() / exact.norm()) < 0.01
         off = float((got - exact).norm() / exact.norm())
         assert off < most
-        assert (off > 1e-4) == bool(hidden)  # the last layer alone is never rounded
+        assert (off > 1e-4) == bool(hidden)  # a last layer alone is not rounded
 
 
 def test_rounded_products_are_of_the_weights_as_they_are_now() -> None:
