@@ -5,9 +5,9 @@
 `handrail`, `resfit_recipe` and `hilserl_recipe` run at their own network sizes, sampling, targets, actor and figures
 included; an update is one of the critics. `equal_sizes` has all three on cached features, with 2 critics of (256, 256)
 and with 10 of (1024, 1024). The rivals are learners of our own writing after the papers (`policy/baseline_learner.py`);
-they run in eager torch. Each learner runs with one and with `--threads` threads, and the faster counts. All are
-measured in turn, so that what else the machine does meets all of them; the figures are medians. `cpu_ms_per_update`
-counts the time of all threads.
+they run in eager torch, in float32. `products` says what ours multiplies here; `*_float32` are the same without that.
+Each learner runs with one and with `--threads` threads, and the faster counts. All are measured in turn, so that what
+else the machine does meets all of them; the figures are medians. `cpu_ms_per_update` counts the time of all threads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -35,7 +36,7 @@ from policy.device_updates import DeviceUpdates
 from policy.learner_config import LearnerConfig
 from policy.replay_buffer import BatchRows, ReplayBuffer
 from policy.resfit_learner import ResfitLearner
-from policy.residual_learner import LearnerDims, ResidualLearner
+from policy.residual_learner import LearnerDims, ResidualLearner, rounds_products
 from policy.rlpd_learner import RlpdLearner
 
 SCALE = (0.3,) * ACTION
@@ -91,12 +92,19 @@ class Contestant:
 
 
 def handrail(
-    buffer: ReplayBuffer, batch_size: int, device: str, threads: int, size: Size, *, actor: bool = True
-) -> Contestant:
+    buffer: ReplayBuffer, batch_size: int, device: str, threads: int, size: Size, *, actor: bool = True,
+    products: Literal["auto", "float32"] = "auto",
+) -> Contestant:  # fmt: skip
     """Our learner as the learner's process runs it; without `actor` the critics' updates alone."""
     every = 2 if actor else NEVER
     config = LearnerConfig(
-        scale=SCALE, critics=size[0], critic_subset=2, hidden=size[1], actor_after=0, actor_every=every
+        scale=SCALE,
+        critics=size[0],
+        critic_subset=2,
+        hidden=size[1],
+        actor_after=0,
+        actor_every=every,
+        products=products,
     )
 
     def make() -> Step:
@@ -173,6 +181,10 @@ def main() -> int:
     groups: dict[str, list[Contestant]] = {
         "handrail": [handrail(buffer, batch, device, n, SMALL) for n in counts],
         "handrail_critics_alone": [handrail(buffer, batch, device, n, SMALL, actor=False) for n in counts],
+        "handrail_float32": [handrail(buffer, batch, device, n, SMALL, products="float32") for n in counts],
+        "handrail_critics_alone_float32": [
+            handrail(buffer, batch, device, n, SMALL, actor=False, products="float32") for n in counts
+        ],
         "resfit_recipe": [resfit(buffer, batch, n, LARGE) for n in counts],
         "hilserl_recipe": [hilserl(buffer, batch, n, options.cameras) for n in counts],
         "2x256x256/resfit_recipe": [resfit(buffer, batch, n, SMALL) for n in counts],
@@ -194,7 +206,14 @@ def main() -> int:
         size, recipe = name.split("/")
         equal[size][recipe] = best.pop(name)
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "load": os.getloadavg(), "torch": torch.__version__}
-    settings = {"threads": options.threads, "device": device, "batch": batch, "transitions": buffer.size}
+    products = "bfloat16" if rounds_products(LearnerConfig(scale=SCALE, hidden=SMALL[1]), device) else "float32"
+    settings = {
+        "products": products,
+        "threads": options.threads,
+        "device": device,
+        "batch": batch,
+        "transitions": buffer.size,
+    }
     print(json.dumps(best | {"equal_sizes": equal} | settings | {"machine": machine}))
     return 0
 

@@ -38,6 +38,15 @@ class LearnerDims:
     action_size: int
 
 
+def rounds_products(config: LearnerConfig, device: str) -> bool:
+    """True where the networks on `device`, "cpu" or "cuda", multiply in bfloat16."""
+    if config.products != "auto":
+        return config.products == "bfloat16"
+    able = torch.cpu.get_capabilities()
+    fast = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+    return device == "cpu" and fast and max(config.hidden, default=0) >= _ROUNDED_FROM
+
+
 class ResidualLearner:
     """Actor, critics and their optimisers. One thread uses it; the same seed and batches give the same bits."""
 
@@ -52,7 +61,7 @@ class ResidualLearner:
             torch.manual_seed(seed)
             observation = dims.feature_size + dims.proprio_size
             width = observation + dims.action_size
-            options = {"layer_norm": config.layer_norm, "rounded": _rounded(config, self.device)}
+            options = {"layer_norm": config.layer_norm, "rounded": rounds_products(config, self.device.type)}
             self._critic = Ensemble(config.critics, width, config.hidden, 1, **options)
             self._slow = Ensemble(config.critics, width, config.hidden, 1, **options)
             outputs = dims.action_size + (GRIPPER_CHOICES if config.gripper is not None else 0)
@@ -317,15 +326,6 @@ class ResidualLearner:
                 ]
             )
         return (functional.softmax(logits, dim=1) * values.T).sum(1).mean()
-
-
-def _rounded(config: LearnerConfig, device: torch.device) -> bool:
-    """True where the networks multiply in bfloat16."""
-    if config.products != "auto":
-        return config.products == "bfloat16"
-    able = torch.cpu.get_capabilities()
-    fast = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
-    return device.type == "cpu" and fast and max(config.hidden, default=0) >= _ROUNDED_FROM
 
 
 def _blend(slow: nn.Module, fast: nn.Module, share: float) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import plot_sample_efficiency
+from benchmarks import bench_sample_efficiency, plot_sample_efficiency
 from benchmarks.bench_sample_efficiency import METHODS, Method, Shown, demonstrations, station_for
 from policy.episode_reader import Episode, latest_revisions
 from policy.learner_episode import HUMAN
@@ -91,6 +92,21 @@ def test_what_handrail_is_compared_with_starts_from_demonstrations_and_handrail_
     assert {name for name, method in METHODS.items() if method.shown} >= {"resfit", "resfit_fast", "hilserl"}
     assert not METHODS["handrail"].shown
     assert not METHODS["handrail"].drives_through
+
+
+def test_a_station_that_is_none_is_refused_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(bench_sample_efficiency.__file__)), "--out", str(tmp_path)]
+    done = subprocess.run([*command, "--stations", "sim_insert"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("cannot be read (No such file or directory); name a station file")
+
+
+@pytest.mark.parametrize(("name", "products"), [("wide", "float32"), ("wide_rounded", "bfloat16")])
+def test_wide_layers_differ_in_their_products_alone(name: str, products: str) -> None:
+    learner = station_for(STATION, METHODS[name], argparse.Namespace(set=[])).station.learner
+    assert learner is not None
+    assert learner.algorithm == {"hidden": [256, 256], "products": products}
 
 
 @pytest.mark.parametrize(
