@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Exports a policy as a bundle: `clone` from a checkpoint, `blank` holds still, `remote` runs on a policy server."""
+"""Exports a policy as a bundle: `clone` from a checkpoint, `blank` holds still, `remote` runs on a policy server.
+
+`pictures` adds to a bundle what a small encoder can be fine-tuned on while the robot works.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ _EXAMPLES = [
     "export_policy.py clone runs/base.checkpoint.safetensors --out runs/base",
     "export_policy.py blank launch/stations/sim_place.toml --out runs/blank",
     "export_policy.py remote pi0_droid.toml --out runs/pi0",
+    "export_policy.py pictures policy/bundles/sim_insert --out runs/pictures",
 ]
 
 
@@ -34,8 +38,10 @@ def main() -> int:
         return blank(words[1:])
     if words[:1] == ["remote"]:
         return remote(words[1:])
-    parser = cli.script(f"{__doc__}\n\n`clone --help`, `blank --help` and `remote --help` tell more.", _EXAMPLES)
-    parser.add_argument("what", choices=["clone", "blank", "remote"])
+    if words[:1] == ["pictures"]:
+        return pictures(words[1:])
+    parser = cli.script(f"{__doc__}\nEach tells more with --help, e.g. `clone --help`.", _EXAMPLES)
+    parser.add_argument("what", choices=["clone", "blank", "remote", "pictures"])
     parser.read(words[:1])
     return cli.OK
 
@@ -141,6 +147,25 @@ def remote(words: Sequence[str]) -> int:
         raise BadInputError(f"{args.encode}: cannot be read ({error.strerror}); name an ONNX file") from None
     write_remote_bundle(args.out, description, encode)
     return _finish(args.out, args.json, {"training": "elsewhere"})
+
+
+def pictures(words: Sequence[str]) -> int:
+    """Write a bundle that acts like another one and shows small pictures as well."""
+    parser = cli.script(
+        "Exports a bundle that acts like another one, with small grey pictures of its cameras behind its features.\n"
+        "On it, learner.algorithm.fine_tune_encoder = true lets the residual learn an encoder of its own.",
+        [_EXAMPLES[3], f"{_EXAMPLES[3]} --size 42   # finer, and larger logs"],
+    )
+    parser.prog = "export_policy.py pictures"
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the new one")
+    parser.add_argument("--size", type=int, metavar="PX", help="of a picture's edge (default 32, or what fits)")
+    args = parser.read(words)
+
+    from policy.picture_bundle import write_picture_bundle  # needs onnx, which only export does
+
+    write_picture_bundle(args.out, load_bundle(args.bundle, "cpu"), edge=args.size)
+    return _finish(args.out, args.json, {"pictures_of": args.bundle})
 
 
 def _finish(out: Path, json_path: Path | None, facts: dict[str, object]) -> int:

@@ -46,6 +46,10 @@ class LearnerConfig:
         input_noise: spread of the noise on the normalised inputs that the actor learns from; corrections come from few
             layouts, and noise makes what is learned from them smooth.
         clip_unreachable: imitate the bound where the person is out of reach, instead of leaving that dimension out.
+        pictures: cameras, height and width of the pictures that the features end with, None without; a station says
+            what its bundle has.
+        fine_tune_encoder: the actor looks at those pictures with a small encoder of its own, which learns with it (see
+            `policy.picture_encoder`); without it nobody looks at them.
         use_features: `false` hides the features from actor and critics.
         gate_heads: critics that travel with the weights.
         gate: the robot adds the residual only where those critics rate it no lower than the base's own action, so the
@@ -84,6 +88,8 @@ class LearnerConfig:
     approval_weight: Weight = 3.0
     input_noise: Weight = 0.25
     clip_unreachable: bool = False
+    pictures: tuple[Positive, Positive, Positive] | None = None
+    fine_tune_encoder: bool = False
     use_features: bool = True
     gate_heads: Count = 2
     gate: bool = False
@@ -97,6 +103,13 @@ class LearnerConfig:
         # JSON gives lists
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "hidden", tuple(self.hidden))
+        if self.pictures is not None:
+            object.__setattr__(self, "pictures", tuple(self.pictures))
+        if self.fine_tune_encoder and self.pictures is None:
+            raise ValueError(
+                "fine_tune_encoder needs a bundle whose features end with pictures, and this has none; make one with "
+                "launch/export_policy.py pictures BUNDLE --out DIR and set policy.bundle to it"
+            )
         if not 1 <= self.critic_subset <= self.critics:
             raise ValueError(f"critic_subset is {self.critic_subset} (allowed 1 to {self.critics})")
         if self.gate and not 1 <= self.gate_heads <= self.critics:

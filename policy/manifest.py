@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -47,6 +48,16 @@ class CloudInput(Strict):
     voxel_m: Positive
     workspace_min_m: tuple[Finite, Finite, Finite]
     workspace_max_m: tuple[Finite, Finite, Finite]
+
+
+class FeaturePictures(Strict):
+    """Small grey pictures, -1 to 1, that the features end with: of each camera in turn, row by row.
+
+    A residual may learn an encoder of its own on them, see `policy.picture_encoder`.
+    """
+
+    height: Annotated[int, Field(ge=8, le=64)]
+    width: Annotated[int, Field(ge=8, le=64)]
 
 
 class ProprioInput(Strict):
@@ -147,8 +158,9 @@ class Manifest(Strict):
 
     `encode` maps images and proprioception to features, every tick; `act` maps features and
     proprioception to the action chunk, when it is due. `remote` stands in place of `act` for a policy that runs
-    elsewhere. `history` is how many ticks a residual on this base sees; without it the present one. `golden_chunk` is
-    what the policy gave on `policy.golden`'s observation when it was exported, (H, A).
+    elsewhere. `feature_size` counts the `pictures` that the features may end with. `history` is how many ticks a
+    residual on this base sees; without it the present one. `golden_chunk` is what the policy gave on `policy.golden`'s
+    observation when it was exported, (H, A).
     """
 
     schema_version: Literal[1]
@@ -163,6 +175,7 @@ class Manifest(Strict):
     chunk_length: Annotated[int, Field(ge=1, le=256)]
     execute_steps: Annotated[int, Field(ge=1, le=256)]
     feature_size: Annotated[int, Field(ge=1, le=4096)]
+    pictures: FeaturePictures | None = None
     history: HistoryTicks | None = None
     encode: EntryPoint
     act: EntryPoint | None = None
@@ -177,6 +190,11 @@ class Manifest(Strict):
         """Length P of the proprioception vector."""
         return sum(entry.size for entry in self.proprio)
 
+    @property
+    def picture_shape(self) -> tuple[int, int, int] | None:
+        """Cameras, height and width of the pictures that the features end with; None without."""
+        return (len(self.cameras), self.pictures.height, self.pictures.width) if self.pictures else None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.execute_steps > self.chunk_length:
@@ -186,6 +204,8 @@ class Manifest(Strict):
             raise ValueError(f"a camera is named twice: {names}")
         if not names and not self.proprio:
             raise ValueError("a policy needs a camera or a proprioception key to see anything by; it has neither")
+        if self.picture_shape is not None and not 0 < math.prod(self.picture_shape) < self.feature_size:
+            raise ValueError(f"pictures are {self.picture_shape}, of {self.feature_size} features")
         if (self.act is None) == (self.remote is None):
             raise ValueError("a bundle has either 'act', a graph, or 'remote', a policy elsewhere")
         if self.golden_chunk is not None and [len(row) for row in self.golden_chunk] != (

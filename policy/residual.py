@@ -3,9 +3,10 @@
 Tensors, named and shaped as torch has them (`Linear` weights are (out, in)):
 
     scale                           (A,)      bound of the residual per dimension
-    normaliser.mean, .std           (F + P,)  over features and proprioception, one after another
+    normaliser.mean, .std           (N,)      over features and proprioception, one after another
     normaliser.clip                 (1,)      bound of a normalised input
-    normaliser.mask                 (F + P,)  optional; 0 leaves an input out, 1 keeps it
+    normaliser.mask                 (N,)      optional; 0 leaves an input out, 1 keeps it
+    encoder...                                optional; of features that end with pictures, see `policy.picture_encoder`
     actor.<i>.weight, .bias                   hidden layer i: Linear -> LayerNorm (eps 1e-5) -> ReLU
     actor.<i>.norm.weight, .bias              absent in a layer without LayerNorm
     actor.out.weight, .bias                   (A, width), (A,); with a gripper head (A + 3, width), (A + 3,)
@@ -14,7 +15,9 @@ Tensors, named and shaped as torch has them (`Linear` weights are (out, in)):
                                               A outputs then are: actor.out is (2 A, width), (2 A,)
     gate.<h>.<i>..., gate.<h>.out...          critic h of the gate, same layers; its output is (1,)
 
-The actor sees `[normalised features and proprio, base action]`, a critic the action in the base's place.
+N is F + P, without the pictures at the end of the features where there are some. The actor sees `[normalised features
+and proprio, base action, what the encoder makes of the pictures]`, a critic the action in the base's place and nothing
+of the pictures.
 
 No bounded sum takes a closing gripper across the threshold to open, so the gripper may have a discrete head instead:
 the last three outputs of the actor are logits of keep (what the base does), open (+1) and close (-1). Open and close
@@ -34,6 +37,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from policy.picture_encoder import read_picture_encoder
 
 Float = NDArray[np.float32]
 
@@ -76,20 +81,24 @@ class ResidualHead:
         left = dict(tensors)
         self._scale = _aligned(_take(left, "scale", (dims.action,)))
         self._least = _aligned(-self._scale)
-        self._mean = _aligned(_take(left, "normaliser.mean", (dims.observation,)))
-        std = _take(left, "normaliser.std", (dims.observation,))
+        self._encoder = read_picture_encoder(left, dims.features)
+        pictures, seen = (self._encoder.values, self._encoder.outputs) if self._encoder else (0, 0)
+        self._plain = dims.features - pictures  # features that are no pictures
+        self._inputs = self._plain + dims.proprio
+        self._mean = _aligned(_take(left, "normaliser.mean", (self._inputs,)))
+        std = _take(left, "normaliser.std", (self._inputs,))
         clip = _take(left, "normaliser.clip", (1,))
-        mask = _take(left, "normaliser.mask", (dims.observation,)) if "normaliser.mask" in left else np.float32(1.0)
+        mask = _take(left, "normaliser.mask", (self._inputs,)) if "normaliser.mask" in left else np.float32(1.0)
         self._factor = _aligned(mask / std)
         self._clip = np.float32(clip[0])
         self.gripper = _gripper_dimension(left, dims, self._scale)
-        width = dims.observation + dims.action
+        width = self._inputs + dims.action
         self._spread = _spread_bounds(left)
         if self._spread is not None and self.gripper is not None:
             raise ValueError("'spread.bounds' and 'gripper.dimension' are of two kinds of actor; leave one out")
         outputs = dims.action * (1 if self._spread is None else 2)
         outputs += GRIPPER_CHOICES if self.gripper is not None else 0
-        self._actor = _Networks([_read_network(left, "actor", width, outputs)])
+        self._actor = _Networks([_read_network(left, "actor", width + seen, outputs)])
         heads = sorted({int(match[1]) for name in left if (match := re.match(r"gate\.([0-9]{1,3})\.", name))})
         if heads != list(range(len(heads))):
             raise ValueError(f"gate heads are numbered {heads}, must count up from 0")
@@ -137,7 +146,7 @@ class ResidualHead:
         Their values (heads, 2), none where it need not be `judged`, are of the base action and of base + residual,
         each within [-1, 1]. The same bits as from `residual` and `values`, for less time: normalised once.
         """
-        row, size = self._seen(features, proprio, base_action), self.dims.observation
+        row, size = self._seen(features, proprio, base_action), self._inputs
         out = self._actor.one(row)
         residual = out if len(out) == self.dims.action else out[: self.dims.action].copy()
         if self._spread is not None:
@@ -151,7 +160,7 @@ class ResidualHead:
         if self._gate is None or not judged:
             return residual, _NO_VALUES
         rows = np.empty((1, 2, size + self.dims.action), np.float32)
-        rows[0, 0] = row
+        rows[0, 0] = row[: size + self.dims.action]
         rows[0, 1, :size] = row[:size]
         np.add(base_action, residual, out=rows[0, 1, size:])
         _clip(rows[0, :, size:], -_ONE, _ONE)
@@ -173,10 +182,10 @@ class ResidualHead:
         """
         if self._gate is None:
             return np.zeros((0, len(actions)), np.float32)
-        rows = np.empty((1, len(actions), self.dims.observation + self.dims.action), np.float32)
+        rows = np.empty((1, len(actions), self._inputs + self.dims.action), np.float32)
         self._normalise(features, proprio, rows[0, 0])
-        rows[0, 1:, : self.dims.observation] = rows[0, 0, : self.dims.observation]
-        rows[0, :, self.dims.observation :] = actions
+        rows[0, 1:, : self._inputs] = rows[0, 0, : self._inputs]
+        rows[0, :, self._inputs :] = actions
         return self._gate(rows)[:, :, 0]
 
     def _choose_gripper(self, out: Float, base_action: Float, residual: Float) -> None:
@@ -188,17 +197,20 @@ class ResidualHead:
             residual[self.gripper] = choice - base_action[self.gripper]
 
     def _seen(self, features: Float, proprio: Float, base_action: Float) -> Float:
-        """Return what the actor sees (F + P + A,)."""
-        row = np.empty(self.dims.observation + self.dims.action, np.float32)
+        """Return what the actor sees, a row that begins with what a critic sees of the base action."""
+        end = self._inputs + self.dims.action
+        row = np.empty(end + (self._encoder.outputs if self._encoder else 0), np.float32)
         self._normalise(features, proprio, row)
-        row[self.dims.observation :] = base_action
+        row[self._inputs : end] = base_action
+        if self._encoder is not None and self._encoder.outputs:
+            row[end:] = self._encoder(features[self._plain :])
         return row
 
     def _normalise(self, features: Float, proprio: Float, row: Float) -> None:
         """Write the normalised features and proprioception to the start of `row`."""
-        seen = row[: self.dims.observation]
-        seen[: self.dims.features] = features
-        seen[self.dims.features :] = proprio
+        seen = row[: self._inputs]
+        seen[: self._plain] = features[: self._plain]
+        seen[self._plain :] = proprio
         np.subtract(seen, self._mean, out=seen)
         np.multiply(seen, self._factor, out=seen)
         _clip(seen, -self._clip, self._clip)

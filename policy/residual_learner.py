@@ -9,6 +9,7 @@ where the critic agrees from Q-filtered demonstrations (Nair et al. 2018).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from policy.learner_config import LearnerConfig
 from policy.learner_networks import Ensemble, RunningNormaliser
+from policy.picture_network import PictureNetwork
 from policy.replay_buffer import Batch
 from policy.residual import CLOSED, GRIPPER_CHOICES, OPEN
 from policy.tensor_batch import TensorBatch
@@ -59,17 +61,25 @@ class ResidualLearner:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            observation = dims.feature_size + dims.proprio_size
+            # features that are no pictures, which end the others
+            self._plain = dims.feature_size - (math.prod(config.pictures) if config.pictures else 0)
+            if self._plain < 1:
+                raise ValueError(f"pictures are {config.pictures}, of {dims.feature_size} features")
+            observation = self._plain + dims.proprio_size
             width = observation + dims.action_size
             options = {"layer_norm": config.layer_norm, "rounded": rounds_products(config, self.device.type)}
             self._critic = Ensemble(config.critics, width, config.hidden, 1, **options)
             self._slow = Ensemble(config.critics, width, config.hidden, 1, **options)
             outputs = dims.action_size + (GRIPPER_CHOICES if config.gripper is not None else 0)
-            self._actor = Ensemble(1, width, config.hidden, outputs, **options)
-        for network in (self._critic, self._slow, self._actor):
-            network.to(self.device)
+            self._encoder = PictureNetwork(config.pictures) if config.pictures and config.fine_tune_encoder else None
+            seen = self._encoder.outputs if self._encoder else 0
+            self._actor = Ensemble(1, width + seen, config.hidden, outputs, **options)
+        for network in (self._critic, self._slow, self._actor, self._encoder):
+            if network is not None:
+                network.to(self.device)
         self._actor.zero_output()
         self._mean_actor = copy.deepcopy(self._actor).requires_grad_(False)
+        self._mean_encoder = copy.deepcopy(self._encoder).requires_grad_(False) if self._encoder else None
         self._slow.load_state_dict(self._critic.state_dict())
         self._slow.requires_grad_(False)
         self._normaliser = RunningNormaliser(observation, batches=config.normaliser_batches, clip=config.input_clip)
@@ -81,9 +91,11 @@ class ResidualLearner:
             self._gripper_mask[config.gripper] = 1.0
         self._mask = torch.ones(observation, device=self.device)
         if not config.use_features:
-            self._mask[: dims.feature_size] = 0.0
-        self._critic_optimiser = self._optimiser(self._critic, config.critic_rate)
-        self._actor_optimiser = self._optimiser(self._actor, config.actor_rate)
+            self._mask[: self._plain] = 0.0
+        self._critic_optimiser = self._optimiser([*self._critic.parameters()], config.critic_rate)
+        self._actor_optimiser = self._optimiser(
+            [*self._actor.parameters(), *(self._encoder.parameters() if self._encoder else ())], config.actor_rate
+        )
         self.updates = 0
         self._count = torch.zeros((), device=self.device)  # `updates` where a recorded call can read it
         self._noted: dict[str, Tensor] = {}
@@ -99,11 +111,12 @@ class ResidualLearner:
 
     def learn(self, batch: TensorBatch) -> None:
         """Make an update from tensors on the learner's device, without waiting for the device once it is `steady`."""
-        seen = torch.cat([batch.features, batch.proprio], dim=1)
+        seen = torch.cat([batch.features[:, : self._plain], batch.proprio], dim=1)
         if self.updates < self._config.normaliser_batches:
             self._normaliser.observe(seen)
         now = self._normaliser(seen) * self._mask
-        after = self._normaliser(torch.cat([batch.next_features, batch.next_proprio], dim=1)) * self._mask
+        after = torch.cat([batch.next_features[:, : self._plain], batch.next_proprio], dim=1)
+        after = self._normaliser(after) * self._mask
         self._update_critic(batch, now, after)
         self.updates += 1
         self._count += 1.0
@@ -136,6 +149,10 @@ class ResidualLearner:
             "normaliser.clip": torch.full((1,), self._config.input_clip),
             "normaliser.mask": self._mask,
         }
+        if self._config.pictures is not None:
+            named["encoder.pictures"] = torch.tensor(self._config.pictures, dtype=torch.float32)
+        if self._mean_encoder is not None:
+            named |= self._mean_encoder.tensors()
         if self._config.gripper is not None:
             named["gripper.dimension"] = self._gripper_mask
         # a copy, for torch goes on writing to the memory that `numpy` shares
@@ -143,7 +160,11 @@ class ResidualLearner:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next update depends on."""
+        encoders = {}
+        if self._encoder is not None and self._mean_encoder is not None:
+            encoders = {"encoder": self._encoder.state_dict(), "mean_encoder": self._mean_encoder.state_dict()}
         return {
+            **encoders,
             "critic": self._critic.state_dict(),
             "slow": self._slow.state_dict(),
             "actor": self._actor.state_dict(),
@@ -162,6 +183,9 @@ class ResidualLearner:
         self._slow.load_state_dict(state["slow"])
         self._actor.load_state_dict(state["actor"])
         self._mean_actor.load_state_dict(state["mean_actor"])
+        if self._encoder is not None and self._mean_encoder is not None:
+            self._encoder.load_state_dict(state["encoder"])
+            self._mean_encoder.load_state_dict(state["mean_encoder"])
         self._normaliser.load_state_dict(state["normaliser"])
         self._critic_optimiser.load_state_dict(state["critic_optimiser"])
         self._actor_optimiser.load_state_dict(state["actor_optimiser"])
@@ -191,7 +215,7 @@ class ResidualLearner:
         """Return what the slow critics (heads, B) make of what the robot would do where the windows end."""
         config, base = self._config, batch.next_base
         scale = self._scale_in_force()
-        residual, logits = self._act(after, base)
+        residual, logits = self._act(after, base, batch.next_features)
         noise = self._randn(base).clamp(-2.0, 2.0)
         residual = (residual * (scale / self._scale.clamp(min=1e-6)) + config.smoothing * scale * noise).clamp(
             -scale, scale
@@ -209,7 +233,7 @@ class ResidualLearner:
         config = self._config
         if config.input_noise > 0.0:
             now = now + config.input_noise * self._randn(now) * self._mask
-        residual, logits = self._act(now, batch.base)
+        residual, logits = self._act(now, batch.base, batch.features)
         kept = (batch.base + residual).clamp(-1.0, 1.0)
         action = self._with_gripper(kept, logits)
         loss = torch.zeros((), device=self.device)
@@ -242,6 +266,8 @@ class ResidualLearner:
         self._actor_optimiser.step()
         with torch.no_grad():
             _blend(self._mean_actor, self._actor, config.actor_average)
+            if self._encoder is not None and self._mean_encoder is not None:
+                _blend(self._mean_encoder, self._encoder, config.actor_average)
         self._noted |= {"imitation": human.detach(), "approval": robot.detach()}
 
     def _imitation(self, residual: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
@@ -271,15 +297,21 @@ class ResidualLearner:
     def _randn(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self.generator, device=self.device)
 
-    def _optimiser(self, network: Ensemble, rate: float) -> torch.optim.AdamW:
+    def _optimiser(self, parameters: list[nn.Parameter], rate: float) -> torch.optim.AdamW:
         return torch.optim.AdamW(
-            network.parameters(), lr=rate, weight_decay=self._config.weight_decay, fused=True,
+            parameters, lr=rate, weight_decay=self._config.weight_decay, fused=True,
             capturable=self.device.type == "cuda",
         )  # fmt: skip
 
-    def _act(self, observation: Tensor, base: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the residual (B, A) within the whole bound, and the gripper head's logits (B, 3) if there is one."""
-        out = self._actor(torch.cat([observation, base], dim=1))[0]
+    def _act(self, observation: Tensor, base: Tensor, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the residual (B, A) within the whole bound, and the gripper head's logits (B, 3) if there is one.
+
+        `features` are the whole ones, of which it looks at the pictures.
+        """
+        seen = [observation, base]
+        if self._encoder is not None:
+            seen.append(self._encoder(features[:, self._plain :]))
+        out = self._actor(torch.cat(seen, dim=1))[0]
         size = self._dims.action_size
         return self._scale * torch.tanh(out[:, :size]), (None if self._config.gripper is None else out[:, size:])
 

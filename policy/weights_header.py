@@ -27,7 +27,9 @@ METADATA_PATTERNS = {
     "sha256": r"[0-9a-f]{64}",
 }
 TENSOR_NAME = re.compile(
-    r"scale|spread\.bounds|gripper\.dimension|normaliser\.(mean|std|clip|mask)|(actor|gate\.[0-9]{1,2})\.([0-9]{1,2}(\.norm)?|out)\.(weight|bias)"
+    r"scale|spread\.bounds|gripper\.dimension|normaliser\.(mean|std|clip|mask)"
+    r"|encoder\.(pictures|[0-7]\.([0-9]\.(weight|bias)|maps\.weight))"
+    r"|(actor|gate\.[0-9]{1,2})\.([0-9]{1,2}(\.norm)?|out)\.(weight|bias)"
 )
 
 

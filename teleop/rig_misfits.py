@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from perception.camera import Camera
 from policy.bundle import Bundle, misfits
 from policy.manifest import Manifest
+from policy.observation_history import history_of
 from robot.arm import Arm
 from robot.command import CommandKind
 from robot.config import SimulatedArmConfig
@@ -63,5 +64,10 @@ def residual_misfits(loaded: LoadedStation, manifest: Manifest) -> list[str]:
         return [
             f"station {loaded.path}: residual.gripper needs a gripper among the bundle's dimensions {dims} and 0 at "
             f"its place in residual.scale {residual.scale}; set that to 0 or leave residual.gripper out"
+        ]
+    if manifest.pictures is not None and history_of(manifest, residual).features_ticks > 1:
+        return [
+            f"station {loaded.path}: residual.history.features_ticks is above 1, but the features of bundle "
+            f"{manifest.name!r} end with pictures, of which the present ones are seen; set it to 1"
         ]
     return []

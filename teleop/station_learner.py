@@ -44,6 +44,13 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
     algorithm = told(
         learning.method, scale=residual.scale, gate=residual.gate, gripper=gripper, where=where, binary=binary
     )
+    if manifest.picture_shape is not None:
+        if learning.method not in ("handrail", "hg_dagger"):
+            raise BadInputError(
+                f"{where}: method {learning.method!r} does not look at the pictures that the features of bundle "
+                f"{manifest.name!r} end with; set policy.bundle to the one that it was made of"
+            )
+        algorithm["pictures"] = [*manifest.picture_shape]
     algorithm |= learning.algorithm
     scale, size = read_method(learning.method, algorithm, where).scale, manifest.action.size
     if len(scale) != size and (scale or learning.method != "rlpd"):
