@@ -6,14 +6,16 @@
 included; an update is one of the critics. `equal_sizes` has all three on cached features, with 2 critics of (256, 256)
 and with 10 of (1024, 1024). The rivals are learners of our own writing after the papers (`policy/baseline_learner.py`);
 they run in eager torch, in float32. `products` says what ours multiplies here; `*_float32` are the same without that.
-Each learner runs with one and with `--threads` threads, and the faster counts. All are measured in turn, so that what
-else the machine does meets all of them; the figures are medians. `cpu_ms_per_update` counts the time of all threads.
+`handrail_encoder` learns a small encoder as well, on two pictures of 32 x 32 px. Each learner runs with one and with
+`--threads` threads, and the faster counts. All are measured in turn, so that what else the machine does meets all of
+them; the figures are medians. `cpu_ms_per_update` counts the time of all threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import sys
@@ -42,6 +44,7 @@ from policy.rlpd_learner import RlpdLearner
 SCALE = (0.3,) * ACTION
 SMALL, LARGE = (2, (256, 256)), (10, (1024, 1024))
 IMAGE_FRAMES = 2000
+PICTURES, SHOWN = (2, 32, 32), 10_000  # cameras, height, width; transitions with them
 NEVER = 1 << 30
 Step = Callable[[], None]
 Size = tuple[int, tuple[int, ...]]
@@ -93,9 +96,12 @@ class Contestant:
 
 def handrail(
     buffer: ReplayBuffer, batch_size: int, device: str, threads: int, size: Size, *, actor: bool = True,
-    products: Literal["auto", "float32"] = "auto",
+    products: Literal["auto", "float32"] = "auto", pictures: tuple[int, int, int] | None = None,
 ) -> Contestant:  # fmt: skip
-    """Our learner as the learner's process runs it; without `actor` the critics' updates alone."""
+    """Our learner as the learner's process runs it; without `actor` the critics' updates alone.
+
+    With `pictures` its actor has an encoder of its own on them.
+    """
     every = 2 if actor else NEVER
     config = LearnerConfig(
         scale=SCALE,
@@ -105,10 +111,13 @@ def handrail(
         actor_after=0,
         actor_every=every,
         products=products,
+        pictures=pictures,
+        fine_tune_encoder=pictures is not None,
     )
+    features = FEATURES + (math.prod(pictures) if pictures else 0)
 
     def make() -> Step:
-        dims = LearnerDims(feature_size=FEATURES, proprio_size=PROPRIO, action_size=ACTION)
+        dims = LearnerDims(feature_size=features, proprio_size=PROPRIO, action_size=ACTION)
         learner, rng = ResidualLearner(dims, config, 0, device=device), np.random.default_rng(0)
         if device != "cpu":
             updates = DeviceUpdates(learner, buffer, batch_size=batch_size)
@@ -177,6 +186,7 @@ def main() -> int:
     parser.add_argument("--transitions", type=int, default=100_000)
     options = parser.parse_args()
     buffer, batch, device = filled_buffer(options.transitions), options.batch, options.device
+    shown = filled_buffer(SHOWN, features=FEATURES + math.prod(PICTURES))
     counts = sorted({1, options.threads})
     groups: dict[str, list[Contestant]] = {
         "handrail": [handrail(buffer, batch, device, n, SMALL) for n in counts],
@@ -185,6 +195,7 @@ def main() -> int:
         "handrail_critics_alone_float32": [
             handrail(buffer, batch, device, n, SMALL, actor=False, products="float32") for n in counts
         ],
+        "handrail_encoder": [handrail(shown, batch, device, n, SMALL, pictures=PICTURES) for n in counts],
         "resfit_recipe": [resfit(buffer, batch, n, LARGE) for n in counts],
         "hilserl_recipe": [hilserl(buffer, batch, n, options.cameras) for n in counts],
         "2x256x256/resfit_recipe": [resfit(buffer, batch, n, SMALL) for n in counts],

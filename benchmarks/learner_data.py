@@ -13,7 +13,9 @@ FEATURES, PROPRIO, ACTION = 64, 14, 7
 _TICKS = 200
 
 
-def filled_buffer(transitions: int, seed: int = 0, history: HistoryTicks = PRESENT) -> ReplayBuffer:
+def filled_buffer(
+    transitions: int, seed: int = 0, history: HistoryTicks = PRESENT, *, features: int = FEATURES
+) -> ReplayBuffer:
     """Return a buffer of `transitions` in episodes of 200 ticks, a fifth of them a person's."""
     rng = np.random.default_rng(seed)
 
@@ -21,7 +23,7 @@ def filled_buffer(transitions: int, seed: int = 0, history: HistoryTicks = PRESE
         return rng.standard_normal(shape, dtype=np.float32)
 
     buffer = ReplayBuffer(
-        feature_size=FEATURES,
+        feature_size=features,
         proprio_size=PROPRIO,
         action_size=ACTION,
         history=history,
@@ -31,7 +33,7 @@ def filled_buffer(transitions: int, seed: int = 0, history: HistoryTicks = PRESE
     human = frame % 5 == 0
     for episode in range(-(-transitions // len(frame))):
         data = Transitions(
-            features=draw(_TICKS, FEATURES),
+            features=draw(_TICKS, features),
             proprio=draw(_TICKS, PROPRIO),
             base=np.clip(draw(_TICKS, ACTION), -1.0, 1.0),
             previous=np.maximum(np.arange(_TICKS) - 1, 0),

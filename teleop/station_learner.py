@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from policy.bundle import load_bundle
 from policy.hindsight import LevelMotion
+from policy.learner_config import LearnerConfig
 from policy.learner_method import read_method, told
 from policy.learner_settings import FreeRunning, LearnerSettings, LockStep
 from policy.manifest_file import read_manifest
@@ -52,7 +53,13 @@ def check_learnable(loaded: LoadedStation) -> dict[str, JsonValue]:
             )
         algorithm["pictures"] = [*manifest.picture_shape]
     algorithm |= learning.algorithm
-    scale, size = read_method(learning.method, algorithm, where).scale, manifest.action.size
+    config, size = read_method(learning.method, algorithm, where), manifest.action.size
+    if isinstance(config, LearnerConfig) and config.pictures != manifest.picture_shape:
+        raise BadInputError(
+            f"{where}: algorithm.pictures is {config.pictures}, the features of bundle {manifest.name!r} end with "
+            f"{manifest.picture_shape or 'none'}; leave it out"
+        )
+    scale = config.scale
     if len(scale) != size and (scale or learning.method != "rlpd"):
         raise BadInputError(
             f"{where}: algorithm.scale has {len(scale)} values (allowed {size}, one per action dimension of bundle "

@@ -125,6 +125,8 @@ def test_a_station_that_does_not_fit_its_bundle_is_told(tmp_path: Path) -> None:
         check_learnable(station(plain.folder))
     with pytest.raises(BadInputError, match="method 'resfit' does not look at the pictures"):
         check_learnable(station(made.folder, ("learner.method", "resfit"), ("learner.algorithm", "{}")))
+    with pytest.raises(BadInputError, match=r"algorithm.pictures is \(1, 8, 8\).*end with none; leave it out"):
+        check_learnable(station(plain.folder, ("learner.algorithm", "{pictures = [1, 8, 8]}")))
     with pytest.raises(BadInputError, match=r"features_ticks is above 1.*set it to 1"):
         check_learnable(station(made.folder, ("residual.history.features_ticks", "2")))
 
