@@ -229,7 +229,7 @@ def test_a_learner_is_taught_by_it_within_its_reach(level: LevelMotion | None, x
         made.update(buffer.sample(32, rng))
     seen = torch.as_tensor(np.hstack([episode.features, episode.proprio])[:8])
     with torch.no_grad():
-        residual, _ = made._act(made._normaliser(seen), torch.zeros(8, 4))
+        residual, _ = made._act(made._normaliser(seen), torch.zeros(8, 4), seen[:, :3])
     np.testing.assert_allclose(residual[:, X], x, atol=0.02)
     np.testing.assert_allclose(residual[:, Y], y, atol=0.01)
     np.testing.assert_array_equal(residual[:, Z:], 0.0)

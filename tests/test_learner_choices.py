@@ -123,7 +123,7 @@ def values_ahead(made: ResidualLearner, data: TensorBatch) -> tuple[torch.Tensor
     with torch.no_grad():
         taken = made._values_ahead(data, after)
         unchanged = made._slow(torch.cat([after, data.next_base], dim=1))[..., 0]
-        residual, _ = made._act(after, data.next_base)
+        residual, _ = made._act(after, data.next_base, data.next_features)
         combined = made._slow(torch.cat([after, (data.next_base + residual).clamp(-1.0, 1.0)], dim=1))[..., 0]
     return taken, unchanged, combined
 
