@@ -32,16 +32,11 @@ _EXAMPLES = [
 def main() -> int:
     """Do what the command line says; return the exit code."""
     words = sys.argv[1:]
-    if words[:1] == ["clone"]:
-        return clone(words[1:])
-    if words[:1] == ["blank"]:
-        return blank(words[1:])
-    if words[:1] == ["remote"]:
-        return remote(words[1:])
-    if words[:1] == ["pictures"]:
-        return pictures(words[1:])
+    kinds = {"clone": clone, "blank": blank, "remote": remote, "pictures": pictures}
+    if words and words[0] in kinds:
+        return kinds[words[0]](words[1:])
     parser = cli.script(f"{__doc__}\nEach tells more with --help, e.g. `clone --help`.", _EXAMPLES)
-    parser.add_argument("what", choices=["clone", "blank", "remote", "pictures"])
+    parser.add_argument("what", choices=[*kinds])
     parser.read(words[:1])
     return cli.OK
 

@@ -119,8 +119,8 @@ def write_blank_bundle(
         "calibration": {camera: where.model_dump(mode="json") for camera, where in calibration.items()},
         "training": {"method": "none, holds still"},
     }
-    if shown is not None and shown.history is not None:
-        content["history"] = shown.history.model_dump(mode="json")
+    if shown is not None:  # what its features are, and how many ticks of them are seen
+        content |= shown.model_dump(mode="json", include={"history", "pictures"}, exclude_none=True)
     inputs = [_value(image, shape, TensorProto.UINT8) for image, shape in images]
     seen = _value("proprio", (1, proprio_size))
     still = np.zeros((1, CHUNK_LENGTH, action.size), np.float32)

@@ -15,11 +15,14 @@ from robot.command import CommandKind
 from robot.strict import Strict
 
 SCHEMA_VERSION = 1
+MAX_FEATURES = 4096
+LEAST_PICTURE_PX, MOST_PICTURE_PX = 8, 64  # per edge, of pictures that features end with
 TCP_DIMS = ("x", "y", "z", "roll", "pitch", "yaw")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+PicturePx = Annotated[int, Field(ge=LEAST_PICTURE_PX, le=MOST_PICTURE_PX)]
 ServerKey = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -56,8 +59,8 @@ class FeaturePictures(Strict):
     A residual may learn an encoder of its own on them, see `policy.picture_encoder`.
     """
 
-    height: Annotated[int, Field(ge=8, le=64)]
-    width: Annotated[int, Field(ge=8, le=64)]
+    height: PicturePx
+    width: PicturePx
 
 
 class ProprioInput(Strict):
@@ -174,7 +177,7 @@ class Manifest(Strict):
     action: ActionSpec
     chunk_length: Annotated[int, Field(ge=1, le=256)]
     execute_steps: Annotated[int, Field(ge=1, le=256)]
-    feature_size: Annotated[int, Field(ge=1, le=4096)]
+    feature_size: Annotated[int, Field(ge=1, le=MAX_FEATURES)]
     pictures: FeaturePictures | None = None
     history: HistoryTicks | None = None
     encode: EntryPoint

@@ -15,20 +15,18 @@ from onnx import TensorProto, compose, helper, numpy_helper
 
 from policy.bundle import Bundle
 from policy.bundle_writer import check_target, write_bundle
-from policy.manifest import Manifest
+from policy.manifest import LEAST_PICTURE_PX, MAX_FEATURES, MOST_PICTURE_PX, Manifest
 from robot.errors import BadInputError
 
 USUAL_PX = 32  # per edge
-SMALLEST_PX, MOST_PX = 8, 64
-_MOST_FEATURES = 4096  # of a manifest
 _BASE = "base_"  # before every name of the bundle's own graph
 _OPSET = 18  # the first in which Resize averages what it leaves out
 
 
 def largest_edge(manifest: Manifest) -> int:
     """Return the greatest edge [px] of pictures that fit behind the features; below 8 none do."""
-    room = _MOST_FEATURES - manifest.feature_size
-    return min(int((room / max(1, len(manifest.cameras))) ** 0.5), MOST_PX)
+    room = MAX_FEATURES - manifest.feature_size
+    return min(int((room / max(1, len(manifest.cameras))) ** 0.5), MOST_PICTURE_PX)
 
 
 def write_picture_bundle(folder: Path, bundle: Bundle, *, edge: int | None = None) -> Path:
@@ -47,10 +45,10 @@ def write_picture_bundle(folder: Path, bundle: Bundle, *, edge: int | None = Non
         raise BadInputError(f"{where}: its features end with pictures already; use it as it is")
     most = largest_edge(manifest)
     edge = min(most, USUAL_PX) if edge is None else edge
-    if not SMALLEST_PX <= edge <= most:
+    if not LEAST_PICTURE_PX <= edge <= most:
         raise BadInputError(
-            f"{where}: pictures of {edge} px (allowed {SMALLEST_PX} to {most}, for {len(manifest.cameras)} cameras "
-            f"behind {manifest.feature_size} features); choose another size"
+            f"{where}: pictures of {edge} px (allowed {LEAST_PICTURE_PX} to {most}, for "
+            f"{len(manifest.cameras)} cameras behind {manifest.feature_size} features); choose another size"
         )
     files = bundle.files()
     size = manifest.feature_size + len(manifest.cameras) * edge * edge

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from policy.aligned import aligned
+
 Float = NDArray[np.float32]
 
 MAX_KERNEL = 7
@@ -119,15 +121,9 @@ def _read_eye(left: dict[str, Float], prefix: str, height: int, width: int) -> _
         channels = len(weight)
         if bias is None or bias.shape != (channels,):
             raise ValueError(f"tensor '{name}.bias' is missing or not ({channels},)")
-        layers.append(_Convolution(weight=_frozen(weight.T), bias=_frozen(bias), kernel=kernel))
+        layers.append(_Convolution(weight=aligned(weight.T), bias=aligned(bias), kernel=kernel))
         height, width = (height + 1) // 2, (width + 1) // 2
     maps = left.pop(f"{prefix}.maps.weight", None)
     if maps is None or maps.ndim != 2 or maps.shape[1] != channels or not len(maps):
         raise ValueError(f"tensor '{prefix}.maps.weight' is missing or not (n, {channels})")
-    return _Eye(layers=tuple(layers), maps=_frozen(maps.T), places=places(height, width))
-
-
-def _frozen(array: Float) -> Float:
-    copy: Float = np.array(array, np.float32, order="C")
-    copy.setflags(write=False)
-    return copy
+    return _Eye(layers=tuple(layers), maps=aligned(maps.T), places=aligned(places(height, width)))

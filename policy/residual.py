@@ -38,13 +38,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from policy.aligned import aligned
 from policy.picture_encoder import read_picture_encoder
 
 Float = NDArray[np.float32]
 
 _MOST_LOG_SPREAD = 20.0  # its exponential is far from what float32 cannot hold
 LAYER_NORM_EPS = 1e-5
-_ALIGNMENT_BYTES = 64
 _EPS, _ZERO, _ONE = np.float32(LAYER_NORM_EPS), np.float32(0.0), np.float32(1.0)
 _NO_VALUES = np.zeros((0, 2), np.float32)
 GRIPPER_CHOICES = 3  # keep, open, close
@@ -79,17 +79,17 @@ class ResidualHead:
         """
         self.dims = dims
         left = dict(tensors)
-        self._scale = _aligned(_take(left, "scale", (dims.action,)))
-        self._least = _aligned(-self._scale)
+        self._scale = aligned(_take(left, "scale", (dims.action,)))
+        self._least = aligned(-self._scale)
         self._encoder = read_picture_encoder(left, dims.features)
         pictures, seen = (self._encoder.values, self._encoder.outputs) if self._encoder else (0, 0)
         self._plain = dims.features - pictures  # features that are no pictures
         self._inputs = self._plain + dims.proprio
-        self._mean = _aligned(_take(left, "normaliser.mean", (self._inputs,)))
+        self._mean = aligned(_take(left, "normaliser.mean", (self._inputs,)))
         std = _take(left, "normaliser.std", (self._inputs,))
         clip = _take(left, "normaliser.clip", (1,))
         mask = _take(left, "normaliser.mask", (self._inputs,)) if "normaliser.mask" in left else np.float32(1.0)
-        self._factor = _aligned(mask / std)
+        self._factor = aligned(mask / std)
         self._clip = np.float32(clip[0])
         self.gripper = _gripper_dimension(left, dims, self._scale)
         width = self._inputs + dims.action
@@ -304,8 +304,8 @@ class _Networks:
                 root = math.sqrt(weight.shape[2])
                 weight = (weight - weight.mean(axis=2, keepdims=True)) / root
                 bias = (bias - bias.mean(axis=2, keepdims=True)) / root
-                norm = (_aligned(np.stack(gains)[:, None] * np.float32(root)), _aligned(np.stack(shifts)[:, None]))
-            self._layers.append((_aligned(weight.astype(np.float32)), _aligned(bias.astype(np.float32)), norm))
+                norm = (aligned(np.stack(gains)[:, None] * np.float32(root)), aligned(np.stack(shifts)[:, None]))
+            self._layers.append((aligned(weight.astype(np.float32)), aligned(bias.astype(np.float32)), norm))
         # the same memory, seen once and not in every tick
         self._first = [
             (weight[0], bias[0, 0], None if norm is None else (norm[0][0, 0], norm[1][0, 0]))
@@ -371,13 +371,3 @@ def _take(left: dict[str, Float], name: str, shape: Iterable[int]) -> Float:
     if tensor.shape != tuple(shape) or tensor.dtype != np.float32 or 0 in tensor.shape:
         raise ValueError(f"tensor '{name}' is {tensor.shape} {tensor.dtype}, must be {tuple(shape)} float32")
     return tensor
-
-
-def _aligned(array: NDArray[np.float32]) -> Float:
-    """Return a read-only copy on a fixed alignment, so that BLAS takes the same path in every process."""
-    raw = np.empty(array.nbytes + _ALIGNMENT_BYTES, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT_BYTES
-    copy: Float = raw[start : start + array.nbytes].view(np.float32).reshape(array.shape)
-    copy[...] = array
-    copy.setflags(write=False)
-    return copy

@@ -31,6 +31,7 @@ from teleop.rig import Rig
 from teleop.run_options import OperatorKind
 from teleop.run_reach import run_reachability
 from teleop.station import LoadedStation
+from teleop.station_learner import check_learnable
 from teleop.statistics import quarter_means
 from teleop.training import TrainingResult, train_online
 
@@ -119,8 +120,7 @@ def _check_start(loaded: LoadedStation, out: Path, operator: OperatorKind) -> No
             f"station {loaded.path}: arm.kind is '{loaded.station.arm.kind}', which runs in real time or plays a "
             "recording; only a simulated station can be measured: name one, such as launch/stations/sim_place.toml"
         )
-    if loaded.station.residual is None:
-        raise BadInputError(f"station {loaded.path}: has no [residual] to learn; add its scale")
+    check_learnable(loaded)
     if operator in ("gamepad", "keyboard"):
         try_operator(operator, loaded.station.operator)
     with Rig(loaded, VirtualClock(), seed=0):  # whether the bundle fits

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from policy.blank_bundle import write_blank_bundle
 from policy.bundle import Bundle, load_bundle
 from policy.episode_reader import latest_revisions
 from policy.golden import golden_observation
@@ -58,6 +59,15 @@ def test_it_acts_as_before_and_shows_what_the_cameras_see(tmp_path: Path, fields
     np.testing.assert_allclose(wrist[inner], wanted[inner], atol=1e-5)
     assert front.mean() == pytest.approx(images["front"].mean() / 127.5 - 1.0, abs=0.05)
     assert front.std() > 0.05
+
+
+def test_a_blank_bundle_with_its_encoder_tells_of_the_pictures(tmp_path: Path) -> None:
+    plain, made = with_pictures(tmp_path)
+    blank = write_blank_bundle(
+        tmp_path / "blank", name="blank", rate_hz=20.0, cameras=plain.manifest.cameras, encode_of=made,
+        calibration=plain.manifest.calibration, gripper_open_m=0.08, gripper_closed_m=0.0,
+    )  # fmt: skip
+    assert load_bundle(blank, "cpu").manifest.picture_shape == (2, EDGE, EDGE)
 
 
 def test_pictures_are_as_large_as_fits_unless_told(tmp_path: Path) -> None:
